@@ -1,0 +1,61 @@
+# One command per developer act; CI calls the same targets. `make` alone lists them.
+VENV ?= .venv
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.longtake-setup
+export OMP_WAIT_POLICY ?= passive
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-all compiled check fmt docs ci bench worlds
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: $(STAMP) ## make the virtual environment and install longtake with its tools
+
+# A torch of the supported range that is already on the machine (a CUDA build, say) is used as it is.
+# Otherwise a machine without an NVIDIA driver gets exactly the version that comes as a CPU build.
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: longtake needs Python 3.11 or newer; try make PYTHON=/path/to/python3.11"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $$($(PYTHON) -c '$(TORCH_FITS)' 2>/dev/null && echo --system-site-packages) $(VENV)
+	@$(BIN)/python -c '$(TORCH_FITS)' 2>/dev/null || { \
+	  if command -v nvidia-smi >/dev/null; then $(BIN)/python -m pip install 'torch>=2.8,<2.14'; \
+	  else $(BIN)/python -m pip install 'torch==2.13.0'; fi; }
+	$(BIN)/python -m pip install -e '.[train,dev]'
+	@touch $@
+
+TORCH_FITS := import sys; from importlib.metadata import version; sys.exit(not (2, 8) <= tuple(map(int, version("torch").split(".")[:2])) < (2, 14))
+
+demo: setup ## a ten-second first take: out/first-take.mp4
+	$(BIN)/longtake generate "a tiger walks through a forest, then snow starts to fall" --seconds 10 --out out/first-take.mp4
+
+test: setup ## the default tests: CPU, two cores, no downloads
+	$(BIN)/python -m pytest
+
+test-all: setup compiled ## the slow tests too
+	$(BIN)/python -m pytest -m "not gpu and not browser and not compiled"
+
+compiled: setup ## the tests that run torch.compile, without the shape checker
+	LONGTAKE_SHAPES=off $(BIN)/python -m pytest -m "compiled and not gpu"
+
+check: setup ## format, lint, types, floors, docs in step
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	PYTHONPATH=src $(BIN)/lint-imports
+	$(BIN)/python docs/make_cli.py --check
+
+fmt: setup ## format the code and fix what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: setup ## write docs/cli.md from the live help
+	$(BIN)/python docs/make_cli.py
+
+ci: check test ## what must be green before anything lands
+
+bench: setup ## measure this machine: first frames, FPS, memory
+	$(BIN)/python -m benchmarks
+
+worlds: setup ## a contact sheet of rendered training scenes: out/worlds.png
+	$(BIN)/longtake worlds preview --out out/worlds.png

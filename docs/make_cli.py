@@ -1,0 +1,65 @@
+"""Writes docs/cli.md from the live help; with --check, only says whether it is in step.
+
+The help is read from the commands, not from their printed form, so a new release of the
+printing library changes nothing.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from longtake.cli.main import app
+
+PAGE = Path(__file__).with_name("cli.md")
+
+
+def page() -> str:
+    """The whole reference as Markdown."""
+    parts = [
+        "# The command line\n\n<!-- written by `make docs` from the live help; do not edit -->\n",
+        "Exit codes: 0 done, 2 a mistake that one line on stderr explains, 130 interrupted by Ctrl-C.\n",
+    ]
+    parts += section("longtake", get_command(app))
+    return "\n".join(parts)
+
+
+def section(name: str, command: Any) -> list[str]:
+    """One command and those below it."""
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
+    below: dict[str, Any] = getattr(command, "commands", {})
+    usage = [name, *(p.name.upper() for p in arguments), *(["[OPTIONS]"] if options else [])]
+    usage += ["COMMAND"] if below else []
+    parts = [f"## `{name}`\n", f"```\n{' '.join(usage)}\n```\n", f"{dedented(command.help)}\n"]
+    if arguments or options:
+        rows = [f"| `{p.name.upper()}` | {p.help} | |" for p in arguments]
+        rows += [f"| `{flag(p)}` | {' '.join((p.help or '').split())} | {default(p)} |" for p in options]
+        parts.append("\n".join(["| | | default |", "|---|---|---|", *rows]) + "\n")
+    for below_name, below_command in below.items():
+        parts += section(f"{name} {below_name}", below_command)
+    return parts
+
+
+def flag(option: Any) -> str:
+    """`--seconds FLOAT`, or `--json` for a switch."""
+    value = "" if option.is_flag else f" {option.metavar}".replace("|", r"\|")
+    return ", ".join(option.opts) + value + (" ..." if option.multiple else "")
+
+
+def default(option: Any) -> str:
+    """What holds without the flag, where that is a plain value."""
+    return "" if option.is_flag or option.default in (None, [], ()) else f"`{option.default!s}`"
+
+
+def dedented(text: str | None) -> str:
+    """A docstring as paragraphs."""
+    return "\n".join(line.strip() for line in (text or "").strip().splitlines())
+
+
+if __name__ == "__main__":
+    if "--check" not in sys.argv[1:]:
+        PAGE.write_text(page(), encoding="utf-8")
+    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
+        sys.exit("error: docs/cli.md is not in step with the live help; run: make docs")

@@ -1,0 +1,115 @@
+"""tiny-world, the default model, as far as two CPU cores take it in a few hours."""
+
+from dataclasses import replace
+
+from longtake.core.configs import CodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
+from longtake.core.shapes import PictureSize
+from longtake.train.codec_fit import CodecStage
+from longtake.train.dmd import DmdStage
+from longtake.train.latents import LatentStage
+from longtake.train.loop import LoopConfig
+from longtake.train.ode_init import OdeInitStage
+from longtake.train.ode_pairs import OdePairStage
+from longtake.train.optim import OptimConfig
+from longtake.train.run import Recipe
+from longtake.train.teacher import Phase, TeacherStage
+from longtake.worlds.scenes import WorldConfig
+
+SHIFT = 3.0
+
+
+def preset() -> Preset:
+    """9 million parameters: real time on two cores."""
+    return Preset(
+        name="tiny-world",
+        description="cut-out subjects moving through photographed places, 160x96 at 16 frames/s",
+        dit=DiTConfig(
+            dim=256, num_layers=8, num_heads=4, ffn_dim=1024, text_dim=384, text_len=48
+        ),
+        codec=CodecConfig(
+            pixel_patch=2,
+            encoder_widths=(48, 64, 128),
+            decoder_widths=(128, 64, 32),
+            blocks=3,
+            encoder_time=(4, 1),
+            decoder_time=(2, 2),
+            space=(2, 2),
+        ),
+        stream=StreamConfig(chunk=3, window=9),
+        student=SamplingConfig(num_steps=4, shift=SHIFT),
+        teacher=SamplingConfig(num_steps=50, shift=SHIFT, guidance_scale=4.0),
+        size=PictureSize(height=96, width=160),
+        fps=16.0,
+        clip_latent_frames=9,
+    )
+
+
+def world() -> WorldConfig:
+    """Few things, so that what is claimed is learned."""
+    return replace(
+        WorldConfig.small(),
+        motions=("walks", "hops", "drives", "sails", "flies", "rises", "bounces", "stands still"),
+        camera_probability=0.0,
+        weather_probability=0.1,
+        time_probability=0.1,
+        event_probability=0.45,
+        second_subject_probability=0.0,
+    )
+
+
+def recipe() -> Recipe:
+    """About three hours on two cores."""
+    return Recipe(
+        preset=preset(),
+        world=world(),
+        codec=CodecStage(
+            loop=LoopConfig(
+                steps=1700,
+                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.4),
+                ema_decay=0.995,
+                log_every=50,
+            ),
+            num_clips=400,
+            batch=4,
+            crop=64,
+            frames=9,
+        ),
+        latents=LatentStage(num_clips=4000),
+        teacher=TeacherStage(
+            loop=LoopConfig(
+                steps=2600,
+                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.3),
+                ema_decay=0.995,
+                log_every=20,
+                sample_every=500,
+            ),
+            phases=(
+                Phase(until=1800, latent_frames=3, batch=16),
+                Phase(until=2600, latent_frames=9, batch=8),
+            ),
+            shift=SHIFT,
+        ),
+        ode_pairs=OdePairStage(num_pairs=96, batch=8, num_steps=20, latent_frames=9),
+        ode_init=OdeInitStage(
+            loop=LoopConfig(
+                steps=150,
+                optim=OptimConfig(adam_lr=2e-4, muon_lr=2e-4, warmup=20, cooldown=0.3),
+                ema_decay=0.98,
+            ),
+            batch=8,
+        ),
+        dmd=DmdStage(
+            loop=LoopConfig(
+                steps=200,
+                optim=OptimConfig(adam_lr=5e-5, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0),
+                ema_decay=0.9,
+                log_every=5,
+                sample_every=50,
+            ),
+            critic=OptimConfig(adam_lr=5e-5, betas=(0.0, 0.999), warmup=10, max_grad_norm=10.0),
+            batch=4,
+            latent_frames=9,
+            shift=SHIFT,
+            guidance_scale=4.0,
+        ),
+    )

@@ -1,0 +1,66 @@
+"""The `longtake` command: one subcommand a file, and one place where errors become one line and an exit code.
+
+Exit codes: 0 done, 2 a mistake that the message explains, 130 interrupted.
+"""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from longtake.cli.generate import generate
+from longtake.cli.models import models
+from longtake.cli.train import train
+from longtake.cli.worlds import worlds
+from longtake.core.errors import LongtakeError
+
+EXIT_MISTAKE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app.command()(generate)
+app.command()(models)
+app.add_typer(worlds, name="worlds")
+app.command()(train)
+
+
+@app.callback()
+def longtake(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, too.")] = False,
+) -> None:
+    """Video that streams while it is imagined: the first frames are there before the rest is made."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line (without the program's name) and return its exit code.
+
+    A LongtakeError or a wrong flag is one line on stderr and exit code 2; `longtake --debug ...` adds the traceback.
+    """
+    words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    debug = False
+    command = get_command(app)
+    try:
+        with command.make_context("longtake", words) as context:
+            debug = bool(context.params.get("debug"))
+            command.invoke(context)
+    except typer.Exit as done:
+        return done.exit_code
+    except typer.TyperException as mistake:
+        return _complain(mistake.format_message())
+    except LongtakeError as mistake:
+        if debug:
+            traceback.print_exc()
+        return _complain(str(mistake))
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; nothing was saved\n")
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def _complain(message: str) -> int:
+    sys.stderr.write(f"error: {' '.join(message.split())}\n")
+    return EXIT_MISTAKE

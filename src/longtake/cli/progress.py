@@ -1,0 +1,60 @@
+"""Bars for work that takes minutes or days: a moving line for people, a line now and then for log files."""
+
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+SECONDS_BETWEEN_LINES = 15.0
+
+
+class Bars:
+    """Progress of one or several named jobs, with the time left of each. Use it as a context manager."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._moving = console.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[figures]}", markup=False),
+            console=console,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._begun: dict[str, tuple[float, int]] = {}  # when a job was first told of, and how far it was then
+        self._last_line = 0.0
+
+    def __enter__(self) -> "Bars":
+        if self._moving:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._moving:
+            self._bars.stop()
+
+    def update(self, job: str, done: int, total: int, figures: Mapping[str, float]) -> None:
+        """A job stands at `done` of `total`; the figures are shown beside it."""
+        now = time.monotonic()
+        told = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        if self._moving:
+            if job not in self._tasks:
+                self._tasks[job] = self._bars.add_task(job, total=total, figures="")
+            self._bars.update(self._tasks[job], completed=done, total=total, figures=told)
+            return
+        begun_s, begun_at = self._begun.setdefault(job, (now, done))
+        if now - self._last_line < SECONDS_BETWEEN_LINES and done < total:
+            return
+        self._last_line = now
+        left_s = (total - done) * (now - begun_s) / (done - begun_at) if done > begun_at else None
+        left = "" if left_s is None else f"  {left_s / 60:.1f} min left"
+        sys.stderr.write(f"{job} {done}/{total}{left}  {told}".rstrip() + "\n")

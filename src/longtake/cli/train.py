@@ -1,0 +1,58 @@
+"""`longtake train`: run the stages of a recipe, skipping what is done."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longtake.core.errors import InputError
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name (tiny-world, smoke) or its file.")],
+    *,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder of the run; runs/RECIPE if not given.")
+    ] = None,
+    stage: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Only this stage (give as many as you like); all if not given."),
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="NAME", help="cpu, cuda or cuda:1; a GPU if there is one, if not given.")
+    ] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(metavar="M", help="Stop after so long, at a point from which the next run goes on.")
+    ] = None,
+) -> None:
+    """Train a model by a recipe: codec, teacher, ODE pairs, student.
+
+    Run it again to go on where it stopped: what is done is skipped, what was interrupted is resumed.
+    """
+    if max_minutes is not None and not max_minutes > 0:
+        raise InputError(f"max-minutes must be positive, got {max_minutes:g}")
+
+    import torch
+
+    from longtake.cli.progress import Bars
+    from longtake.train.run import run_recipe
+
+    folder = out if out is not None else Path("runs") / Path(recipe).stem
+    try:
+        with Bars() as bars:
+            complete = run_recipe(
+                recipe,
+                out=folder,
+                progress=bars.update,
+                stages=tuple(stage or ()),
+                device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                max_minutes=max_minutes,
+            )
+    except KeyboardInterrupt:
+        sys.stderr.write(f"interrupted; {folder} keeps the last checkpoint, run the same command to go on\n")
+        raise typer.Exit(130) from None
+    if complete:
+        sys.stdout.write(f"done: {folder}\n")
+    else:
+        sys.stdout.write(f"stopped at the time limit; run the same command to go on: {folder}\n")

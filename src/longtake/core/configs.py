@@ -1,0 +1,107 @@
+"""What a network, a codec and a stream are made of. Frozen, complete, resolved once at the door."""
+
+from dataclasses import dataclass
+
+from longtake.core.errors import ConfigError
+from longtake.core.shapes import PictureSize, Stride
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DiTConfig:
+    """The Wan-shaped diffusion transformer. Names of sizes are Wan's own."""
+
+    dim: int
+    num_layers: int
+    num_heads: int
+    ffn_dim: int
+    text_dim: int
+    text_len: int  # rows of text states that cross-attention reads; shorter prompts are zero-padded
+    in_dim: int = 16  # latent channels
+    freq_dim: int = 256
+    patch: int = 2  # latent pixels a token covers in height and in width; 1 latent frame in time
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
+            raise ConfigError(
+                f"dim must split into {self.num_heads} heads of even width, got dim={self.dim}"
+            )
+
+    @property
+    def head_dim(self) -> int:
+        return self.dim // self.num_heads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodecConfig:
+    """The light codec (TAEHV's shape). Widths run from the latent (coarse) to the picture (fine)."""
+
+    latent_channels: int = 16
+    pixel_patch: int = 1  # space-to-depth of the picture before the first convolution
+    encoder_widths: tuple[int, ...] = (64, 64, 64, 64)
+    decoder_widths: tuple[int, ...] = (256, 128, 64, 64)
+    blocks: int = 3  # MemBlocks a stage
+    encoder_time: tuple[int, ...] = (2, 2, 1)  # pooling of time before each spatial stride
+    decoder_time: tuple[int, ...] = (1, 2, 2)  # growth of time at each stage
+    space: tuple[int, ...] = (2, 2, 2)  # spatial factor of each stage, latent to picture
+
+    @property
+    def stride(self) -> Stride:
+        time, space = 1, self.pixel_patch
+        for factor in self.decoder_time:
+            time *= factor
+        for factor in self.space:
+            space *= factor
+        return Stride(time=time, space=space)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StreamConfig:
+    """How a rollout spends its memory. Lengths are in latent frames."""
+
+    chunk: int
+    window: int  # latent frames in sight, the chunk being made and the sink included
+    sink: int = 0  # the first latent frames, never evicted
+
+    def __post_init__(self) -> None:
+        for name, length in (("window", self.window), ("sink", self.sink)):
+            if length % self.chunk:
+                raise ConfigError(f"{name}={length} is not a whole number of chunks of {self.chunk}")
+        if self.window < self.chunk + self.sink:
+            raise ConfigError(
+                f"window must hold the sink and a chunk: window={self.window}, "
+                f"sink={self.sink}, chunk={self.chunk}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SamplingConfig:
+    """How a network is sampled. The student ignores guidance, the teacher needs it."""
+
+    num_steps: int
+    shift: float
+    guidance_scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """One model family: everything that sampling needs to know besides the weights."""
+
+    name: str
+    description: str
+    dit: DiTConfig
+    codec: CodecConfig
+    stream: StreamConfig
+    student: SamplingConfig
+    teacher: SamplingConfig
+    size: PictureSize
+    fps: float
+    clip_latent_frames: int  # the longest clip the teacher was trained on
+
+    def __post_init__(self) -> None:
+        if self.dit.in_dim != self.codec.latent_channels:
+            raise ConfigError(
+                f"the network reads {self.dit.in_dim} latent channels, "
+                f"the codec writes {self.codec.latent_channels}"
+            )
+        self.size.latent(self.codec.stride, self.dit.patch)

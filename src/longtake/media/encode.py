@@ -1,0 +1,191 @@
+"""Pictures to H.264 while they are being made.
+
+The file grows as a fragmented mp4, one fragment a frame, which plays even if the process is killed. When the take
+is done, its packets are moved, not encoded again, into an ordinary mp4 whose index stands in front, and that file
+takes the final name in one step.
+"""
+
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+import av
+from av.error import FFmpegError
+from av.video.reformatter import ColorRange, Colorspace
+from torch import Tensor
+
+from longtake.core.errors import MediaError
+from longtake.core.shapes import PictureSize
+from longtake.media.targets import Target, reason
+
+SECONDS_PER_KEYFRAME = 2.0
+BT709 = 1  # the number of BT.709 in H.273, for primaries, transfer and matrix alike
+LIMITED_RANGE = 1  # luma in 16..235: what every player assumes
+
+T = TypeVar("T")
+
+
+class Mp4Writer:
+    """An H.264 mp4 that can be watched while it is written (yuv420p, BT.709, limited range).
+
+    Use it as a context manager: leaving it normally closes the file, leaving it by an exception aborts. A full
+    disk is no reason to lose a take: after a failed write the growing file stays where it is.
+
+    Raises:
+        MediaError: the size is odd or empty, the fps is not positive, or the path cannot be written.
+    """
+
+    def __init__(self, path: Path, *, fps: float, size: PictureSize, crf: int = 18) -> None:
+        if size.width < 2 or size.height < 2 or size.width % 2 or size.height % 2:
+            raise MediaError(f"H.264 needs an even width and height, got {size}")
+        if not 0 < fps <= 1000:
+            raise MediaError(f"fps must lie above 0 and at most 1000, got {fps}")
+        self.size = size
+        self.rate = Fraction(fps).limit_denominator(1001)
+        self.frames_written = 0
+        self._target = Target(path)
+        self._target.prepare()
+        self._container = av.open(
+            str(self.growing_path),
+            "w",
+            format="mp4",
+            options={
+                "movflags": "frag_keyframe+frag_every_frame+empty_moov+default_base_moof",
+                "flush_packets": "1",
+            },
+        )
+        self._stream = self._container.add_stream(
+            "libx264",
+            rate=self.rate,
+            options={"preset": "veryfast", "tune": "zerolatency", "crf": str(crf)},
+        )
+        self._stream.width, self._stream.height = size.width, size.height
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.time_base = 1 / self.rate
+        context = self._stream.codec_context
+        context.gop_size = max(1, round(SECONDS_PER_KEYFRAME * self.rate))
+        context.color_primaries = context.color_trc = context.colorspace = BT709
+        context.color_range = LIMITED_RANGE
+        self._open = True
+
+    @property
+    def path(self) -> Path:
+        """The name the finished file will have."""
+        return self._target.path
+
+    @property
+    def growing_path(self) -> Path:
+        """The file that holds, at any moment, every frame pushed so far (the last one perhaps a push later)."""
+        return self._target.growing_path
+
+    @property
+    def bytes_written(self) -> int:
+        """Size of the growing file, or of the finished one once closed."""
+        path = self.growing_path if self._open else self.path
+        return path.stat().st_size if path.exists() else 0
+
+    def push(self, pictures: Tensor) -> None:
+        """Encode pictures (uint8, `f h w c`, RGB) and hand their packets to the file at once.
+
+        Raises:
+            MediaError: the pictures have another size or type, the writer is closed, or the disk is full.
+        """
+        if not self._open:
+            raise MediaError(f"{self.path} is closed; open a new writer")
+        check_pictures(pictures, self.size)
+        for picture in pictures.cpu().numpy():
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+                format="yuv420p",
+                src_colorspace=Colorspace.ITU709,
+                dst_colorspace=Colorspace.ITU709,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG,
+            )
+            frame.pts, frame.time_base = self.frames_written, 1 / self.rate
+            packets = self._stream.encode(frame)
+            self._guard(lambda packets=packets: self._container.mux(packets))
+            self.frames_written += 1
+
+    def close(self) -> None:
+        """Finish the file and give it its name; a second call does nothing.
+
+        Raises:
+            MediaError: nothing was pushed, or the disk is full.
+        """
+        if not self._open:
+            return
+        if self.frames_written == 0:
+            self.abort()
+            raise MediaError(f"no frames were made, so {self.path} was not written")
+        self._guard(lambda: self._container.mux(self._stream.encode(None)))
+        self._open = False
+        self._guard(self._container.close)
+        self._guard(self._seal)
+        self._target.commit(self._target.sealing_path)
+        self._target.discard()
+
+    def abort(self) -> None:
+        """Drop everything that was written; what had the final name before is untouched."""
+        if self._open:
+            self._stop()
+            self._target.discard()
+
+    def __enter__(self) -> "Mp4Writer":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+    def _seal(self) -> None:
+        """Move the packets of the growing file into an mp4 with its index in front."""
+        with (
+            av.open(str(self.growing_path)) as grown,
+            av.open(str(self._target.sealing_path), "w", format="mp4", options={"movflags": "faststart"}) as sealed,
+        ):
+            source = grown.streams.video[0]
+            stream = sealed.add_stream_from_template(source)
+            for packet in grown.demux(source):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    sealed.mux(packet)
+
+    def _guard(self, write: Callable[[], T]) -> T:
+        """Run something that touches the disk; when it fails, keep what can be watched and say where it is."""
+        try:
+            return write()
+        except (OSError, FFmpegError) as error:
+            self._stop()
+            self._target.sealing_path.unlink(missing_ok=True)
+            raise MediaError(
+                f"cannot write {self.path}: {reason(error)}; the frames so far can be watched in {self.growing_path}"
+            ) from error
+
+    def _stop(self) -> None:
+        """Let go of the file without caring whether its tail can still be written."""
+        self._open = False
+        try:
+            self._container.close()
+        except (OSError, FFmpegError):
+            # the disk that refused the frames refuses the trailer too; every fragment before it stands on its own
+            return
+
+
+def check_pictures(pictures: Tensor, size: PictureSize) -> None:
+    """Refuse what is not uint8 `f h w c` of the promised size.
+
+    Raises:
+        MediaError: says what was expected and what came.
+    """
+    expected = (size.height, size.width, 3)
+    if str(pictures.dtype) != "torch.uint8" or pictures.ndim != 4 or tuple(pictures.shape[1:]) != expected:
+        raise MediaError(
+            f"expected pictures (frames, {size.height}, {size.width}, 3) of torch.uint8, "
+            f"got {tuple(pictures.shape)} of {pictures.dtype}"
+        )

@@ -1,0 +1,321 @@
+"""The diffusion transformer: Wan2.1's network, one module for teacher, student and critic.
+
+It predicts the velocity of every latent frame, each at its own noise level. Causality is not part of it: the
+same weights run bidirectionally, chunk-causally for training, or on cached memory, by the `attend` they are
+called with. Parameter names are the original Wan names, one to one.
+
+    x = x + gate * self_attn(norm(x) * (1 + scale) + shift)      shift, scale, gate = modulation(sigma)
+    x = x + cross_attn(norm3(x), text)
+    x = x + gate * ffn(norm(x) * (1 + scale) + shift)
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from longtake.core.configs import DiTConfig
+from longtake.core.errors import ShapeError
+from longtake.core.shapes import Latent, Sigma, TextStates, Tokens
+from longtake.flow.schedule import NUM_TIMESTEPS
+from longtake.nets.attention import (
+    Attend,
+    Bidirectional,
+    Cached,
+    ChunkCausal,
+    TeacherForcing,
+    attention,
+)
+from longtake.nets.kv_cache import Block, KVCache
+from longtake.nets.rope import Rope, rope_for
+
+
+@dataclass(frozen=True, slots=True)
+class Modulation:
+    """What a noise level does to the network; a table of these is computed once per sampling schedule."""
+
+    blocks: Float[Tensor, "#b f 6 d"]
+    head: Float[Tensor, "#b f d"]
+
+
+@dataclass(frozen=True, slots=True)
+class TextMemory:
+    """Cross-attention keys and values of a prompt, all layers; computed once per prompt."""
+
+    k: tuple[Float[Tensor, "bg t n k"], ...]
+    v: tuple[Float[Tensor, "bg t n k"], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """The memory of a chunk to be made: rotated once, read by each of its denoising steps."""
+
+    kv: tuple[Tensor, Tensor] | None
+    rope: Rope  # of the chunk's own tokens
+    start: int
+    stop: int
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * weight, over all heads at once."""
+
+    def __init__(self, dim: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        # fp32: the mean of squares of 1536 bf16 values loses 3 digits.
+        return functional.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype) * self.weight
+
+
+class Attention(nn.Module):
+    """The projections that self- and cross-attention share: q, k, v, o and the two norms."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.num_heads = config.num_heads
+        self.q, self.k, self.v, self.o = (nn.Linear(dim, dim) for _ in range(4))
+        self.norm_q = RMSNorm(dim, config.eps)
+        self.norm_k = RMSNorm(dim, config.eps)
+
+    def queries(self, x: Tokens) -> Tensor:
+        return self._heads(self.norm_q(self.q(x)))
+
+    def keys_values(self, x: Tokens) -> tuple[Tensor, Tensor]:
+        return self._heads(self.norm_k(self.k(x))), self._heads(self.v(x))
+
+    def merge(self, out: Float[Tensor, "b s n k"]) -> Tokens:
+        return self.o(out.flatten(2))
+
+    def _heads(self, x: Tokens) -> Float[Tensor, "b s n k"]:
+        return x.unflatten(-1, (self.num_heads, -1))
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention, cross-attention, feed-forward."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.eps = config.eps
+        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        self.self_attn = Attention(config)
+        self.norm3 = nn.LayerNorm(dim, eps=config.eps)
+        self.cross_attn = Attention(config)
+        self.ffn = nn.Sequential(
+            nn.Linear(dim, config.ffn_dim), nn.GELU("tanh"), nn.Linear(config.ffn_dim, dim)
+        )
+
+    def forward(
+        self,
+        x: Tokens,
+        modulation: Float[Tensor, "#b f 6 d"],
+        rope: Rope,
+        text: tuple[Tensor, Tensor],
+        layer: int,
+        attend: Attend,
+    ) -> tuple[Tokens, Tensor, Tensor]:
+        """The tokens one layer on, and the self-attention keys (not rotated) and values they leave."""
+        m = (self.modulation + modulation).unsqueeze(3).unbind(2)  # each [b, f, 1, d]
+        h = self._modulated(x, m[0], m[1])
+        k, v = self.self_attn.keys_values(h)
+        out = attend(layer, rope(self.self_attn.queries(h)), rope(k), v)
+        x = x + self._per_frame(self.self_attn.merge(out), m[2])
+
+        x = x + self._read_text(self.norm3(x), *text)
+
+        h = self.ffn(self._modulated(x, m[3], m[4]))
+        return x + self._per_frame(h, m[5]), k, v
+
+    def _modulated(self, x: Tokens, shift: Tensor, scale: Tensor) -> Tokens:
+        h = functional.layer_norm(x, (x.shape[-1],), eps=self.eps)
+        return (h.unflatten(1, (shift.shape[1], -1)) * (1 + scale) + shift).flatten(1, 2)
+
+    def _per_frame(self, h: Tokens, gate: Tensor) -> Tokens:
+        return (h.unflatten(1, (gate.shape[1], -1)) * gate).flatten(1, 2)
+
+    def _read_text(self, h: Tokens, k: Tensor, v: Tensor) -> Tokens:
+        groups = k.shape[0] // h.shape[0]
+        q = self.cross_attn.queries(rearrange(h, "b (g s) d -> (b g) s d", g=groups))
+        out = self.cross_attn.merge(attention(q, k, v))
+        return rearrange(out, "(b g) s d -> b (g s) d", g=groups)
+
+
+class Head(nn.Module):
+    """Last norm, modulation and projection to patches."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.eps = config.eps
+        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.head = nn.Linear(config.dim, config.in_dim * config.patch**2)
+
+    def forward(self, x: Tokens, time: Float[Tensor, "#b f d"]) -> Float[Tensor, "b s p"]:
+        shift, scale = (self.modulation + time.unsqueeze(2)).unsqueeze(3).unbind(2)
+        h = functional.layer_norm(x, (x.shape[-1],), eps=self.eps)
+        h = h.unflatten(1, (shift.shape[1], -1)) * (1 + scale) + shift
+        return self.head(h.flatten(1, 2))
+
+
+class DiT(nn.Module):
+    """Noisy latents, noise levels and text in; velocity out."""
+
+    def __init__(self, config: DiTConfig) -> None:
+        super().__init__()
+        self.config = config
+        dim, patch = config.dim, config.patch
+        self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
+        self.text_embedding = nn.Sequential(
+            nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
+        )
+        self.time_embedding = nn.Sequential(
+            nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim)
+        )
+        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
+        self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
+        self.head = Head(config)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Wan's start: Xavier linears, small embeddings, a head that says zero."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patch_embedding.weight.flatten(1))
+        for embedding in (self.text_embedding, self.time_embedding):
+            for module in embedding:
+                if isinstance(module, nn.Linear):
+                    nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(self.head.head.weight)
+
+    # What can be computed before the tokens are known.
+
+    def modulation(self, sigma: Sigma) -> Modulation:
+        """Modulation of noise levels [b, f]; f = 1 stands for all latent frames."""
+        half = self.config.freq_dim // 2
+        # fp64: at timestep 1000 an fp32 angle is off by 3e-5.
+        exponents = torch.arange(half, dtype=torch.float64, device=sigma.device) / half
+        angles = (NUM_TIMESTEPS * sigma.double())[..., None] * 10_000.0**-exponents
+        weight = self.time_embedding[0].weight
+        time = self.time_embedding(torch.cat((angles.cos(), angles.sin()), -1).to(weight.dtype))
+        return Modulation(self.time_projection(time).unflatten(-1, (6, -1)), time)
+
+    def read_text(self, text: TextStates) -> TextMemory:
+        """Cross-attention memory of text states [b, g, t, e]."""
+        states = self.text_embedding(rearrange(text, "b g t e -> (b g) t e"))
+        pairs = [block.cross_attn.keys_values(states) for block in self.blocks]
+        return TextMemory(tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
+
+    # Three ways to be called.
+
+    def forward(
+        self, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int | None = None
+    ) -> Latent:
+        """Velocity of a whole clip: bidirectional, or chunk-causal when `chunk` is given.
+
+        Args:
+            x_t: noisy latents [b, c, f, h, w].
+            sigma: noise level of each latent frame [b, f].
+            text: states [b, g, t, e]; g divides f, each group of latent frames reads its own text.
+            chunk: latent frames that see each other; None: all do.
+        """
+        rope = self._rope(torch.arange(x_t.shape[2], device=x_t.device), x_t)
+        attend = Bidirectional() if chunk is None else ChunkCausal(chunk * self._tokens(x_t))
+        return self._run(x_t, self.modulation(sigma), self.read_text(text), rope, attend)[0]
+
+    def forward_teacher_forced(
+        self, x0: Latent, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int
+    ) -> Latent:
+        """Velocity of each noisy chunk given the clean chunks before it, all chunks at once.
+
+        Equal to a rollout whose every chunk came out as `x0`.
+        """
+        frames = torch.arange(x_t.shape[2], device=x_t.device)
+        rope = self._rope(torch.cat((frames, frames)), x_t)
+        sigma = torch.cat((torch.zeros_like(sigma), sigma), 1)
+        memory = self.read_text(torch.cat((text, text), 1))
+        attend = TeacherForcing(chunk * self._tokens(x_t))
+        both = torch.cat((x0, x_t), 2)
+        return self._run(both, self.modulation(sigma), memory, rope, attend)[0][:, :, len(frames) :]
+
+    def forward_cached(
+        self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past
+    ) -> Latent:
+        """Velocity of one chunk, given what came before."""
+        return self._run(x_t, modulation, text, past.rope, Cached(past.kv))[0]
+
+    def remember(self, x0: Latent, clean: Modulation, text: TextMemory, past: Past) -> Block:
+        """The keys and values that a finished chunk leaves: one pass at sigma = 0.
+
+        The last layer's output is not needed, only what it was made from.
+        """
+        kept = self._run(x0, clean, text, past.rope, Cached(past.kv), keep=True)[1]
+        k, v = (torch.stack(tensors) for tensors in zip(*kept, strict=True))
+        return Block(k, v, past.start, past.stop)
+
+    def past(self, cache: KVCache, x_shape: Sequence[int]) -> Past:
+        """Rotate what is remembered, for a chunk of shape [b, c, f, h, w] that follows it."""
+        frames, (height, width) = x_shape[2], self._grid(x_shape)
+        device = self.patch_embedding.weight.device
+        positions = torch.arange(len(cache) + frames, device=device)
+        kv = cache.keys_values()
+        if kv is not None:
+            rope = rope_for(positions[:-frames].float(), height, width, self.config.head_dim)
+            kv = torch.stack([rope(k) for k in kv[0]]), kv[1]
+        own = rope_for(positions[-frames:].float(), height, width, self.config.head_dim)
+        return Past(kv, own, cache.stop, cache.stop + frames)
+
+    # The network itself.
+
+    def _run(
+        self,
+        x: Latent,
+        modulation: Modulation,
+        text: TextMemory,
+        rope: Rope,
+        attend: Attend,
+        *,
+        keep: bool = False,
+    ) -> tuple[Latent, list[tuple[Tensor, Tensor]]]:
+        height, width = self._grid(x.shape)
+        tokens = self._patchify(x)
+        kept = []
+        for layer, block in enumerate(self.blocks):
+            memory = text.k[layer], text.v[layer]
+            tokens, k, v = block(tokens, modulation.blocks, rope, memory, layer, attend)
+            if keep:
+                kept.append((k, v))
+        patches = self.head(tokens, modulation.head)
+        p = self.config.patch
+        out = rearrange(
+            patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p
+        )
+        return out, kept
+
+    def _patchify(self, x: Latent) -> Tokens:
+        p = self.config.patch
+        patches = rearrange(x, "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=p)
+        return functional.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+
+    def _rope(self, positions: Tensor, x: Latent) -> Rope:
+        height, width = self._grid(x.shape)
+        return rope_for(positions.float(), height, width, self.config.head_dim)
+
+    def _grid(self, shape: Sequence[int]) -> tuple[int, int]:
+        if shape[1] != self.config.in_dim or shape[3] % self.config.patch or shape[4] % self.config.patch:
+            raise ShapeError(
+                f"latents must be [b, {self.config.in_dim}, f, h, w] with h and w divisible by "
+                f"{self.config.patch}, got {list(shape)}; were they made by another codec?"
+            )
+        return shape[3] // self.config.patch, shape[4] // self.config.patch
+
+    def _tokens(self, x: Latent) -> int:
+        height, width = self._grid(x.shape)
+        return height * width

@@ -1,0 +1,65 @@
+"""Rotary positions in three axes (Su et al. 2021; Wan's split of a head into time, height, width).
+
+Of the k/2 complex pairs of a head, k//6 turn with height, k//6 with width and the rest with time: 22/21/21
+for Wan's 128. Pairs are adjacent channels. Tables are real cos/sin in fp32 and computed from the positions
+given, so there is no longest video.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+THETA = 10_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rope:
+    """cos and sin of every token's angles, shaped to broadcast over batch and heads."""
+
+    cos: Float[Tensor, "s 1 half"]
+    sin: Float[Tensor, "s 1 half"]
+
+    def __call__(self, x: Float[Tensor, "b s n k"]) -> Float[Tensor, "b s n k"]:
+        """Turn queries or keys by their positions."""
+        # fp32 whatever x is: in bf16 the angle error grows with the position.
+        even, odd = rearrange(x.float(), "b s n (half two) -> two b s n half", two=2)
+        turned = torch.stack((even * self.cos - odd * self.sin, even * self.sin + odd * self.cos), -1)
+        return turned.flatten(-2).to(x.dtype)
+
+
+def axis_pairs(head_dim: int) -> tuple[int, int, int]:
+    """Complex pairs for (time, height, width)."""
+    space = head_dim // 6
+    return head_dim // 2 - 2 * space, space, space
+
+
+def rope_for(
+    frame_positions: Float[Tensor, " f"], height: int, width: int, head_dim: int
+) -> Rope:
+    """The table for tokens in the order frame, row, column.
+
+    Args:
+        frame_positions: place in time of each latent frame; any real numbers.
+        height: rows of tokens.
+        width: columns of tokens.
+        head_dim: channels of a head.
+    """
+    device = frame_positions.device
+    angles = []
+    positions = (
+        frame_positions.double(),
+        torch.arange(height, dtype=torch.float64, device=device),
+        torch.arange(width, dtype=torch.float64, device=device),
+    )
+    for pos, pairs in zip(positions, axis_pairs(head_dim), strict=True):
+        freqs = THETA ** -(torch.arange(pairs, dtype=torch.float64, device=device) / pairs)
+        angles.append(pos[:, None] * freqs)
+    f, h, w = (len(p) for p in positions)
+    time = angles[0][:, None, None].expand(f, h, w, -1)
+    rows = angles[1][None, :, None].expand(f, h, w, -1)
+    columns = angles[2][None, None].expand(f, h, w, -1)
+    table = rearrange(torch.cat((time, rows, columns), -1), "f h w half -> (f h w) 1 half")
+    return Rope(table.cos().float(), table.sin().float())

@@ -1,0 +1,95 @@
+"""From what a person wrote to what is asked of the model, and when. No torch here: mistakes are told at once.
+
+A take opens with a prompt and changes by cues. They can be written in two ways, which may be mixed:
+
+- inside the prompt: "a tiger walks, then snow starts to fall" opens with "a tiger walks" and changes half-way; with
+  several ", then " the changes are evenly spaced;
+- with a time: "4s: it starts to snow".
+
+A cue *continues* the take, so its prompt is the opening prompt and every change so far, joined by ", ".
+"""
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from longtake.core.errors import InputError
+
+MAX_PROMPT_CHARACTERS = 1000
+BEAT = re.compile(r",\s+then\s+", re.IGNORECASE)
+TIMED = re.compile(r"\s*(?P<sign>-?)(?P<at_s>[0-9]+(?:\.[0-9]+)?)\s*s\s*:(?P<text>.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cue:
+    """From `at_s` seconds on, the take shows `prompt`."""
+
+    at_s: float
+    prompt: str
+
+
+def cues_from(prompt: str, then: Sequence[str], seconds: float) -> tuple[Cue, ...]:
+    """The cues of a take in order of time; the first one opens it, at 0 s.
+
+    Args:
+        prompt: the opening prompt, perhaps with changes after ", then ".
+        then: changes of the form "4s: it starts to snow".
+        seconds: how long the take lasts.
+
+    Raises:
+        InputError: `seconds` is not a positive number; a text is empty, too long, or holds control characters; a
+            change has no time, a negative one, one at or after the end, or one at which there is a change already.
+    """
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise InputError(f"seconds must be a positive number, got {seconds:g}")
+    opening, *beats = BEAT.split(checked_text("the prompt", prompt))
+    opening = checked_text("the prompt before ', then'", opening)
+    changes = [
+        (seconds * idx / (len(beats) + 1), checked_text("the text after ', then'", beat))
+        for idx, beat in enumerate(beats, start=1)
+    ]
+    changes = sorted([*changes, *(_timed(text, seconds) for text in then)])
+    cues = [Cue(at_s=0.0, prompt=opening)]
+    for at_s, text in changes:
+        if at_s == cues[-1].at_s:
+            raise InputError(f"two changes at {at_s:g} s; write them as one, or move one of them")
+        cues.append(Cue(at_s=at_s, prompt=checked_text("the prompt with its changes", f"{cues[-1].prompt}, {text}")))
+    return tuple(cues)
+
+
+def checked_text(name: str, text: str) -> str:
+    """`text` without surrounding white space.
+
+    Raises:
+        InputError: it is empty, longer than `MAX_PROMPT_CHARACTERS`, or holds control characters.
+    """
+    stripped = text.strip()
+    if not stripped:
+        raise InputError(f"{name} is empty; say what should be seen")
+    if len(stripped) > MAX_PROMPT_CHARACTERS:
+        raise InputError(f"{name} has {len(stripped):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are read")
+    # Cs: bytes of the command line that were not valid text
+    bad = next((character for character in stripped if unicodedata.category(character) in ("Cc", "Cs")), None)
+    if bad is not None:
+        raise InputError(f"{name} holds a control character (U+{ord(bad):04X}); write it as plain text on one line")
+    return stripped
+
+
+def _timed(text: str, seconds: float) -> tuple[float, str]:
+    """Read "4s: it starts to snow"."""
+    parts = TIMED.fullmatch(text)
+    if parts is None:
+        raise InputError(f'a change reads "4s: it starts to snow" (a time, "s:", a text), got {shown(text)}')
+    at_s = float(parts["at_s"])
+    if parts["sign"] or at_s == 0:
+        raise InputError(f"a change comes after the start, got {shown(text)}; what is seen at 0 s is the prompt itself")
+    if at_s >= seconds:
+        raise InputError(f"the change at {at_s:g} s comes after the end of a take of {seconds:g} s")
+    return at_s, checked_text(f"the text of the change at {at_s:g} s", parts["text"])
+
+
+def shown(text: str) -> str:
+    """A text as an error message quotes it: escaped, and not longer than a line."""
+    return ascii(text if len(text) <= 60 else f"{text[:57]}...").replace("\\'", "'")

@@ -1,0 +1,68 @@
+"""One chunk, from noise to x0: the few-step sampler of the student."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.core.configs import SamplingConfig
+from longtake.core.shapes import Latent
+from longtake.flow.path import add_noise, x0_from_velocity
+from longtake.flow.schedule import few_step_sigmas
+from longtake.nets.dit import DiT, Modulation, Past, TextMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """The student's noise levels with everything the network derives from them, computed once."""
+
+    sigmas: tuple[float, ...]
+    modulations: tuple[Modulation, ...]
+    clean: Modulation  # sigma = 0, for the pass that writes memory
+
+    @classmethod
+    @torch.no_grad()
+    def of(cls, dit: DiT, sampling: SamplingConfig) -> "Schedule":
+        """The table for a network and its sampling settings."""
+        sigmas = few_step_sigmas(sampling.num_steps, sampling.shift)
+        device = dit.patch_embedding.weight.device
+        tables = [dit.modulation(torch.full((1, 1), s, device=device)) for s in (*sigmas, 0.0)]
+        return cls(sigmas, tuple(tables[:-1]), tables[-1])
+
+
+def denoise(
+    dit: DiT,
+    schedule: Schedule,
+    text: TextMemory,
+    past: Past,
+    noise: Callable[[int], Latent],
+    stop: int | None = None,
+) -> Latent:
+    """x0 of one chunk; or, with `stop`, the noisy input of denoising step `stop`.
+
+    Each step predicts x0 and, but for the last, noises it afresh to the next level (Song et al. 2023,
+    multistep consistency sampling).
+
+    Args:
+        dit: the student.
+        schedule: its noise levels.
+        text: cross-attention memory of the prompt.
+        past: what came before.
+        noise: unit noise of step i, of the chunk's shape.
+        stop: denoising step to stop before.
+    """
+    num_steps = len(schedule.sigmas) if stop is None else stop
+    x_t = noise(0)
+    for step in range(num_steps):
+        sigma = x_t.new_full((len(x_t), 1), schedule.sigmas[step])
+        v = dit.forward_cached(x_t, schedule.modulations[step], text, past)
+        x0 = x0_from_velocity(x_t, v, sigma)
+        if step + 1 == len(schedule.sigmas):
+            return x0
+        x_t = add_noise(x0, noise(step + 1), _like(sigma, schedule.sigmas[step + 1]))
+    return x_t
+
+
+def _like(sigma: Tensor, value: float) -> Tensor:
+    return torch.full_like(sigma, value)

@@ -1,0 +1,46 @@
+"""The teacher's sampler: a whole clip at once, many steps, with guidance."""
+
+from collections.abc import Iterator
+
+import torch
+
+from longtake.core.configs import SamplingConfig
+from longtake.core.shapes import Latent, TextStates
+from longtake.flow.guidance import guide
+from longtake.flow.schedule import solver_sigmas
+from longtake.flow.solvers import euler
+from longtake.nets.dit import DiT
+
+
+@torch.no_grad()
+def teacher_states(
+    dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates
+) -> Iterator[Latent]:
+    """The clip after each Euler step, from noise to x0.
+
+    Args:
+        dit: the teacher.
+        sampling: steps, shift, guidance scale.
+        noise: unit noise [b, c, f, h, w].
+        text: states of the prompts [b, g, t, e].
+        uncond: states of the empty prompt [b, 1, t, e].
+    """
+    # Conditional and unconditional halves differ in their text groups, so they are two calls.
+    def velocity(x: Latent, sigma: float) -> Latent:
+        level = x.new_full((len(x), x.shape[2]), sigma)
+        cond = dit(x, level, text)
+        if sampling.guidance_scale == 1:
+            return cond
+        return guide(cond, dit(x, level, uncond), sampling.guidance_scale)
+
+    return euler(velocity, noise, solver_sigmas(sampling.num_steps, sampling.shift))
+
+
+def teacher_clip(
+    dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates
+) -> Latent:
+    """x0 of a whole clip."""
+    x = noise
+    for x in teacher_states(dit, sampling, noise, text, uncond):  # noqa: B007  (the last one counts)
+        pass
+    return x

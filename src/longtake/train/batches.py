@@ -1,0 +1,107 @@
+"""Latent clips with their captions, in memory, drawn by a generator."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, UInt8
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from longtake.core.errors import TrainingError
+from longtake.core.shapes import Latent, TextStates, Video
+from longtake.nets.text import TextEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Clips of equal length and the text of each of their chunks."""
+
+    x0: Latent
+    text: TextStates  # g = number of chunks
+
+
+class TextTable:
+    """States of every caption of a data set, encoded once, kept in fp16; row 0 is the empty prompt."""
+
+    def __init__(self, encoder: TextEncoder, captions: Sequence[str]) -> None:
+        unique = ["", *sorted(set(captions) - {""})]
+        self.rows = {caption: row for row, caption in enumerate(unique)}
+        pieces = [encoder.encode(unique[i : i + 64]).half() for i in range(0, len(unique), 64)]
+        self.states: Float[Tensor, "p t e"] = torch.cat(pieces)
+
+    def __call__(self, rows: Tensor, device: torch.device) -> Tensor:
+        """States of rows [...], on `device` in fp32."""
+        return self.states[rows].to(device).float()
+
+
+class LatentClips:
+    """All latent clips of a folder of shards.
+
+    Raises:
+        TrainingError: the folder holds no shards, or one is damaged.
+    """
+
+    def __init__(self, folder: Path, encoder: TextEncoder, chunk: int, device: torch.device) -> None:
+        latents, captions = [], []
+        for path in sorted(folder.glob("*.safetensors")):
+            try:
+                with safe_open(path, framework="pt") as shard:
+                    latents.append(shard.get_tensor("latents"))
+                    captions.extend(json.loads(shard.metadata()["captions"]))
+            except (SafetensorError, OSError, KeyError) as err:
+                raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
+        if not latents:
+            raise TrainingError(f"no latent clips in {folder}; run the stage that makes them first")
+        self.chunk = chunk
+        self.device = device
+        self.latents: Float[Tensor, "clips c f h w"] = torch.cat(latents)
+        self.table = TextTable(encoder, [c for clip in captions for c in clip])
+        self.rows = torch.tensor([[self.table.rows[c] for c in clip] for clip in captions])
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    def draw(
+        self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0
+    ) -> Batch:
+        """`num` clips of `latent_frames`, each beginning at any of its chunks.
+
+        Args:
+            num: clips.
+            latent_frames: a multiple of the chunk.
+            rng: on the CPU; the draw depends on it alone.
+            caption_dropout: share of clips that get the empty prompt.
+        """
+        groups = latent_frames // self.chunk
+        clips = torch.randint(len(self), (num,), generator=rng)
+        starts = torch.randint(self.rows.shape[1] - groups + 1, (num,), generator=rng)
+        drop = torch.rand(num, generator=rng) < caption_dropout
+        frames = starts[:, None] * self.chunk + torch.arange(latent_frames)
+        x0 = self.latents[clips[:, None], :, frames].transpose(1, 2)
+        rows = self.rows[clips[:, None], starts[:, None] + torch.arange(groups)]
+        rows = rows.masked_fill(drop[:, None], 0)
+        return Batch(x0=x0.to(self.device).float(), text=self.table(rows, self.device))
+
+    def unconditional(self, num: int) -> TextStates:
+        """The empty prompt for `num` clips, g = 1."""
+        return self.table(torch.zeros(num, 1, dtype=torch.long), self.device)
+
+
+def normal(shape: Sequence[int], rng: torch.Generator, device: torch.device) -> Tensor:
+    """Unit noise on `device` that depends on the state of the CPU generator `rng` alone."""
+    if device.type == "cpu":
+        return torch.randn(tuple(shape), generator=rng)
+    # Drawing millions of numbers on the CPU would hold the device up; its own generator is seeded instead.
+    seed = int(torch.randint(2**62, (1,), generator=rng))
+    return torch.randn(
+        tuple(shape), generator=torch.Generator(device).manual_seed(seed), device=device
+    )
+
+
+def pixels(pictures: UInt8[Tensor, "b f h w c"]) -> Video:
+    """Pictures of many clips as pixels in [-1, 1]."""
+    return rearrange(pictures.float() / 127.5 - 1, "b f h w c -> b c f h w")

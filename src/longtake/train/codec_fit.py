@@ -1,0 +1,129 @@
+"""Stage 1: the light codec, fitted to rendered clips.
+
+Loss: squared and absolute error of the pixels, and a pull of the latents towards zero mean and unit variance
+per channel, so that diffusion needs no statistics of its own. The decoder sees latents with a little noise
+on them, as it will when a network has made them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from longtake.core.configs import CodecConfig
+from longtake.core.shapes import Video
+from longtake.train.batches import pixels
+from longtake.nets.light_codec import CodecState, LightCodec
+from longtake.train.ema import EMA
+from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.stage import Context
+from longtake.weights.checkpoint import load_into, read_weights, save_weights
+from longtake.worlds.render import render
+from longtake.worlds.scenes import WorldConfig, sample_scene
+
+STAGE = "codec"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CodecStage:
+    """How the codec is trained. Crops are squares of `crop` pixels and `frames` frames."""
+
+    loop: LoopConfig
+    num_clips: int
+    batch: int
+    crop: int
+    frames: int
+    latent_noise: float = 0.05
+    absolute_weight: float = 0.1
+    normal_weight: float = 0.01
+
+
+def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
+    """Train the codec; False when a limit came first."""
+    folder = context.begin(STAGE, (stage, world))
+    codec = LightCodec(context.preset.codec).to(context.device)
+    clips = rendered(world, stage.num_clips, stage.loop.seed, context)
+    ema = EMA(codec, stage.loop.ema_decay)
+
+    def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        del step
+        video = crops(clips, stage, rng, context.device)
+        latent, _ = codec.encode(video, CodecState())
+        noise = torch.randn(latent.shape, generator=rng).to(latent)
+        decoded, _ = codec.decode(latent + stage.latent_noise * noise, CodecState())
+        difference = decoded - video
+        square = difference.square().mean()
+        mean, variance = latent.mean((0, 2, 3, 4)), latent.var((0, 2, 3, 4))
+        normal = mean.square().mean() + (variance + 1e-6).log().square().mean()
+        total = square + stage.absolute_weight * difference.abs().mean() + stage.normal_weight * normal
+        return total, {"psnr": float(psnr(square.detach())), "normal": float(normal.detach())}
+
+    trainee = Trainee(name="codec", net=codec, optim=stage.loop.optim, loss=loss, ema=ema)
+    complete = train(
+        folder,
+        stage.loop,
+        [trainee],
+        limits=context.limits,
+        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
+    )
+    ema.copy_to(codec)
+    save_weights(folder, "codec", codec.state_dict())
+    if complete:
+        context.finish(STAGE, held_out_psnr_db=round(held_out_psnr(codec, world, context.device), 2))
+    return complete
+
+
+def load_codec(folder: Path, config: CodecConfig, device: torch.device) -> LightCodec:
+    """The codec that a run has trained, frozen."""
+    codec = LightCodec(config)
+    load_into(codec, read_weights(folder, "codec"), str(folder / "codec.safetensors"))
+    return codec.to(device).eval().requires_grad_(requires_grad=False)
+
+
+def rendered(world: WorldConfig, num: int, seed: int, context: Context) -> Tensor:
+    """Clips of the world as pictures, [clips, f, h, w, c] uint8 on the CPU."""
+    group, parts = 16, []
+    for start in range(0, num, group):
+        scenes = [sample_scene(world, seed + i) for i in range(start, min(start + group, num))]
+        parts.append(render(scenes, device=context.device).cpu())
+        context.progress("rendering", min(start + group, num), num, {})
+    return torch.cat(parts)
+
+
+def crops(clips: Tensor, stage: CodecStage, rng: torch.Generator, device: torch.device) -> Video:
+    """Random crops in space and time, pixels in [-1, 1]."""
+    num, length, height, width, _ = clips.shape
+    out = []
+    for _ in range(stage.batch):
+        clip, start, top, left = (
+            int(torch.randint(high, (1,), generator=rng))
+            for high in (
+                num,
+                length - stage.frames + 1,
+                height - stage.crop + 1,
+                width - stage.crop + 1,
+            )
+        )
+        piece = clips[clip, start : start + stage.frames]
+        out.append(piece[:, top : top + stage.crop, left : left + stage.crop])
+    return pixels(torch.stack(out).to(device))
+
+
+def psnr(mean_square: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of an error on pixels in [-1, 1]."""
+    return 10 * torch.log10(4 / mean_square)
+
+
+@torch.no_grad()
+def held_out_psnr(codec: LightCodec, world: WorldConfig, device: torch.device, num: int = 16) -> float:
+    """Mean PSNR in dB over whole clips whose subject and place were never seen together."""
+    scenes = [sample_scene(world, i, split="held_out") for i in range(num)]
+    values = []
+    for scene in scenes:
+        video = pixels(render([scene], device=device).to(device))
+        latent, _ = codec.encode(video, CodecState())
+        decoded, _ = codec.decode(latent, CodecState())
+        values.append(psnr((decoded.clamp(-1, 1) - video).square().mean()))
+    return float(torch.stack(values).mean())

@@ -1,0 +1,157 @@
+"""Stage 6: asymmetric distribution matching distillation (DMD, Yin et al. 2024; CausVid, sec. 4.3).
+
+The causal student makes a clip by its own rollout. The bidirectional teacher says where the data lie, the
+critic, trained all along on the student's clips, says where the student's lie; their difference at a random
+noise level is the student's gradient:
+
+    g = (x0_critic - x0_teacher) / mean |x - x0_teacher|        L = |x - stopgrad(x - g)|^2 / 2
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.core.shapes import Latent, Sigma, TextStates
+from longtake.flow.guidance import guide
+from longtake.flow.path import add_noise, velocity, x0_from_velocity
+from longtake.flow.schedule import uniform_sigma
+from longtake.nets.dit import DiT
+from longtake.sample.denoise import Schedule
+from longtake.train.batches import LatentClips, normal
+from longtake.train.ema import EMA
+from longtake.train.latents import STAGE as LATENTS
+from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.ode_init import STAGE as ODE_INIT
+from longtake.train.optim import OptimConfig
+from longtake.train.self_rollout import self_rollout
+from longtake.train.sheets import student_sheet
+from longtake.train.stage import Context
+from longtake.train.teacher import STAGE as TEACHER
+from longtake.train.teacher import load_dit
+from longtake.weights.checkpoint import save_weights
+
+STAGE = "dmd"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DmdStage:
+    """How the student is distilled. `loop.optim` is the student's."""
+
+    loop: LoopConfig
+    critic: OptimConfig
+    batch: int
+    latent_frames: int
+    shift: float  # of the noise levels at which teacher and critic are asked
+    guidance_scale: float
+    critic_updates: int = 5  # for each of the student's
+
+
+def dmd_gradient(x: Latent, x0_critic: Latent, x0_teacher: Latent) -> Latent:
+    """(x0_critic - x0_teacher) over the mean distance of x from the teacher's x0, per sample (DMD, eq. 8)."""
+    scale = (x - x0_teacher).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=1e-4)
+    return (x0_critic - x0_teacher) / scale
+
+
+def dmd_loss(x: Latent, gradient: Latent) -> Tensor:
+    """A scalar whose gradient by `x` is `gradient / x.numel()`."""
+    return 0.5 * (x - (x - gradient).detach()).square().mean()
+
+
+@torch.no_grad()
+def scores(
+    teacher: DiT,
+    critic: DiT,
+    x: Latent,
+    eps: Latent,
+    sigma: Sigma,
+    text: TextStates,
+    uncond: TextStates,
+    guidance_scale: float,
+) -> tuple[Latent, Latent]:
+    """x0 as the critic and as the guided teacher see it, at noise level sigma."""
+    x_t = add_noise(x, eps, sigma)
+    fake = critic(x_t, sigma, text)
+    real = guide(teacher(x_t, sigma, text), teacher(x_t, sigma, uncond), guidance_scale)
+    return x0_from_velocity(x_t, fake, sigma), x0_from_velocity(x_t, real, sigma)
+
+
+def run(stage: DmdStage, context: Context) -> bool:
+    """Distil; False when a limit came first."""
+    folder = context.begin(STAGE, stage)
+    preset = context.preset
+    student = load_dit(context, context.folder(ODE_INIT), "student")
+    critic = load_dit(context, context.folder(TEACHER), "teacher")
+    teacher = load_dit(context, context.folder(TEACHER), "teacher").requires_grad_(
+        requires_grad=False
+    )
+    clips = LatentClips(
+        context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device
+    )
+    ema = EMA(student, stage.loop.ema_decay)
+    uncond = clips.unconditional(stage.batch)
+
+    def make(rng: torch.Generator) -> tuple[Latent, TextStates]:
+        """A clip by the student, and its text. Only the captions of the batch are used."""
+        batch = clips.draw(stage.batch, stage.latent_frames, rng)
+        exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=rng))
+        noise = normal((exit_step + 1, *batch.x0.shape), rng, context.device)
+        schedule = Schedule.of(student, preset.student)
+        return (
+            self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step),
+            batch.text,
+        )
+
+    def level(x: Latent, rng: torch.Generator) -> tuple[Latent, Sigma]:
+        sigma = uniform_sigma((len(x), 1), stage.shift, rng).to(x).expand(-1, x.shape[2])
+        return normal(x.shape, rng, context.device), sigma
+
+    def student_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        del step
+        x, text = make(rng)
+        eps, sigma = level(x, rng)
+        fake, real = scores(
+            teacher, critic, x.detach(), eps, sigma, text, uncond, stage.guidance_scale
+        )
+        gradient = dmd_gradient(x.detach(), fake, real)
+        return dmd_loss(x, gradient), {
+            "gradient": float(gradient.abs().mean()),
+            "std": float(x.detach().std()),
+        }
+
+    def critic_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        del step
+        with torch.no_grad():
+            x, text = make(rng)
+        eps, sigma = level(x, rng)
+        # The network's own velocity: going through x0 would divide its rounding by sigma.
+        v = critic(add_noise(x, eps, sigma), sigma, text)
+        error = (v - velocity(x, eps)).square().mean()
+        return error, {"loss": float(error.detach())}
+
+    complete = train(
+        folder,
+        stage.loop,
+        [
+            Trainee(
+                name="student",
+                net=student,
+                optim=stage.loop.optim,
+                loss=student_loss,
+                every=stage.critic_updates,
+                ema=ema,
+            ),
+            Trainee(name="critic", net=critic, optim=stage.critic, loss=critic_loss),
+        ],
+        limits=context.limits,
+        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
+        sample=lambda step: student_sheet(
+            context, student, ema, folder / f"samples_{step:06d}.png"
+        ),
+    )
+    ema.copy_to(student)
+    save_weights(folder, "student", student.state_dict())
+    if complete:
+        context.finish(STAGE)
+    return complete

@@ -1,0 +1,26 @@
+"""The running average of weights that is sampled and shipped."""
+
+import torch
+from torch import nn
+
+
+class EMA:
+    """shadow <- d shadow + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates."""
+
+    def __init__(self, net: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.num_updates = 0
+        self.shadow = {name: p.detach().clone() for name, p in net.named_parameters()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module) -> None:
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        self.num_updates += 1
+        for name, p in net.named_parameters():
+            self.shadow[name].lerp_(p, 1 - decay)
+
+    @torch.no_grad()
+    def copy_to(self, net: nn.Module) -> None:
+        """Overwrite a network's weights with the average."""
+        for name, p in net.named_parameters():
+            p.copy_(self.shadow[name])

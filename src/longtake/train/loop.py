@@ -1,0 +1,205 @@
+"""The loop every training stage shares: stepping, accumulation, averages, checkpoints, logs. Nothing about losses.
+
+A stage is resumable bit for bit because nothing random is remembered: whatever a step draws comes from
+`rng_for(seed, (stage, step, micro))`.
+"""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from longtake.core.errors import TrainingError
+from longtake.core.noise import rng_for
+from longtake.train.ema import EMA
+from longtake.train.optim import OptimConfig, optimizers_for
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoopConfig:
+    """How long a stage trains and how often it reports."""
+
+    steps: int
+    optim: OptimConfig
+    ema_decay: float = 0.999
+    accumulate: int = 1  # micro-batches a step
+    checkpoint_minutes: float = 3.0
+    log_every: int = 10  # steps
+    sample_every: int = 0  # steps between sample sheets; 0: none
+    seed: int = 0
+
+
+@dataclass(kw_only=True)
+class Trainee:
+    """One network in training. Most stages have one; DMD has a student and a critic."""
+
+    name: str
+    net: nn.Module
+    optim: OptimConfig
+    loss: Callable[[int, torch.Generator], tuple[torch.Tensor, Mapping[str, float]]]
+    every: int = 1  # steps between updates of this network
+    ema: EMA | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """When to stop early, asked between steps."""
+
+    deadline: float = math.inf  # time.monotonic() seconds
+
+    def reached(self) -> bool:
+        return time.monotonic() > self.deadline
+
+
+class Log:
+    """Events as JSON lines, and as curves where tensorboard is installed."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.file = (folder / "events.jsonl").open("a")
+        try:
+            from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (an extra)
+        except ImportError:
+            self.board = None
+        else:
+            self.board = SummaryWriter(str(folder))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self.file.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
+        self.file.flush()
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self.file.close()
+        if self.board is not None:
+            self.board.close()
+
+
+def train(
+    folder: Path,
+    config: LoopConfig,
+    trainees: list[Trainee],
+    *,
+    limits: Limits,
+    progress: Callable[[int, int, Mapping[str, float]], None],
+    sample: Callable[[int], None] | None = None,
+) -> bool:
+    """Train until `config.steps` or a limit; False when a limit came first.
+
+    State is kept in `folder/state.pt` and taken up again from there.
+
+    Raises:
+        TrainingError: a loss is not finite; the last good state stays on disk.
+    """
+    optimizers = {t.name: optimizers_for(t.net, t.optim) for t in trainees}
+    path = folder / "state.pt"
+    step = _load(path, trainees, optimizers) if path.exists() else 0
+    log = Log(folder)
+    saved_at = time.monotonic()
+    sums: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    try:
+        while step < config.steps:
+            for t in trainees:
+                if step % t.every:
+                    continue
+                for name, value in _update(t, optimizers[t.name], step, config).items():
+                    sums[name] = sums.get(name, 0.0) + value
+                    counts[name] = counts.get(name, 0) + 1
+            step += 1
+            if step % config.log_every == 0 or step == config.steps:
+                means = {name: sums[name] / counts[name] for name in sums}
+                log.write(step, means)
+                progress(step, config.steps, means)
+                sums, counts = {}, {}
+            if sample is not None and config.sample_every and step % config.sample_every == 0:
+                sample(step)
+            stop = limits.reached()
+            if stop or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
+                _save(path, step, trainees, optimizers)
+                saved_at = time.monotonic()
+            if stop and step < config.steps:
+                return False
+    finally:
+        log.close()
+    _save(path, step, trainees, optimizers)
+    return True
+
+
+def _update(
+    trainee: Trainee, optimizers: list[Optimizer], step: int, config: LoopConfig
+) -> dict[str, float]:
+    """One optimiser step of one network, over `accumulate` micro-batches."""
+    logged: dict[str, float] = {}
+    for micro in range(config.accumulate):
+        rng = rng_for(config.seed, (trainee.name, step, micro))
+        loss, values = trainee.loss(step, rng)
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"the loss of {trainee.name} is {loss.item()} at step {step}; the state before it is "
+                "on disk: lower the learning rate and start again"
+            )
+        (loss / config.accumulate).backward()
+        for name, value in values.items():
+            key = f"{trainee.name}/{name}"
+            logged[key] = logged.get(key, 0.0) + value / config.accumulate
+    norm = nn.utils.clip_grad_norm_(trainee.net.parameters(), trainee.optim.max_grad_norm)
+    factor = trainee.optim.factor(step, config.steps)
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * factor
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    if trainee.ema is not None:
+        trainee.ema.update(trainee.net)
+    return {**logged, f"{trainee.name}/grad_norm": float(norm)}
+
+
+def _save(
+    path: Path, step: int, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]
+) -> None:
+    """Write the whole state; the old one is replaced only by a complete new one."""
+    state: dict[str, Any] = {"step": step}
+    for t in trainees:
+        state[t.name] = {
+            "net": t.net.state_dict(),
+            "optimizers": [o.state_dict() for o in optimizers[t.name]],
+            "ema": None if t.ema is None else t.ema.shadow,
+            "num_updates": 0 if t.ema is None else t.ema.num_updates,
+        }
+    part = path.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(path)
+
+
+def _load(path: Path, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]) -> int:
+    """Take up the state of `path`; the step reached.
+
+    Raises:
+        TrainingError: the file is damaged or belongs to another configuration.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        for t in trainees:
+            mine = state[t.name]
+            t.net.load_state_dict(mine["net"])
+            for optimizer, saved in zip(optimizers[t.name], mine["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            if t.ema is not None:
+                for name, tensor in mine["ema"].items():
+                    t.ema.shadow[name].copy_(tensor)
+                t.ema.num_updates = mine["num_updates"]
+    except (KeyError, RuntimeError, ValueError, EOFError, OSError) as err:
+        raise TrainingError(
+            f"{path} cannot be resumed ({err}); remove its folder to train the stage anew"
+        ) from err
+    return state["step"]

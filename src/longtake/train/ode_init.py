@@ -1,0 +1,79 @@
+"""Stage 5: the student's start, by regression on the teacher's trajectories (CausVid, sec. 4.2).
+
+Every chunk stands at its own point of the trajectory, the clean end included (that is what teaches the clean
+pass); the network sees chunks causally and predicts where the trajectory ends.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.flow.path import per_frame, x0_from_velocity
+from longtake.train.ema import EMA
+from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.ode_pairs import STAGE as PAIRS
+from longtake.train.ode_pairs import OdePairs
+from longtake.train.sheets import student_sheet
+from longtake.train.stage import Context
+from longtake.train.teacher import STAGE as TEACHER
+from longtake.train.teacher import load_dit
+from longtake.weights.checkpoint import save_weights
+
+STAGE = "ode_init"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OdeInitStage:
+    """How the student is initialised."""
+
+    loop: LoopConfig
+    batch: int
+
+
+def run(stage: OdeInitStage, context: Context) -> bool:
+    """Train the student's start; False when a limit came first."""
+    folder = context.begin(STAGE, stage)
+    student = load_dit(context, context.folder(TEACHER), "teacher")
+    pairs = OdePairs.read(context.folder(PAIRS))
+    chunk = context.preset.stream.chunk
+    ema = EMA(student, stage.loop.ema_decay)
+
+    def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        del step
+        num, levels = pairs.states.shape[:2]
+        frames = pairs.states.shape[3]
+        rows = torch.randint(num, (stage.batch,), generator=rng)
+        level = torch.randint(levels, (stage.batch, frames // chunk), generator=rng)
+        level = level.repeat_interleave(chunk, 1)  # [b, f]
+        states = pairs.states[rows].to(context.device).float()
+        picked = level.to(context.device)[:, None, None, :, None, None]
+        x_t = states.take_along_dim(picked.expand(-1, 1, *_sizes(states)), 1).squeeze(1)
+        sigma = pairs.sigmas[level].to(context.device)
+        v = student(x_t, sigma, pairs.text[rows].to(context.device).float(), chunk=chunk)
+        noisy = per_frame((sigma > 0).float())
+        error = (x0_from_velocity(x_t, v, sigma) - states[:, -1]).square() * noisy
+        mean = error.mean() / noisy.mean().clamp(min=1e-6)
+        return mean, {"loss": float(mean.detach())}
+
+    complete = train(
+        folder,
+        stage.loop,
+        [Trainee(name="student", net=student, optim=stage.loop.optim, loss=loss, ema=ema)],
+        limits=context.limits,
+        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
+        sample=lambda step: student_sheet(
+            context, student, ema, folder / f"samples_{step:06d}.png"
+        ),
+    )
+    ema.copy_to(student)
+    save_weights(folder, "student", student.state_dict())
+    if complete:
+        context.finish(STAGE, pairs=len(pairs.states))
+    return complete
+
+
+def _sizes(states: Tensor) -> tuple[int, int, int, int]:
+    _, _, c, f, h, w = states.shape
+    return c, f, h, w

@@ -1,0 +1,113 @@
+"""Stage 4: the teacher's own trajectories, kept at the student's noise levels (CausVid, sec. 4.2)."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from longtake.core.configs import SamplingConfig
+from longtake.core.errors import ConfigError, TrainingError
+from longtake.core.noise import rng_for
+from longtake.flow.schedule import few_step_sigmas
+from longtake.sample.teacher import teacher_states
+from longtake.train.batches import LatentClips, normal
+from longtake.train.latents import STAGE as LATENTS
+from longtake.train.stage import Context
+from longtake.train.teacher import STAGE as TEACHER
+from longtake.train.teacher import load_dit
+
+STAGE = "ode_pairs"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OdePairStage:
+    """How many trajectories, and how finely they are integrated."""
+
+    num_pairs: int
+    batch: int
+    num_steps: int  # of the teacher; a multiple of the student's
+    latent_frames: int
+    seed: int = 0
+
+
+def kept_steps(stage: OdePairStage, student: SamplingConfig) -> tuple[int, ...]:
+    """Which states of the trajectory the student learns from, the clean one last.
+
+    Raises:
+        ConfigError: the student's noise levels are not among the teacher's.
+    """
+    if stage.num_steps % student.num_steps:
+        raise ConfigError(
+            f"the teacher's {stage.num_steps} steps must be a multiple of the student's {student.num_steps}"
+        )
+    stride = stage.num_steps // student.num_steps
+    return (*range(0, stage.num_steps, stride), stage.num_steps)
+
+
+def run(stage: OdePairStage, context: Context) -> bool:
+    """Integrate and store; shards that exist are kept. False when a limit came first."""
+    preset = context.preset
+    kept = kept_steps(stage, preset.student)
+    sampling = SamplingConfig(
+        num_steps=stage.num_steps,
+        shift=preset.student.shift,
+        guidance_scale=preset.teacher.guidance_scale,
+    )
+    folder = context.begin(STAGE, (stage, sampling))
+    dit = load_dit(context, context.folder(TEACHER), "teacher").eval()
+    clips = LatentClips(
+        context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device
+    )
+    for start in range(0, stage.num_pairs, stage.batch):
+        path = folder / f"{start:07d}.safetensors"
+        if path.exists():
+            continue
+        rng = rng_for(stage.seed, (STAGE, start))
+        num = min(stage.batch, stage.num_pairs - start)
+        batch = clips.draw(num, stage.latent_frames, rng)
+        noise = normal(batch.x0.shape, rng, context.device)
+        states = [noise]
+        uncond = clips.unconditional(num)
+        for step, x in enumerate(teacher_states(dit, sampling, noise, batch.text, uncond), 1):
+            if step in kept:
+                states.append(x)
+        pairs = torch.stack(states, 1).half().cpu()
+        part = path.with_suffix(".part")
+        levels = (*few_step_sigmas(preset.student.num_steps, preset.student.shift), 0.0)
+        tensors = {"states": pairs, "text": batch.text.half().cpu()}
+        save_file(tensors, part, {"sigmas": json.dumps(levels)})
+        part.replace(path)
+        context.progress(STAGE, start + num, stage.num_pairs, {})
+        if context.limits.reached() and start + num < stage.num_pairs:
+            return False
+    context.finish(STAGE, pairs=stage.num_pairs)
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class OdePairs:
+    """All trajectories of a folder, in memory."""
+
+    states: Float[Tensor, "pairs levels c f h w"]  # the last level is x0
+    text: Float[Tensor, "pairs g t e"]
+    sigmas: Float[Tensor, " levels"]
+
+    @classmethod
+    def read(cls, folder: Path) -> "OdePairs":
+        """Raises TrainingError when there are none."""
+        states, text, sigmas = [], [], ""
+        for path in sorted(folder.glob("*.safetensors")):
+            with safe_open(path, framework="pt") as shard:
+                states.append(shard.get_tensor("states"))
+                text.append(shard.get_tensor("text"))
+                sigmas = shard.metadata()["sigmas"]
+        if not states:
+            raise TrainingError(f"no ODE pairs in {folder}; run the stage that makes them first")
+        return cls(
+            states=torch.cat(states), text=torch.cat(text), sigmas=torch.tensor(json.loads(sigmas))
+        )

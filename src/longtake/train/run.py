@@ -1,0 +1,132 @@
+"""From nothing to a model: every stage of a recipe, in order, skipping what is done."""
+
+import importlib.util
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from longtake.core.configs import Preset
+from longtake.core.errors import InputError, TrainingError
+from longtake.nets.text import TextEncoder
+from longtake.train import codec_fit, dmd, latents, ode_init, ode_pairs, teacher
+from longtake.train.export import export
+from longtake.train.loop import Limits
+from longtake.train.stage import Context, Progress
+from longtake.worlds.scenes import WorldConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """A whole run: one configuration a stage."""
+
+    preset: Preset
+    world: WorldConfig
+    codec: codec_fit.CodecStage
+    latents: latents.LatentStage
+    teacher: teacher.TeacherStage
+    ode_pairs: ode_pairs.OdePairStage
+    ode_init: ode_init.OdeInitStage
+    dmd: dmd.DmdStage
+
+    def stages(self) -> dict[str, Callable[[Context], bool]]:
+        """What is run, in order. A stage returns False when a limit stopped it."""
+        return {
+            codec_fit.STAGE: lambda c: codec_fit.run(self.codec, self.world, c),
+            latents.STAGE: lambda c: latents.run(self.latents, self.world, c),
+            teacher.STAGE: lambda c: teacher.run(self.teacher, c),
+            ode_pairs.STAGE: lambda c: ode_pairs.run(self.ode_pairs, c),
+            ode_init.STAGE: lambda c: ode_init.run(self.ode_init, c),
+            dmd.STAGE: lambda c: dmd.run(self.dmd, c),
+        }
+
+
+def find_recipe(name: str) -> Path:
+    """The recipe file that a name or a path means: `tiny-world` is `recipes/tiny_world.py`.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    path = Path(name)
+    candidates = [path, Path("recipes") / f"{name.replace('-', '_')}.py"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    known = ", ".join(sorted(p.stem.replace("_", "-") for p in Path("recipes").glob("*.py")))
+    raise InputError(
+        f'no recipe "{name}": give a .py file with a function recipe(), or one of: {known or "(none here)"}'
+    )
+
+
+def load_recipe(name: str) -> Recipe:
+    """Read a recipe file and call its `recipe()`.
+
+    Raises:
+        InputError: no such file, or it defines no recipe.
+    """
+    path = find_recipe(name)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    make = getattr(module, "recipe", None)
+    made = make() if callable(make) else None
+    if not isinstance(made, Recipe):
+        raise InputError(f"{path} must define a function recipe() that returns a Recipe")
+    return made
+
+
+def run_recipe(
+    name: str,
+    *,
+    out: Path,
+    progress: Progress,
+    stages: Sequence[str] = (),
+    device: str = "cpu",
+    max_minutes: float | None = None,
+) -> bool:
+    """Run the stages of a recipe that are not done yet; True when all of them are, and exported.
+
+    Args:
+        name: of a recipe, or its file.
+        out: folder of the run; the finished model is in `out/model`.
+        progress: told (stage, done, of, figures).
+        stages: run only these.
+        device: "cpu", "cuda", "cuda:1".
+        max_minutes: stop at a checkpoint after this long; run again to go on.
+
+    Raises:
+        InputError: an unknown recipe, stage or device.
+        TrainingError: a stage failed; what was done before stays.
+    """
+    recipe = load_recipe(name)
+    unknown = sorted(set(stages) - recipe.stages().keys())
+    if unknown:
+        raise InputError(f"no stage {unknown[0]!r}; the stages are {', '.join(recipe.stages())}")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise InputError(f"device {device} was asked for, but this torch sees no CUDA device")
+    deadline = float("inf") if max_minutes is None else time.monotonic() + 60 * max_minutes
+    context = Context(
+        out=out,
+        preset=recipe.preset,
+        device=torch.device(device),
+        limits=Limits(deadline=deadline),
+        progress=progress,
+        encoder=TextEncoder(recipe.preset.dit.text_len).to(device),
+    )
+    for stage, run in recipe.stages().items():
+        if (stages and stage not in stages) or context.done(stage):
+            continue
+        try:
+            complete = run(context)
+        except OSError as err:
+            raise TrainingError(f"{stage} cannot write to {out}: {err}") from err
+        if not complete:
+            return False
+    if all(context.done(stage) for stage in recipe.stages()):
+        export(context)
+        return True
+    return bool(stages)

@@ -1,0 +1,58 @@
+"""The student's own rollout, with gradients where they belong (Self-Forcing, Huang et al. 2025, alg. 1).
+
+Chunk after chunk through the cache, as at inference. All chunks leave at the same random denoising step; only
+that step has a gradient. Memory is written by a clean pass without gradient and enters later chunks as a
+constant: no gradient ever flows through cached keys and values.
+"""
+
+import torch
+from torch import Tensor
+
+from longtake.core.configs import StreamConfig
+from longtake.core.shapes import Latent, TextStates
+from longtake.flow.path import x0_from_velocity
+from longtake.nets.dit import DiT
+from longtake.nets.kv_cache import KVCache
+from longtake.sample.denoise import Schedule, denoise
+
+
+def self_rollout(
+    dit: DiT,
+    schedule: Schedule,
+    stream: StreamConfig,
+    text: TextStates,
+    noise: Tensor,
+    exit_step: int,
+) -> Latent:
+    """x0 predictions of all chunks, [b, c, f, h, w], with a gradient to the weights.
+
+    Args:
+        dit: the student, in training.
+        schedule: of the student *as it is now*.
+        stream: chunk, window and sink.
+        text: states [b, g, t, e], g = 1 or the number of chunks.
+        noise: unit noise for every denoising step [steps, b, c, f, h, w].
+        exit_step: denoising step at which the chunks leave.
+    """
+    num_frames = noise.shape[3]
+    chunks = []
+    cache = KVCache()
+    for start in range(0, num_frames, stream.chunk):
+        own = slice(start, start + stream.chunk)
+        group = min(start // stream.chunk, text.shape[1] - 1)
+        words = text[:, group : group + 1]
+        with torch.no_grad():
+            memory = dit.read_text(words)
+            past = dit.past(cache, noise[0, :, :, own].shape)
+            x_t = denoise(
+                dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step
+            )
+        level = x_t.new_full((len(x_t), 1), schedule.sigmas[exit_step])
+        v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(words), past)
+        x0 = x0_from_velocity(x_t, v, level)
+        chunks.append(x0)
+        if own.stop < num_frames:
+            with torch.no_grad():
+                block = dit.remember(x0.detach(), schedule.clean, memory, past)
+            cache = cache.append(block, stream)
+    return torch.cat(chunks, 2)

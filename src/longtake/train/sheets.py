@@ -1,0 +1,95 @@
+"""Sample sheets: what a network makes in the middle of its training, on prompts it never saw together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from longtake.core.noise import noise_for
+from longtake.core.shapes import Latent
+from longtake.media.frames import to_pictures
+from longtake.media.sheets import Row, contact_sheet
+from longtake.nets.dit import DiT
+from longtake.nets.light_codec import CodecState
+from longtake.sample.denoise import Schedule
+from longtake.sample.rollout import rollout
+from longtake.sample.teacher import teacher_clip
+from longtake.train.codec_fit import STAGE as CODEC
+from longtake.train.codec_fit import load_codec
+from longtake.train.ema import EMA
+from longtake.train.stage import Context
+
+PROMPTS = (
+    "a tiger walks through a forest",
+    "an elephant walks right on a city street",
+    "a red car drives to the left in the desert",
+    "a sailboat sails on the sea",
+    "a penguin hops in a park, then snow starts to fall",
+    "a balloon rises in an empty room",
+)
+SHEET_STEPS = 20  # of the teacher's sampler: enough to judge
+
+
+def teacher_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
+    """Clips by the averaged teacher, one a prompt, at the length it was trained on."""
+    preset = context.preset
+    shape = (preset.dit.in_dim, preset.clip_latent_frames, *_grid(context))
+    noise = torch.stack([noise_for(i, ("sheet",), shape) for i in range(len(PROMPTS))])
+    text = context.encoder.encode(PROMPTS)[:, None].to(context.device)
+    uncond = context.encoder.encode([""] * len(PROMPTS))[:, None].to(context.device)
+    sampling = replace(preset.teacher, num_steps=SHEET_STEPS)
+    with averaged(dit, ema):
+        latents = teacher_clip(dit, sampling, noise.to(context.device), text, uncond)
+    _write(context, latents, path)
+
+
+def student_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
+    """Takes by the averaged student, one a prompt, as it will stream."""
+    preset = context.preset
+    num_chunks = preset.clip_latent_frames // preset.stream.chunk
+    takes = []
+    with averaged(dit, ema), torch.no_grad():
+        schedule = Schedule.of(dit, preset.student)
+        for seed, prompt in enumerate(PROMPTS):
+            text = dit.read_text(context.encoder(prompt).to(context.device))
+            steps = rollout(
+                dit,
+                schedule,
+                preset.stream,
+                lambda _, text=text: text,
+                _grid(context),
+                seed,
+                num_chunks=num_chunks,
+            )
+            takes.append(torch.cat([step.latent for step in steps], 2))
+    _write(context, torch.cat(takes), path)
+
+
+class averaged:  # noqa: N801  (a context manager, used as a verb)
+    """Within it, the network has its averaged weights."""
+
+    def __init__(self, dit: DiT, ema: EMA) -> None:
+        self.dit, self.ema = dit, ema
+
+    def __enter__(self) -> None:
+        self.live = {n: p.detach().clone() for n, p in self.dit.named_parameters()}
+        self.ema.copy_to(self.dit)
+
+    def __exit__(self, *exc: object) -> None:
+        with torch.no_grad():
+            for name, p in self.dit.named_parameters():
+                p.copy_(self.live[name])
+
+
+def _grid(context: Context) -> tuple[int, int]:
+    return context.preset.size.latent(context.preset.codec.stride, context.preset.dit.patch)
+
+
+def _write(context: Context, latents: Latent, path: Path) -> None:
+    codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)
+    rows = []
+    for latent, prompt in zip(latents, PROMPTS, strict=True):
+        with torch.no_grad():
+            video, _ = codec.decode(latent[None], CodecState())
+        rows.append(Row(pictures=to_pictures(video), caption=prompt))
+    contact_sheet(rows, columns=7).save(path)

@@ -1,0 +1,79 @@
+"""What every stage shares: where it writes, what it may use, and how it knows that it is done."""
+
+import hashlib
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longtake import __version__
+from longtake.core.configs import Preset
+from longtake.core.errors import TrainingError
+from longtake.nets.text import TextEncoder
+from longtake.train.loop import Limits
+from longtake.weights.checkpoint import write_json
+
+Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, of, figures
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """One training run: its folder, its device, and who is told about progress."""
+
+    out: Path
+    preset: Preset
+    device: torch.device
+    limits: Limits
+    progress: Progress
+    encoder: TextEncoder
+
+    def folder(self, stage: str) -> Path:
+        folder = self.out / stage
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def begin(self, stage: str, config: Any) -> Path:
+        """The folder of a stage; its configuration is written there.
+
+        Raises:
+            TrainingError: the folder was made with another configuration.
+        """
+        folder = self.folder(stage)
+        path = folder / "config.json"
+        wanted = json.loads(json.dumps(_plain(config), default=str))
+        if path.exists() and json.loads(path.read_text()) != wanted:
+            raise TrainingError(
+                f"{folder} was made with another configuration; remove it to train the stage anew, "
+                "or choose another --out"
+            )
+        write_json(path, wanted)
+        return folder
+
+    def finish(self, stage: str, **facts: object) -> None:
+        """Mark a stage as done, with where its result came from."""
+        config = (self.folder(stage) / "config.json").read_bytes()
+        write_json(
+            self.folder(stage) / "provenance.json",
+            {
+                "stage": stage,
+                "config_sha256": hashlib.sha256(config).hexdigest(),
+                "longtake": __version__,
+                "torch": torch.__version__,
+                "device": str(self.device),
+                "machine": platform.machine(),
+                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                **facts,
+            },
+        )
+
+    def done(self, stage: str) -> bool:
+        return (self.out / stage / "provenance.json").exists()
+
+
+def _plain(config: Any) -> Any:
+    return asdict(config) if is_dataclass(config) and not isinstance(config, type) else config

@@ -1,0 +1,99 @@
+"""Stage 3: the bidirectional teacher, by flow matching (Lipman et al. 2023).
+
+    minimise | dit(x_t, sigma, text) - (eps - x0) |^2,   x_t = (1 - sigma) x0 + sigma eps
+
+Short clips come first: they are cheaper, and what a picture looks like is learned before how it moves.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from longtake.flow.path import add_noise, velocity
+from longtake.flow.schedule import logit_normal_sigma
+from longtake.nets.dit import DiT
+from longtake.train.batches import LatentClips, normal
+from longtake.train.ema import EMA
+from longtake.train.latents import STAGE as LATENTS
+from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.sheets import teacher_sheet
+from longtake.train.stage import Context
+from longtake.weights.checkpoint import load_into, read_weights, save_weights
+
+STAGE = "teacher"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Phase:
+    """A part of the curriculum, up to step `until`."""
+
+    until: int
+    latent_frames: int
+    batch: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherStage:
+    """How the teacher is trained."""
+
+    loop: LoopConfig
+    phases: tuple[Phase, ...]
+    shift: float = 1.0  # of the training noise levels
+    caption_dropout: float = 0.1
+
+    def phase(self, step: int) -> Phase:
+        return next((p for p in self.phases if step < p.until), self.phases[-1])
+
+
+def run(stage: TeacherStage, context: Context) -> bool:
+    """Train the teacher; False when a limit came first."""
+    folder = context.begin(STAGE, stage)
+    dit = new_dit(context, stage.loop.seed)
+    clips = LatentClips(
+        context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device
+    )
+    ema = EMA(dit, stage.loop.ema_decay)
+
+    def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        phase = stage.phase(step)
+        batch = clips.draw(phase.batch, phase.latent_frames, rng, stage.caption_dropout)
+        sigma = logit_normal_sigma((len(batch.x0), 1), stage.shift, rng).to(batch.x0)
+        sigma = sigma.expand(-1, phase.latent_frames)
+        eps = normal(batch.x0.shape, rng, context.device)
+        v = dit(add_noise(batch.x0, eps, sigma), sigma, batch.text)
+        error = (v - velocity(batch.x0, eps)).square().mean()
+        return error, {"loss": float(error.detach())}
+
+    complete = train(
+        folder,
+        stage.loop,
+        [Trainee(name="teacher", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
+        limits=context.limits,
+        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
+        sample=lambda step: teacher_sheet(
+            context, dit, ema, folder / f"samples_{step:06d}.png"
+        ),
+    )
+    ema.copy_to(dit)
+    save_weights(folder, "teacher", dit.state_dict())
+    if complete:
+        context.finish(STAGE, clips=len(clips))
+    return complete
+
+
+def new_dit(context: Context, seed: int) -> DiT:
+    """The preset's network with weights that depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        dit = DiT(context.preset.dit)
+    return dit.to(context.device)
+
+
+def load_dit(context: Context, folder: Path, name: str) -> DiT:
+    """A network that a stage has trained."""
+    dit = DiT(context.preset.dit)
+    load_into(dit, read_weights(folder, name), str(folder / f"{name}.safetensors"))
+    return dit.to(context.device)

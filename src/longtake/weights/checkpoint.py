@@ -1,0 +1,114 @@
+"""Weights on disk: safetensors, split into files of at most 16 MB, checked name by name when read."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from longtake.core.errors import WeightsError
+
+MAX_FILE_BYTES = 15_500_000
+
+
+def save_weights(
+    folder: Path, name: str, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+) -> list[Path]:
+    """Write `name.safetensors`, or `name-00001-of-0000N.safetensors` when it is large.
+
+    Old files of that name are removed only after the new ones are complete.
+
+    Args:
+        folder: made if missing.
+        name: "student", "codec", ...
+        tensors: by parameter name.
+        dtype: floating tensors are stored in this precision.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    groups: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for key, tensor in tensors.items():
+        stored = tensor.detach().cpu().to(dtype).contiguous()
+        if groups[-1] and size + stored.nbytes > MAX_FILE_BYTES:
+            groups.append({})
+            size = 0
+        groups[-1][key] = stored
+        size += stored.nbytes
+    paths = []
+    for i, group in enumerate(groups, 1):
+        suffix = "" if len(groups) == 1 else f"-{i:05d}-of-{len(groups):05d}"
+        path = folder / f"{name}{suffix}.safetensors"
+        part = path.with_suffix(".part")
+        save_file(group, part)
+        part.replace(path)
+        paths.append(path)
+    for stale in set(weight_files(folder, name)) - set(paths):
+        stale.unlink()
+    return paths
+
+
+def weight_files(folder: Path, name: str) -> list[Path]:
+    """The files that hold `name`, in order."""
+    return sorted((*folder.glob(f"{name}.safetensors"), *folder.glob(f"{name}-*-of-*.safetensors")))
+
+
+def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
+    """All tensors of `name`.
+
+    Raises:
+        WeightsError: no such file, or one is damaged.
+    """
+    paths = weight_files(folder, name)
+    if not paths:
+        raise WeightsError(f"no {name}.safetensors in {folder}; is this a longtake model folder?")
+    tensors: dict[str, Tensor] = {}
+    for path in paths:
+        try:
+            with safe_open(path, framework="pt") as file:
+                tensors.update({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        except (SafetensorError, OSError) as err:
+            raise WeightsError(f"{path} is damaged or not a safetensors file ({err})") from err
+    return tensors
+
+
+def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
+    """Fill a network; every name and shape must fit.
+
+    Raises:
+        WeightsError: names what does not fit and gives an example of each kind.
+    """
+    wanted = {name: tuple(t.shape) for name, t in net.state_dict().items()}
+    found = {name: tuple(t.shape) for name, t in tensors.items()}
+    missing = sorted(wanted.keys() - found.keys())
+    extra = sorted(found.keys() - wanted.keys())
+    wrong = sorted(n for n in wanted.keys() & found.keys() if wanted[n] != found[n])
+    if missing or extra or wrong:
+        parts = []
+        if missing:
+            parts.append(f"{len(missing)} tensors are missing (e.g. {missing[0]})")
+        if extra:
+            parts.append(f"{len(extra)} are unknown (e.g. {extra[0]})")
+        if wrong:
+            n = wrong[0]
+            parts.append(f"{len(wrong)} have another shape (e.g. {n}: {found[n]}, expected {wanted[n]})")
+        raise WeightsError(f"{source} does not fit this network: " + "; ".join(parts))
+    net.load_state_dict({name: t.float() for name, t in tensors.items()})
+
+
+def digest(paths: list[Path]) -> str:
+    """SHA-256 over files, in order."""
+    total = hashlib.sha256()
+    for path in paths:
+        total.update(path.read_bytes())
+    return total.hexdigest()
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all."""
+    part = path.with_suffix(path.suffix + ".part")
+    part.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
+    part.replace(path)

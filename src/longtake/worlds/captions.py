@@ -1,0 +1,377 @@
+"""How one says what happens: many true English sentences for a chunk of a scene.
+
+A caption is a pure function of (scene, chunk, seed). Chunks between which nothing changes share a
+caption; after an event it is either a new description, or the opening sentence continued, or the
+change alone.
+"""
+
+from random import Random
+
+from longtake.core.noise import rng_for
+from longtake.worlds.assets import Name, Subject, place_named, subject_named
+from longtake.worlds.scenes import VERTICAL, Actor, Scene, State, is_lateral
+
+_OPPOSITE = {"left": "right", "right": "left"}
+_DIRECTION_PROBABILITY = 0.75  # of whole sentences; terse captions leave it out
+_DOUBLED = {"hop", "run", "spin", "plod", "trot", "strut", "drop", "sit", "skid"}
+_COLOURED_KINDS = {"vehicle", "ball", "object", "toy"}
+_COLOUR_WORDS = {
+    "black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
+}  # fmt: skip
+# A place's phrases that say something of the hour or the sky: true only as it was photographed.
+_LIGHT_WORDS = (
+    "sunny", "sunshine", "blue sky", "purple sky", "gray sky", "evening sky", "dawn", "sunrise",
+    "sunset", "dusk", "morning", "evening", "daybreak", "golden", "night", "stars", "starry",
+    "clouds", "bright", "sun comes", "foggy", "mist", "dewy", "light", "dark",
+)  # fmt: skip
+
+# Short natural names: (where something is, where something goes, where something flies over).
+_SHORT: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
+    "city_rooftop": (("on a rooftop", "on a roof"), ("across a rooftop",), ("over a rooftop",)),
+    "brick_courtyard": (
+        ("in a courtyard", "in a brick courtyard"),
+        ("through a courtyard",),
+        ("over a courtyard",),
+    ),
+    "garden_path": (("in a garden", "in the garden"), ("through a garden",), ("over a garden",)),
+    "hotel_room": (("in a hotel room", "in a bedroom"), ("through a bedroom",), ("in a bedroom",)),
+    "night_field": (("in a field", "on the grass"), ("across a field",), ("over a field",)),
+    "photo_studio": (("in a studio", "in a photo studio"), ("through a studio",), ("in a studio",)),
+    "misty_meadow": (("in a meadow", "in the meadow"), ("through a meadow",), ("over a meadow",)),
+    "seaside_sunset": (
+        ("on a promenade", "by the sea"),
+        ("along a promenade", "along the seaside"),
+        ("over a promenade",),
+    ),
+    "empty_apartment": (
+        ("in an empty room", "in a room", "in an empty apartment"),
+        ("through an empty room", "across an empty room", "through an empty apartment"),
+        ("in an empty room", "through an empty room", "in an empty apartment"),
+    ),
+    "glass_footbridge": (
+        ("on a glass bridge", "in a glass walkway"),
+        ("through a glass walkway",),
+        ("in a glass walkway",),
+    ),
+    "city_street": (
+        ("on a city street", "in the city", "on a street", "in a city"),
+        ("along a city street", "down a city street", "through the city", "along the street"),
+        ("over a city street", "over the city", "above a city street"),
+    ),
+    "desert_dawn": (
+        ("in the desert", "in a desert", "on the rocks in a desert"),
+        ("through the desert", "across the desert", "through a desert"),
+        ("over the desert", "above the desert", "over a desert"),
+    ),
+    "shopping_mall": (("in a mall", "in a shopping mall"), ("through a mall",), ("in a mall",)),
+    "pine_forest": (
+        ("in a forest", "in the forest", "in the woods", "in a pine forest"),
+        ("through a forest", "through the forest", "through the woods", "through a pine forest"),
+        ("in a forest", "through a forest", "among the trees of a forest"),
+    ),
+    "ballroom": (("in a ballroom", "in a big hall"), ("across a ballroom",), ("in a ballroom",)),
+    "machine_lab": (("in a workshop", "in an old lab"), ("through a workshop",), ("in a workshop",)),
+    "modern_lobby": (("in a lobby", "in a hall"), ("through a lobby",), ("in a lobby",)),
+    "savanna_night": (
+        ("in the savanna", "on the savanna"),
+        ("across the savanna",),
+        ("over the savanna",),
+    ),
+    "green_park": (
+        ("in the park", "in a park", "on the grass", "in a green park", "on a green lawn"),
+        ("through the park", "across the grass", "through a park", "across a green lawn"),
+        ("over the park", "above the grass", "over a park", "over a green lawn"),
+    ),
+    "sea_and_clouds": (
+        ("at sea", "on the sea", "on the water", "on the ocean"),
+        ("across the sea", "across the water", "on the sea"),
+        ("over the sea", "above the sea", "over the water", "over the ocean"),
+    ),
+    "palace_square": (("on a square", "on a city square"), ("across a square",), ("over a square",)),
+    "blue_quay": (("on a quay", "by the water"), ("along a quay",), ("over a quay",)),
+    "warehouse": (
+        ("in a warehouse", "in an empty warehouse"),
+        ("through a warehouse", "across a warehouse"),
+        ("in a warehouse",),
+    ),
+    "factory": (("in a factory", "in a workshop"), ("through a factory",), ("in a factory",)),
+}
+_KEYWORDS = {  # for terse captions
+    "pine_forest": "forest", "green_park": "park", "sea_and_clouds": "sea", "city_street": "city street",
+    "desert_dawn": "desert", "empty_apartment": "empty room", "warehouse": "warehouse",
+}  # fmt: skip
+_TIMES = {
+    "night": ("at night", "in the dark", "at night", "on a dark night"),
+    "sunset": ("at sunset", "at sunset", "as the sun sets", "in warm evening light", "at dusk"),
+    "dawn": ("at dawn", "early in the morning"),
+    "sunrise": ("at sunrise", "in the morning"),
+    "day": ("by day", "in daylight", "during the day"),
+}
+_WEATHERS = {
+    "rain": ("in the rain", "rain falling", "while it rains", "in heavy rain", "with rain falling"),
+    "snow": ("in the snow", "snow falling", "while it snows", "in falling snow", "with snow falling"),
+    "fog": ("in the fog", "in thick fog", "in fog", "surrounded by fog", "on a foggy day"),
+}
+_CAMERAS = {
+    "pan_left": ("the camera pans left", "camera panning to the left", "the view pans left"),
+    "pan_right": ("the camera pans right", "camera panning to the right", "the view pans right"),
+    "push_in": ("the camera moves closer", "slow zoom in", "the camera slowly pushes in"),
+}
+_CHANGES = {
+    "night_falls": ("night falls", "then night falls", "it gets dark", "then it becomes night"),
+    "sun_sets": ("the sun sets", "then the sun sets", "then the sun goes down", "the sun goes down"),
+    "snow_starts": (
+        "then snow starts to fall",
+        "it starts to snow",
+        "snow begins to fall",
+        "then it begins to snow",
+        "it starts snowing",
+    ),
+    "rain_starts": (
+        "then it begins to rain",
+        "it starts to rain",
+        "rain starts to fall",
+        "then rain begins to fall",
+        "it starts raining",
+    ),
+    "fog_rolls_in": ("fog rolls in", "then fog rolls in", "then thick fog comes in", "it gets foggy"),
+}
+
+
+def caption(scene: Scene, chunk_idx: int, seed: int) -> str:
+    """A sentence that is true of one chunk, one of many: `seed` says which.
+
+    The opening sentence, of the chunks before any event, is the same for a whole clip.
+    """
+    begun = scene.events_by(chunk_idx)
+    if not begun:
+        return _describe(scene, chunk_idx, _draw(scene, seed, "opening"))
+    draw = _draw(scene, seed, f"event {len(begun)}")
+    style = draw.random()
+    if style < 0.5:
+        return _describe(scene, chunk_idx, draw, changed=True)
+    changes = []
+    for num, event in enumerate(begun):
+        changes.append(_change(scene, event.kind, event.chunk_idx, _draw(scene, seed, f"change {num}")))
+    if style < 0.9:
+        return ", ".join([_describe(scene, 0, _draw(scene, seed, "opening"), up_to=0), *changes])
+    return changes[-1].removeprefix("then ")
+
+
+def captions_for(scene: Scene, seed: int) -> list[str]:
+    """One caption for every chunk of the scene's clip."""
+    return [caption(scene, idx, seed) for idx in range(scene.num_chunks)]
+
+
+def participle(verb: str) -> str:
+    """The -ing form of a verb in the third person: "takes off" becomes "taking off"."""
+    head, _, rest = verb.partition(" ")
+    if head == "is":
+        return rest
+    if head == "lies":
+        head = "lys"
+    if head.endswith("ies"):
+        stem = head[:-3] + "y"
+    elif head.endswith(("ches", "shes", "sses", "oes")):
+        stem = head[:-2]
+    else:
+        stem = head.removesuffix("s")
+    if stem in _DOUBLED:
+        stem += stem[-1]
+    elif stem.endswith("e") and not stem.endswith("ee"):
+        stem = stem[:-1]
+    return f"{stem}ing {rest}".strip()
+
+
+def _draw(scene: Scene, seed: int, what: str) -> Random:
+    return Random(rng_for(seed, ("caption", scene.seed, what)).initial_seed())
+
+
+def _pick(draw: Random, options: tuple[str, ...] | list[str]) -> str:
+    return options[int(draw.random() * len(options))]
+
+
+def _describe(scene: Scene, chunk_idx: int, draw: Random, *, changed: bool = False, up_to: int | None = None) -> str:
+    """A whole description of the scene's state at a chunk (or, `up_to=0`, before any event)."""
+    state = _opening_state(scene) if up_to == 0 else scene.state_at(chunk_idx)
+    if draw.random() < 0.07 and len(scene.actors) == 1:
+        return _keywords(scene, state)
+    progressive = draw.random() < 0.3
+    told = [
+        _actor_phrase(a, state if i == 0 else None, draw, progressive=progressive) for i, a in enumerate(scene.actors)
+    ]
+    if len(told) == 2:
+        joiner = _pick(draw, [" and ", " while ", ", "] if not progressive else [" and ", ", "])
+        what = joiner.join(told)
+    else:
+        what = told[0]
+    where = _where(scene, state, draw)
+    extras = _sky(scene, state, draw, must=changed)
+    if scene.camera.kind != "still" and draw.random() < 0.5:
+        extras.append(_pick(draw, _CAMERAS[scene.camera.kind]))
+    front = draw.random()
+    if front < 0.18:
+        return ", ".join([where, what, *extras])
+    if front < 0.28 and extras and extras[0].split(" ")[0] in {"in", "at", "on", "by", "during"}:
+        return ", ".join([extras[0], f"{what} {where}", *extras[1:]])
+    text = f"{what} {where}"
+    for extra in extras:
+        clause = extra.split(" ")[0] in {"in", "at", "on", "by", "during", "as", "while", "with"}
+        text += f" {extra}" if clause and draw.random() < 0.6 else f", {extra}"
+    return text
+
+
+def _opening_state(scene: Scene) -> State:
+    first = scene.actors[0]
+    return State(time=scene.time, weather=scene.weather, moving=first.moving, direction=first.direction)
+
+
+def _keywords(scene: Scene, state: State) -> str:
+    actor = scene.actors[0]
+    words = [subject_named(actor.subject).names[0].noun]
+    words.append(_KEYWORDS.get(scene.place) or _SHORT[scene.place][0][0].split(" ", 2)[-1])
+    if scene.view.own_captions and scene.view.surface == "water":
+        words[-1] = "sea"
+    if state.weather != "clear":
+        words.append(state.weather)
+    if state.time != "day":
+        words.append(state.time)
+    return ", ".join(words)
+
+
+def _named(subject: Subject, draw: Random) -> str:
+    name = subject.names[0]
+    if draw.random() < 0.35:
+        name = subject.names[int(draw.random() * len(subject.names))]
+    plain = not _COLOUR_WORDS & set(name.noun.split()) and not subject.multicoloured
+    if plain and subject.kind in _COLOURED_KINDS and draw.random() < 0.4:
+        colour = subject.colours[0]
+        name = Name(article="an" if colour == "orange" else "a", noun=f"{colour} {name.noun}")
+    return f"{name.article} {name.noun}"
+
+
+def _actor_phrase(actor: Actor, state: State | None, draw: Random, *, progressive: bool) -> str:
+    """ "a tiger walks to the left", "a balloon rises". `state` is the first actor's."""
+    subject = subject_named(actor.subject)
+    moving = actor.moving if state is None else state.moving
+    direction = actor.direction if state is None else state.direction
+    lateral = is_lateral(actor.motion, subject)
+    verb, way = "", ""
+    if not moving or actor.motion == "stands still":
+        verb = _still_verb(actor, subject, draw)
+    else:
+        verb = actor.motion
+        others = subject.verbs.get(actor.motion, ())
+        if actor.motion == "floats" and not lateral:
+            others = tuple(v for v in others if v not in {"swims", "paddles"})
+        if others and draw.random() < 0.35:
+            verb = _pick(draw, others)
+        if lateral and direction is not None and draw.random() < _DIRECTION_PROBABILITY:
+            way = _pick(
+                draw,
+                (
+                    direction,
+                    f"to the {direction}",
+                    direction,
+                    f"toward the {direction}",
+                    f"from {_OPPOSITE[direction]} to {direction}",
+                ),
+            )
+        elif actor.motion in VERTICAL and " " not in verb and draw.random() < 0.4:
+            way = {
+                "rises": ("up", "into the air", "upward"),
+                "falls": ("down", "downward", "slowly down"),
+            }[actor.motion][int(draw.random() * 3)]
+        elif actor.motion == "bounces" and draw.random() < 0.5:
+            way = "up and down"
+    if progressive:
+        verb = participle(verb)
+    return f"{_named(subject, draw)} {verb} {way}".strip()
+
+
+def _still_verb(actor: Actor, subject: Subject, draw: Random) -> str:
+    if actor.support == "water":
+        return _pick(draw, ("lies still", "stays still", "floats in place"))
+    if subject.kind == "animal":
+        return _pick(draw, ("stands still", "stands still", "stands", "waits", "stays still"))
+    if subject.kind == "vehicle":
+        return _pick(draw, ("stands still", "is parked", "stands", "waits"))
+    return _pick(draw, ("stands still", "rests", "stays still", "stands still"))
+
+
+def _where(scene: Scene, state: State, draw: Random) -> str:
+    place, view, actor = place_named(scene.place), scene.view, scene.actors[0]
+    as_photographed = state.time == place.time_of_day and state.weather == "clear" and not scene.events
+    short = _SHORT["sea_and_clouds"] if view.surface == "water" else _SHORT[scene.place]
+    phrases = [c for c in view.captions if as_photographed or not any(w in c for w in _LIGHT_WORDS)]
+    aloft = all(a.support == "air" for a in scene.actors)
+    if aloft:  # nothing flies "on a lawn"
+        phrases = [c for c in phrases if c.startswith(("in ", "over ", "above ", "between "))]
+    elif view.surface == "water":
+        phrases = [c for c in phrases if not c.startswith(("over ", "above ", "between "))]
+    if view.surface is None:
+        return _pick(draw, phrases or list(short[0]))
+    moves = is_lateral(actor.motion, subject_named(actor.subject)) and state.moving
+    if phrases and draw.random() < 0.35:
+        return _pick(draw, phrases)
+    if aloft:
+        return _pick(draw, short[2])
+    if moves and len(scene.actors) == 1 and draw.random() < 0.5:
+        return _pick(draw, short[1])
+    return _pick(draw, short[0])
+
+
+def _sky(scene: Scene, state: State, draw: Random, *, must: bool) -> list[str]:
+    """Phrases for the hour and the weather."""
+    said = []
+    native = place_named(scene.place).time_of_day
+    weather_first = draw.random() < 0.5
+    chance = 1.0 if must else {"night": 0.92, "sunset": 0.92}.get(state.time, 0.35)
+    if state.time == "day":
+        chance = 0.06 if state.weather == "clear" and scene.view.captions else 0.0
+    elif state.time == native:
+        chance = min(chance, 0.5) if state.time != "night" else 0.9
+    if draw.random() < chance:
+        said.append(_pick(draw, _TIMES[state.time]))
+    if state.weather != "clear":
+        options = _WEATHERS[state.weather]
+        if state.time != "day":
+            options = tuple(o for o in options if "day" not in o)
+        said.insert(0 if weather_first else len(said), _pick(draw, options))
+    return said
+
+
+def _change(scene: Scene, kind: str, chunk_idx: int, draw: Random) -> str:
+    """The clause that says what an event changes."""
+    if kind in _CHANGES:
+        return _pick(draw, _CHANGES[kind])
+    state = scene.state_at(chunk_idx)
+    actor = scene.actors[0]
+    subject = subject_named(actor.subject)
+    it = "it"
+    if len(scene.actors) > 1 or draw.random() < 0.3:
+        it = f"the {subject.names[0].noun}"
+    verb = actor.motion
+    way = state.direction or "away"
+    if kind == "turns_around":
+        options = (
+            f"{it} turns around",
+            f"then {it} turns around",
+            f"{it} turns around and {verb} {way}",
+            f"then {it} turns and {verb} to the {way}",
+            f"then {it} {verb} back to the {way}",
+        )
+    elif kind == "stops":
+        options = (f"{it} stops", f"then {it} stops", f"then {it} stands still", f"then {it} comes to a stop")
+        if actor.support == "water":
+            options = tuple(o for o in options if "stands" not in o)
+    else:
+        base = {"flies": "fly"}.get(verb, verb.removesuffix("s"))
+        options = (
+            f"then {it} starts to {base}",
+            f"{it} starts {participle(verb)} {way}",
+            f"then {it} {verb} {way}",
+            f"{it} begins to {base} to the {way}",
+            f"{it} starts moving",
+        )
+    return _pick(draw, options)

@@ -1,0 +1,166 @@
+"""What a world holds and how often things happen in it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+
+from longtake.core.errors import ConfigError
+from longtake.core.shapes import PictureSize, Stride
+from longtake.worlds.assets import place_named, places, subject_named, subjects
+
+FORMAT = 1  # raise it when the same (config, seed) would mean another scene
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WorldConfig:
+    """Which places, subjects and motions a world has, and how often things happen in it.
+
+    Probabilities are in [0, 1]. `latent_frames` is the length of a clip, `chunk` the latent frames of
+    a chunk. `rows` gives the range of heights a small, medium and large subject has on 96 rows.
+    """
+
+    places: tuple[str, ...]
+    subjects: tuple[str, ...]
+    motions: tuple[str, ...]
+    size: PictureSize = field(default_factory=lambda: PictureSize(height=96, width=160))
+    fps: int = 16
+    latent_frames: int = 12
+    chunk: int = 3
+    rows: tuple[tuple[float, float], tuple[float, float], tuple[float, float]] = (
+        (22.0, 30.0),
+        (30.0, 40.0),
+        (40.0, 54.0),
+    )
+    camera_probability: float = 0.3
+    weather_probability: float = 0.25
+    time_probability: float = 0.25
+    event_probability: float = 0.5
+    second_subject_probability: float = 0.08
+    last_event_chunk: int = 2
+    held_out_fraction: float = 0.1
+    held_out_subjects: tuple[str, ...] = ()
+    held_out_views: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        for place in self.places:
+            place_named(place)
+        for subject in (*self.subjects, *self.held_out_subjects):
+            subject_named(subject)
+        if not (self.places and self.subjects and self.motions):
+            raise ConfigError("a world needs at least one place, one subject and one motion")
+        if self.latent_frames < 1 or self.chunk < 1:
+            raise ConfigError(f"latent_frames and chunk must be at least 1, got {self.latent_frames} and {self.chunk}")
+        for name in (
+            "camera_probability",
+            "weather_probability",
+            "time_probability",
+            "event_probability",
+            "second_subject_probability",
+            "held_out_fraction",
+        ):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+
+    @classmethod
+    def small(cls) -> "WorldConfig":
+        """Six places and twelve subjects that nobody would confuse: what a CPU can learn."""
+        return cls(
+            places=(
+                "pine_forest",
+                "green_park",
+                "sea_and_clouds",
+                "city_street",
+                "desert_dawn",
+                "empty_apartment",
+            ),
+            subjects=(
+                "tiger",
+                "elephant",
+                "rabbit",
+                "penguin",
+                "horse",
+                "butterfly",
+                "car",
+                "sailboat",
+                "airplane",
+                "rocket",
+                "soccer_ball",
+                "balloon",
+            ),
+            motions=(
+                "walks",
+                "hops",
+                "drives",
+                "sails",
+                "flies",
+                "floats",
+                "rolls",
+                "bounces",
+                "rises",
+                "falls",
+                "stands still",
+            ),
+        )
+
+    @classmethod
+    def full(cls) -> "WorldConfig":
+        """Every place, subject and motion there is; ten subjects and two views are kept for tests."""
+        held_out = (
+            "zebra",
+            "duck",
+            "helicopter",
+            "taxi",
+            "canoe",
+            "volleyball",
+            "pear",
+            "teddy_bear",
+            "cactus",
+            "crown",
+        )
+        return cls(
+            places=tuple(sorted(places())),
+            subjects=tuple(sorted(set(subjects()) - set(held_out))),
+            motions=(
+                "walks",
+                "hops",
+                "runs",
+                "drives",
+                "sails",
+                "flies",
+                "floats",
+                "rolls",
+                "bounces",
+                "spins",
+                "rises",
+                "falls",
+                "grows",
+                "shrinks",
+                "stands still",
+            ),
+            rows=((18.0, 28.0), (27.0, 40.0), (38.0, 56.0)),
+            second_subject_probability=0.2,
+            held_out_subjects=held_out,
+            held_out_views=(("green_park", 1), ("warehouse", 2)),
+        )
+
+    @property
+    def num_frames(self) -> int:
+        """Frames of a clip."""
+        return Stride().frames(self.latent_frames)
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of a clip, the last one perhaps short."""
+        return -(-self.latent_frames // self.chunk)
+
+    @property
+    def hash(self) -> str:
+        """Names everything that decides what a seed means."""
+        return _config_hash(self)
+
+
+@lru_cache(maxsize=16)
+def _config_hash(config: WorldConfig) -> str:
+    text = json.dumps({"format": FORMAT, **asdict(config)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,272 @@
+"""Where a subject is in every frame and how it holds itself; where the camera looks.
+
+Closed form, so that any frame can be asked for alone. Pixels, radians and seconds; rows grow downwards.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from longtake.worlds.assets import MARGIN_PX, Subject, subject_named
+from longtake.worlds.scenes import (
+    RAMP_FRAMES,
+    VERTICAL,
+    Actor,
+    Scene,
+    distance,
+    is_lateral,
+    pace_changes,
+)
+
+_STRIDES_A_WIDTH = {"walks": 9.0, "runs": 8.0, "hops": 6.0, "drives": 22.0}
+_ROUND_KINDS = frozenset({"ball", "fruit", "sky", "vegetable"})
+LARGEST_GROWTH = 1.15  # of a subject that grows or shrinks, against `Actor.height`
+_THINNEST = 0.12  # a subject seen edge-on while it turns keeps this share of its width
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pose:
+    """A subject in every frame."""
+
+    x: Float[Tensor, " f"]  # centre
+    y: Float[Tensor, " f"]
+    half_w: Float[Tensor, " f"]  # negative where mirrored
+    half_h: Float[Tensor, " f"]
+    angle: Float[Tensor, " f"]  # turned clockwise on the screen
+    ground_y: Float[Tensor, " f"]  # row of the contact or of the waterline
+    lift: Float[Tensor, " f"]  # height above it, as a fraction of the subject's height
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Clock:
+    """The time of every frame, as a subject lives it."""
+
+    seconds: Float[Tensor, " f"]
+    gone: Float[Tensor, " f"]  # seconds at full pace, forwards positive
+    effort: Float[Tensor, " f"]  # 1 at full pace, 0 at rest
+    heading: Float[Tensor, " f"]  # 1 as begun, -1 turned around
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Gait:
+    """How a motion shakes, bends and turns a body that stays in its spot."""
+
+    lift: Float[Tensor, " f"] | float = 0.0  # heights of the subject
+    sway: Float[Tensor, " f"] | float = 0.0  # heights of the picture, downwards
+    angle: Float[Tensor, " f"] | float = 0.0
+    squash: Float[Tensor, " f"] | float = 1.0  # height; the width grows as much as the height shrinks
+    turn: Float[Tensor, " f"] | float = 1.0  # cosine of a turn about the upright axis
+    growth: Float[Tensor, " f"] | float = 1.0
+
+
+def frame_seconds(scene: Scene, frames: range, device: str) -> Float[Tensor, " f"]:
+    """The time of every frame since the scene began."""
+    numbers = torch.arange(frames.start, frames.stop, frames.step, device=device)
+    return numbers.float() / scene.fps
+
+
+def camera_path(scene: Scene, frames: range, device: str) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"]]:
+    """Degrees turned to the right, and magnification, at every frame."""
+    camera = scene.camera
+    seconds = frame_seconds(scene, frames, device)
+    gone = torch.zeros_like(seconds)
+    if camera.travel > 0:
+        gone = camera.travel * torch.tanh(seconds * camera.rate / camera.travel * 1.3)
+    if camera.kind == "push_in":
+        return torch.zeros_like(gone), 2.0**gone
+    return (gone if camera.kind == "pan_right" else -gone), torch.ones_like(gone)
+
+
+def focal_px(scene: Scene) -> float:
+    """Focal length at frame 0."""
+    return scene.width_px / 2 / math.tan(math.radians(scene.camera.field / 2))
+
+
+def pose_at(
+    scene: Scene,
+    actor_idx: int,
+    frames: range,
+    yaw: Float[Tensor, " f"],
+    zoom: Float[Tensor, " f"],
+) -> Pose:
+    """One subject in every frame, through a camera turned by `yaw` degrees and magnified by `zoom`."""
+    actor = scene.actors[actor_idx]
+    subject = subject_named(actor.subject)
+    height, width = scene.height_px, scene.width_px
+    clock = _clock(scene, actor_idx, frames, str(yaw.device))
+    gait = _gait(scene, actor, subject, clock)
+    full_h = actor.height * height
+    full_w = full_h * subject.width_px / subject.height_px
+    sign = -1.0 if actor.direction == "left" else 1.0
+    lateral = is_lateral(actor.motion, subject)
+
+    # Where it is for a camera that never moved, then for this one.
+    zero = torch.zeros_like(clock.gone)
+    x = actor.x * width + (sign * actor.speed * clock.gone * width if lateral else zero)
+    y = actor.y * height + zero
+    if actor.motion in VERTICAL:
+        step = -1.0 if actor.motion == "rises" else 1.0
+        y = _wrap(y + step * actor.speed * height * clock.seconds, height, full_h / 2 + 2)
+    x = x - focal_px(scene) * torch.tan(torch.deg2rad(yaw))
+    if lateral:
+        x = _wrap(x, width, full_w / 2 + 4)
+    x = width / 2 + (x - width / 2) * zoom
+    spot_y = height / 2 + (y - height / 2) * zoom
+    scale = zoom * gait.growth
+
+    stand_h, stand_w = full_h * scale * gait.squash, full_w * scale * (2 - gait.squash)
+    centre_y = spot_y + gait.sway * height * zoom - gait.lift * full_h * scale
+    margin = MARGIN_PX / subject.height_px
+    if actor.support == "ground":
+        centre_y = centre_y - stand_h * (0.5 - margin)
+    elif actor.support == "water":
+        centre_y = centre_y - stand_h * (0.42 - margin)  # the rest is under water
+
+    turn, flip = gait.turn, 1.0
+    if subject.facing != "front":
+        flip = 1.0 if subject.facing == actor.direction else -1.0
+    elif subject.heading is not None:
+        flip = sign  # drawn nose up: taken as looking right
+    if subject.facing != "front" or subject.heading is not None:
+        turn = turn * torch.sin(clock.heading * math.pi / 2)
+    turn = turn + zero
+    turn = torch.where(turn.abs() < _THINNEST, torch.where(turn < 0, -_THINNEST, _THINNEST), turn)
+    angle = gait.angle + zero
+    if actor.motion != "rolls":  # a body that turned around leans the other way
+        angle = angle * torch.where(clock.heading < 0, -1.0, 1.0)
+    return Pose(
+        x=x,
+        y=centre_y,
+        half_w=flip * turn * stand_w / 2,
+        half_h=stand_h / 2,
+        angle=angle,
+        ground_y=spot_y,
+        lift=gait.lift + zero,
+    )
+
+
+def _gait(scene: Scene, actor: Actor, subject: Subject, clock: _Clock) -> _Gait:
+    sign = -1.0 if actor.direction == "left" else 1.0
+    beat = 2 * math.pi * (clock.seconds + actor.phase)
+    if actor.support == "water":
+        return _afloat(actor, clock, beat)
+    if actor.support == "air":
+        return _aloft(actor, subject, beat, sign)
+    strides = clock.gone * actor.speed * _STRIDES_A_WIDTH.get(actor.motion, 6.0) + actor.phase
+    stride = 2 * math.pi * strides
+    match actor.motion:
+        case "walks" | "runs":
+            effort = clock.effort * (1.6 if actor.motion == "runs" else 1.0)
+            return _Gait(
+                lift=effort * 0.035 * torch.sin(stride).abs(),
+                angle=effort * 0.045 * torch.sin(stride),
+                squash=1 - effort * 0.03 * torch.cos(2 * stride),
+            )
+        case "hops":
+            hop = torch.sin(stride / 2).abs()
+            falling = torch.cos(stride / 2) * torch.sign(torch.sin(stride / 2))
+            return _Gait(
+                lift=clock.effort * min(0.4, 0.13 / actor.height) * hop,
+                angle=clock.effort * -0.12 * falling * sign,
+                squash=1 - clock.effort * 0.16 * (1 - hop) ** 4,
+            )
+        case "drives":
+            return _Gait(lift=clock.effort * 0.012 * torch.sin(stride).abs())
+        case "rolls":  # without slipping
+            across = scene.width_px / scene.height_px / (actor.height / 2)  # radii in a width
+            return _Gait(angle=sign * clock.gone * actor.speed * across)
+        case _:
+            return _in_place(actor, subject, clock.seconds, beat)
+
+
+def _afloat(actor: Actor, clock: _Clock, beat: Float[Tensor, " f"]) -> _Gait:
+    gait = _Gait(sway=0.012 * torch.sin(beat * 0.5), angle=0.035 * torch.sin(beat * 0.4 + 1.0))
+    if actor.motion == "hops":
+        stride = math.pi * (clock.gone * actor.speed * _STRIDES_A_WIDTH["hops"] + actor.phase)
+        lift = clock.effort * 0.5 * torch.sin(stride).abs()
+        return _Gait(lift=lift, angle=gait.angle)
+    if actor.motion in {"grows", "shrinks"}:
+        return _Gait(sway=gait.sway, angle=gait.angle, growth=_growth(actor, clock.seconds))
+    if actor.motion == "spins":
+        return _Gait(sway=gait.sway, turn=torch.cos(beat * 0.5))
+    return gait
+
+
+def _aloft(actor: Actor, subject: Subject, beat: Float[Tensor, " f"], sign: float) -> _Gait:
+    nose = 0.0
+    if actor.motion in {"flies", *VERTICAL} and subject.heading is not None:
+        nose = _nose(actor, subject.heading, sign)
+    match actor.motion:
+        case "flies":
+            flaps = 0.13 if subject.kind == "animal" and subject.size != "large" else 0.0
+            return _Gait(
+                sway=0.03 * torch.sin(beat * 0.55),
+                angle=0.05 * torch.cos(beat * 0.55) * sign + nose,
+                squash=1 - flaps * torch.sin(beat * 3.1),
+            )
+        case "floats":
+            return _Gait(sway=0.03 * torch.sin(beat * 0.45), angle=0.06 * torch.sin(beat * 0.33))
+        case "rises" | "falls":
+            return _Gait(angle=0.04 * torch.sin(beat * 0.4) + nose)
+        case _:
+            return _in_place(actor, subject, beat / (2 * math.pi) - actor.phase, beat)
+
+
+def _in_place(actor: Actor, subject: Subject, seconds: Float[Tensor, " f"], beat: Float[Tensor, " f"]) -> _Gait:
+    match actor.motion:
+        case "bounces":
+            hop = torch.sin(beat * 0.62).abs()
+            return _Gait(lift=hop * min(0.9, 0.3 / actor.height), squash=1 - 0.22 * (1 - hop) ** 6)
+        case "spins" if subject.kind in _ROUND_KINDS or actor.support == "air":
+            return _Gait(angle=beat * 0.6)
+        case "spins":
+            return _Gait(turn=torch.cos(beat * 0.5))
+        case "grows" | "shrinks":
+            return _Gait(growth=_growth(actor, seconds))
+        case _:
+            return _Gait()
+
+
+def _growth(actor: Actor, seconds: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
+    progress = 1 - torch.exp(-seconds / 1.3)
+    if actor.motion == "grows":
+        return LARGEST_GROWTH - 0.6 * (1 - progress)
+    return LARGEST_GROWTH - 0.65 * progress
+
+
+def _nose(actor: Actor, heading: float, sign: float) -> float:
+    """Radians to turn so that a nose stored `heading` above the horizontal points the way it goes."""
+    if actor.motion == "flies":
+        wanted = 10.0
+    elif actor.motion == "rises":
+        wanted = max(heading, 45.0)
+    else:
+        wanted = heading if heading in {90.0, -45.0} else -20.0
+    return -math.radians(wanted - heading) * (sign if actor.direction is not None else 1.0)
+
+
+def _clock(scene: Scene, actor_idx: int, frames: range, device: str) -> _Clock:
+    gone = torch.tensor([distance(scene, actor_idx, f) for f in frames], device=device)
+    pace = torch.full_like(gone, 1.0 if scene.actors[actor_idx].moving else 0.0)
+    for event, change in pace_changes(scene, actor_idx):
+        pace = pace + change * _linear(frames, event.frame, device)
+    heading = torch.ones_like(gone)
+    if actor_idx == 0:
+        for event in scene.events:
+            if event.kind == "turns_around":
+                heading = heading * (1 - 2 * _linear(frames, event.frame, device))
+    seconds = frame_seconds(scene, frames, device)
+    return _Clock(seconds=seconds, gone=gone, effort=pace.abs(), heading=heading)
+
+
+def _linear(frames: range, start: int, device: str) -> Float[Tensor, " f"]:
+    since = torch.arange(frames.start, frames.stop, frames.step, device=device) - start
+    return (since.float() / RAMP_FRAMES).clamp(0, 1)
+
+
+def _wrap(position: Float[Tensor, " f"], length: float, margin: float) -> Float[Tensor, " f"]:
+    """Come in at one edge after leaving at the other, `margin` outside of both."""
+    return (position + margin) % (length + 2 * margin) - margin

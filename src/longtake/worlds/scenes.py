@@ -1,0 +1,451 @@
+"""What can happen in the world, and one thing that does: a `Scene`.
+
+A scene is closed-form: every number the renderer, the captions and the judges need, and nothing drawn
+later. Lengths on the picture are fractions of its width or height, angles degrees, times frames.
+"""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from random import Random
+from typing import Any, TypeVar
+
+from longtake.core.errors import ConfigError, InputError
+from longtake.core.noise import rng_for
+from longtake.core.shapes import Span, Stride
+from longtake.worlds.assets import Place, Subject, View, place_named, subject_named
+from longtake.worlds.config import FORMAT as FORMAT
+from longtake.worlds.config import WorldConfig as WorldConfig
+from longtake.worlds.splits import VERTICAL as VERTICAL
+from longtake.worlds.splits import HeldOut as HeldOut
+from longtake.worlds.splits import Split as Split
+from longtake.worlds.splits import company_in, feasible_scenes
+from longtake.worlds.splits import held_out_pairs as held_out_pairs
+from longtake.worlds.splits import support_for as support_for
+
+LATERAL = ("walks", "runs", "hops", "drives", "sails", "flies", "rolls")
+EVENTS = (
+    "night_falls",
+    "sun_sets",
+    "snow_starts",
+    "rain_starts",
+    "fog_rolls_in",
+    "turns_around",
+    "stops",
+    "starts_moving",
+)
+WEATHER_EVENTS = {"snow_starts": "snow", "rain_starts": "rain", "fog_rolls_in": "fog"}
+TIME_EVENTS = {"night_falls": "night", "sun_sets": "sunset"}
+MOTION_EVENTS = ("turns_around", "stops", "starts_moving")
+RAMP_FRAMES = 8  # an event takes this long to be complete
+_SPEEDS = {  # widths a second
+    "walks": (0.11, 0.18),
+    "runs": (0.2, 0.28),
+    "hops": (0.12, 0.2),
+    "drives": (0.16, 0.26),
+    "sails": (0.1, 0.17),
+    "flies": (0.15, 0.25),
+    "rolls": (0.14, 0.22),
+    "floats": (0.07, 0.12),
+}
+_SWIMS = frozenset({"swims", "paddles"})
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Event:
+    """A change that starts exactly at the first frame of a chunk."""
+
+    kind: str  # one of EVENTS
+    chunk_idx: int
+    frame: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Actor:
+    """One subject and how it moves. Screen positions are for a camera that never moved."""
+
+    subject: str
+    motion: str
+    direction: str | None  # "left" or "right": the way it moves, or looks, at frame 0
+    moving: bool  # at frame 0
+    support: str  # "ground", "water" or "air"
+    height: float  # fraction of the picture's height
+    x: float  # centre at frame 0, fraction of the width
+    y: float  # contact point (ground, water) or centre (air), fraction of the height
+    speed: float  # widths a second (lateral), heights a second (rises, falls), else 0
+    phase: float  # of its gait, in [0, 1)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Camera:
+    """A pinhole camera that stands in the place's middle. Moves ease in and end after `travel`."""
+
+    kind: str  # "still", "pan_left", "pan_right", "push_in"
+    azimuth: float
+    pitch: float
+    field: float = 60.0  # horizontal, at frame 0
+    rate: float = 0.0  # degrees a second (pan), doublings a second (push)
+    travel: float = 0.0  # degrees, or doublings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """What is true of one chunk: the ground truth for judges and captions."""
+
+    time: str
+    weather: str
+    moving: bool  # of the first actor
+    direction: str | None  # of the first actor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scene:
+    """Everything that happens in a clip. It goes on for ever; a clip shows the first frames."""
+
+    place: str
+    view_idx: int
+    actors: tuple[Actor, ...]  # the first one is the subject of events
+    camera: Camera
+    time: str  # at frame 0: "day", "sunset", "night", or as the place was photographed
+    weather: str  # at frame 0: "clear", "rain", "snow", "fog"
+    events: tuple[Event, ...]  # in order of time
+    seed: int  # of the flakes and drops
+    num_frames: int
+    chunk: int
+    fps: int
+    height_px: int
+    width_px: int
+
+    @property
+    def view(self) -> View:
+        """The view of the place that is shown."""
+        return place_named(self.place).views[self.view_idx]
+
+    @property
+    def num_chunks(self) -> int:
+        """Chunks of the clip."""
+        return -(-Stride().latent_frames(self.num_frames) // self.chunk)
+
+    def chunk_frames(self, chunk_idx: int) -> range:
+        """The frames of a chunk, cut where the clip ends."""
+        frames = chunk_frames(chunk_idx, self.chunk)
+        return range(frames.start, min(frames.stop, self.num_frames))
+
+    def events_by(self, chunk_idx: int) -> tuple[Event, ...]:
+        """The events that start at this chunk or before it."""
+        return tuple(e for e in self.events if e.chunk_idx <= chunk_idx)
+
+    def state_at(self, chunk_idx: int) -> State:
+        """What is true of a chunk, its events counted from their first frame."""
+        actor = self.actors[0]
+        time, weather, moving, direction = self.time, self.weather, actor.moving, actor.direction
+        for event in self.events_by(chunk_idx):
+            time = TIME_EVENTS.get(event.kind, time)
+            weather = WEATHER_EVENTS.get(event.kind, weather)
+            if event.kind == "turns_around":
+                direction = "left" if direction == "right" else "right"
+            elif event.kind == "stops":
+                moving = False
+            elif event.kind == "starts_moving":
+                moving = True
+        return State(time=time, weather=weather, moving=moving, direction=direction)
+
+    def lasting(self, num_frames: int) -> "Scene":
+        """The same scene, shown for longer or shorter.
+
+        Raises:
+            ShapeError: `num_frames` is not a length a video can have.
+        """
+        Stride().latent_frames(num_frames)
+        return replace(self, num_frames=num_frames)
+
+    def with_events(self, *events: tuple[str, int]) -> "Scene":
+        """The same opening with other events, each (kind, chunk index).
+
+        Raises:
+            InputError: an event is unknown, or cannot happen in this scene.
+        """
+        made = tuple(
+            Event(kind=kind, chunk_idx=idx, frame=chunk_frames(idx, self.chunk).start)
+            for kind, idx in sorted(events, key=lambda e: e[1])
+        )
+        for before, event in enumerate(made):
+            possible = possible_events(replace(self, events=made[:before]), event.chunk_idx)
+            if event.kind not in possible:
+                raise InputError(
+                    f'"{event.kind}" cannot happen at chunk {event.chunk_idx} of this scene; '
+                    f"possible: {', '.join(possible)}"
+                )
+        return replace(self, events=made)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain lists, dicts, numbers and strings."""
+        return json.loads(json.dumps(asdict(self)))
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "Scene":
+        """The inverse of `to_json`."""
+        fields = dict(data)
+        fields["actors"] = tuple(Actor(**a) for a in data["actors"])
+        fields["events"] = tuple(Event(**e) for e in data["events"])
+        fields["camera"] = Camera(**data["camera"])
+        return cls(**fields)
+
+
+def chunk_frames(chunk_idx: int, chunk: int) -> range:
+    """The frames that chunk `chunk_idx` of `chunk` latent frames holds."""
+    span = Span(idx=chunk_idx, start=chunk_idx * chunk, stop=(chunk_idx + 1) * chunk)
+    return span.frames(Stride())
+
+
+def is_lateral(motion: str, subject: Subject) -> bool:
+    """Whether a motion goes left or right."""
+    return motion in LATERAL or (motion == "floats" and _swims(subject))
+
+
+def possible_events(scene: Scene, chunk_idx: int) -> tuple[str, ...]:
+    """Events that would change something if they started at `chunk_idx`."""
+    state = scene.state_at(chunk_idx)
+    outdoor = place_named(scene.place).setting == "outdoor"
+    actor = scene.actors[0]
+    subject = subject_named(actor.subject)
+    lateral = is_lateral(actor.motion, subject)
+    found = []
+    if state.time != "night":
+        found.append("night_falls")
+    if outdoor and state.time == "day":
+        found.append("sun_sets")
+    if outdoor and state.weather == "clear":
+        found += list(WEATHER_EVENTS)
+    if lateral and state.moving:
+        found.append("turns_around")
+    if lateral and actor.support != "air":
+        found.append("stops" if state.moving else "starts_moving")
+    return tuple(found)
+
+
+def is_held_out(config: WorldConfig, scene: Scene) -> bool:
+    """Whether training never shows a scene like this one."""
+    pairs = held_out_pairs(config)
+    return (scene.place, scene.view_idx) in config.held_out_views or any(
+        a.subject in config.held_out_subjects
+        or (a.subject, scene.place) in pairs.subject_places
+        or (a.subject, a.motion) in pairs.subject_motions
+        for a in scene.actors
+    )
+
+
+def sample_scene(config: WorldConfig, seed: int, split: Split = "train") -> Scene:
+    """The scene that `seed` names in a world. Pure: the same arguments give the same scene."""
+    draw = Random(rng_for(seed, ("scene", config.hash, split)).initial_seed())
+    feasible = feasible_scenes(config, split)
+    if not feasible:
+        raise ConfigError(f'the world has no scene in split "{split}"; raise held_out_fraction')
+    subject_id = _pick(draw, sorted(feasible))
+    motions = sorted(feasible[subject_id])
+    motion = _pick(draw, [*motions, *(m for m in motions if m in LATERAL)])  # twice as often
+    place_id = _pick(draw, sorted(feasible[subject_id][motion]))
+    view_idx = _pick(draw, feasible[subject_id][motion][place_id])
+    place = place_named(place_id)
+    view = place.views[view_idx]
+    camera = _sample_camera(draw, config, view)
+    actors = [_sample_actor(draw, config, view, camera, subject_id, motion)]
+    if draw.random() < config.second_subject_probability:
+        second = _sample_second(draw, config, place_id, view_idx, camera, actors[0])
+        actors += [] if second is None else [second]
+    time, weather = _sample_sky(draw, config, place)
+    scene = Scene(
+        place=place_id,
+        view_idx=view_idx,
+        actors=tuple(actors),
+        camera=camera,
+        time=time,
+        weather=weather,
+        events=(),
+        seed=draw.getrandbits(31),
+        num_frames=config.num_frames,
+        chunk=config.chunk,
+        fps=config.fps,
+        height_px=config.size.height,
+        width_px=config.size.width,
+    )
+    if draw.random() < config.event_probability:
+        scene = _add_event(draw, config, scene)
+    return _centre_paths(draw, scene)
+
+
+def distance(scene: Scene, actor_idx: int, frame: float) -> float:
+    """How far an actor has gone by `frame`, in seconds at full speed, forwards positive."""
+    actor = scene.actors[actor_idx]
+    pace = 1.0 if actor.moving else 0.0
+    gone = pace * frame
+    for event, change in pace_changes(scene, actor_idx):
+        since = max(0.0, frame - event.frame)
+        ramp = min(since, RAMP_FRAMES)
+        gone += change * (ramp * ramp / (2 * RAMP_FRAMES) + since - ramp)
+    return gone / scene.fps
+
+
+def pace_changes(scene: Scene, actor_idx: int) -> list[tuple[Event, float]]:
+    """By how much each event changes the signed pace of an actor: 1 forwards, 0 still, -1 back."""
+    changes = []
+    if actor_idx == 0:
+        pace, forwards = (1.0 if scene.actors[0].moving else 0.0), 1.0
+        for event in scene.events:
+            if event.kind not in MOTION_EVENTS:
+                continue
+            if event.kind == "turns_around":
+                forwards = -forwards
+            new = 0.0 if event.kind == "stops" else forwards
+            changes.append((event, new - pace))
+            pace = new
+    return changes
+
+
+def _swims(subject: Subject) -> bool:
+    return not _SWIMS.isdisjoint(subject.verbs.get("floats", ()))
+
+
+def _pick(draw: Random, options: Sequence[_T]) -> _T:
+    return options[int(draw.random() * len(options))]
+
+
+def _sample_camera(draw: Random, config: WorldConfig, view: View) -> Camera:
+    low, high = view.azimuth
+    kind = "still"
+    if draw.random() < config.camera_probability:
+        kind = _pick(draw, ("pan_left", "pan_right", "push_in"))
+    travel, rate = 0.0, 0.0
+    if kind.startswith("pan"):
+        travel = min(draw.uniform(7, 12), high - low)
+        rate = travel / 2.6
+    elif kind == "push_in":
+        travel = draw.uniform(0.25, 0.4)
+        rate = travel / 2.6
+    room_left, room_right = (travel if kind == k else 0.0 for k in ("pan_left", "pan_right"))
+    return Camera(
+        kind=kind,
+        azimuth=round(draw.uniform(low + room_left, high - room_right), 2),
+        pitch=round(draw.uniform(*view.pitch), 2),
+        rate=round(rate, 4),
+        travel=round(travel, 4),
+    )
+
+
+def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera, subject_id: str, motion: str) -> Actor:
+    subject = subject_named(subject_id)
+    support = support_for(subject, motion, view)
+    assert support is not None
+    near = draw.random()
+    low, high = config.rows[("small", "medium", "large").index(subject.size)]
+    scale = (low + (high - low) * (0.7 * near + 0.3 * draw.random())) / 96
+    height = min(scale * math.sqrt(subject.height_px / subject.width_px), 0.62)
+    lateral = is_lateral(motion, subject)
+    sided = lateral or subject.facing != "front"
+    speed = 0.0
+    if lateral:
+        speed = draw.uniform(*_SPEEDS[motion])
+    elif motion in VERTICAL:
+        speed = draw.uniform(0.12, 0.18)
+    if support == "air":
+        # "rises" begins low and "falls" high, so that both have room for a clip.
+        y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * draw.random())
+        y += draw.uniform(-0.05, 0.05)
+        if motion not in VERTICAL:
+            y = max(y, height / 2 + 0.06)
+    else:
+        y = _contact_row(config, view, camera, near, height)
+    return Actor(
+        subject=subject_id,
+        motion=motion,
+        direction=_pick(draw, ("left", "right")) if sided else None,
+        moving=True,
+        support=support,
+        height=round(height, 4),
+        x=round(draw.uniform(0.36, 0.64), 4),
+        y=round(y, 4),
+        speed=round(speed, 4),
+        phase=round(draw.random(), 4),
+    )
+
+
+def _contact_row(config: WorldConfig, view: View, camera: Camera, near: float, height: float) -> float:
+    """Row of a contact point, as a fraction of the height, inside what the view allows."""
+    assert view.ground_elevation is not None
+    focal = config.size.width / 2 / math.tan(math.radians(camera.field / 2))
+
+    def row(elevation: float) -> float:
+        return 0.5 - focal * math.tan(math.radians(elevation - camera.pitch)) / config.size.height
+
+    closest, farthest = (row(e) for e in view.ground_elevation)
+    farthest = min(max(farthest, height + 0.06, 0.6), 0.9)
+    closest = min(max(closest, farthest), 0.93)
+    return farthest + (closest - farthest) * near
+
+
+def _sample_second(
+    draw: Random,
+    config: WorldConfig,
+    place_id: str,
+    view_idx: int,
+    camera: Camera,
+    first: Actor,
+) -> Actor | None:
+    """Another subject beside the first one, or None where none fits."""
+    options = {s: m for s, m in company_in(config, place_id, view_idx).items() if s != first.subject}
+    if not options:
+        return None
+    subject_id = _pick(draw, tuple(options))
+    motion = _pick(draw, options[subject_id])
+    view = place_named(place_id).views[view_idx]
+    return _sample_actor(draw, config, view, camera, subject_id, motion)
+
+
+def _sample_sky(draw: Random, config: WorldConfig, place: Place) -> tuple[str, str]:
+    time, weather = place.time_of_day, "clear"
+    outdoor = place.setting == "outdoor"
+    if draw.random() < config.time_probability and time != "night":
+        time = _pick(draw, ("night", "sunset")) if outdoor and time == "day" else "night"
+    if draw.random() < config.weather_probability and outdoor:
+        weather = _pick(draw, ("rain", "snow", "fog"))
+    return time, weather
+
+
+def _add_event(draw: Random, config: WorldConfig, scene: Scene) -> Scene:
+    last = min(config.last_event_chunk, config.num_chunks - 1)
+    if last < 1:
+        return scene
+    chunk_idx = 1 + int(draw.random() * last)
+    options = list(possible_events(scene, chunk_idx))
+    if "stops" in options:
+        options.append("starts_moving")
+    if not options:
+        return scene
+    kind = _pick(draw, options)
+    if kind == "starts_moving":
+        scene = replace(scene, actors=(replace(scene.actors[0], moving=False), *scene.actors[1:]))
+    return scene.with_events((kind, chunk_idx))
+
+
+def _centre_paths(draw: Random, scene: Scene) -> Scene:
+    """Put every actor where its path over the first seconds stays in the picture."""
+    frames = range(0, min(scene.num_frames, 45), 4)
+    actors = []
+    for idx, actor in enumerate(scene.actors):
+        sides = (0.5, 0.5) if len(scene.actors) == 1 else ((0.3, 0.7), (0.7, 0.3))[idx]
+        side = sides[0] if actor.speed == 0 or actor.motion in VERTICAL else 0.5
+        if is_lateral(actor.motion, subject_named(actor.subject)):
+            sign = 1.0 if actor.direction == "right" else -1.0
+            path = [sign * actor.speed * distance(scene, idx, f) for f in frames]
+            mid = (min(path) + max(path)) / 2
+            x = side - mid + draw.uniform(-0.08, 0.08)
+        else:
+            x = side + draw.uniform(-0.12, 0.12)
+            if scene.camera.kind.startswith("pan"):  # what stands still drifts against the pan
+                drift = 0.4 * scene.camera.travel / scene.camera.field
+                x += drift if scene.camera.kind == "pan_right" else -drift
+        actors.append(replace(actor, x=round(x, 4)))
+    return replace(scene, actors=tuple(actors))

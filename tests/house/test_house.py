@@ -1,0 +1,33 @@
+"""The rules of the house that a machine can check."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from importlinter.cli import lint_imports
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_floors_are_kept() -> None:
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_the_command_line_reference_equals_the_live_help() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "docs" / "make_cli.py"), "--check"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_make_alone_lists_every_target() -> None:
+    listed = subprocess.run(["make", "-C", str(ROOT)], capture_output=True, text=True, check=True).stdout
+    for target in ("setup", "demo", "test", "check", "fmt", "ci", "docs", "bench", "worlds"):
+        assert f"make {target} " in listed
+
+
+def test_the_licence_and_the_notices_are_there() -> None:
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    notice = (ROOT / "NOTICE").read_text()
+    for credit in ("Microsoft Corporation", "MIT License", "Poly Haven", "CC0 1.0"):
+        assert credit in notice

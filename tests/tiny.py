@@ -1,0 +1,78 @@
+"""A Wan-shaped model small enough for tests: random weights, real code paths."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from longtake.core.configs import CodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
+from longtake.core.shapes import PictureSize
+from longtake.nets.dit import DiT
+from longtake.nets.light_codec import LightCodec
+from longtake.weights.checkpoint import save_weights
+from longtake.weights.manifest import write_manifest
+
+DIT = DiTConfig(
+    dim=48, num_layers=2, num_heads=2, ffn_dim=64, text_dim=384, text_len=16, in_dim=4, freq_dim=32
+)
+CODEC = CodecConfig(
+    latent_channels=4,
+    pixel_patch=2,
+    encoder_widths=(8, 8, 12),
+    decoder_widths=(12, 8, 8),
+    blocks=1,
+    encoder_time=(4, 1),
+    decoder_time=(2, 2),
+    space=(2, 2),
+)
+STREAM = StreamConfig(chunk=3, window=9)
+PRESET = Preset(
+    name="test",
+    description="random weights",
+    dit=DIT,
+    codec=CODEC,
+    stream=STREAM,
+    student=SamplingConfig(num_steps=2, shift=3.0),
+    teacher=SamplingConfig(num_steps=4, shift=3.0, guidance_scale=3.0),
+    size=PictureSize(height=32, width=48),
+    fps=16.0,
+    clip_latent_frames=9,
+)
+
+
+def random_dit(config: DiTConfig = DIT, seed: int = 0, dtype: torch.dtype = torch.float64) -> DiT:
+    """A network whose every parameter matters: the head's zeros would let any law pass."""
+    torch.manual_seed(seed)
+    dit = DiT(config).to(dtype)
+    shake(dit)
+    return dit
+
+
+def random_codec(seed: int = 0, dtype: torch.dtype = torch.float64) -> LightCodec:
+    torch.manual_seed(seed)
+    codec = LightCodec(CODEC).to(dtype)
+    shake(codec)
+    return codec
+
+
+def shake(net: nn.Module) -> None:
+    """Random biases, gains and head."""
+    for name, p in net.named_parameters():
+        if p.ndim == 1 or name.startswith("head.head"):
+            with torch.no_grad():
+                p.add_(0.3 * torch.randn_like(p))
+
+
+def write_model(folder: Path, seed: int = 0, preset: Preset = PRESET) -> Path:
+    """A model folder as training exports it."""
+    for i, name in enumerate(("student", "teacher")):
+        dit = random_dit(preset.dit, seed + i, torch.float32)
+        save_weights(folder, name, dit.state_dict(), dtype=torch.float16)
+    save_weights(folder, "codec", random_codec(seed, torch.float32).state_dict(), torch.float16)
+    write_manifest(folder, preset, {"note": "random weights for tests"})
+    return folder
+
+
+def with_stream(preset: Preset, stream: StreamConfig) -> Preset:
+    return replace(preset, stream=stream)

@@ -1,0 +1,164 @@
+"""What the sampler promises: determinism, honest splits, events on chunk boundaries."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+
+import pytest
+
+from longtake.core.errors import ConfigError, InputError
+from longtake.worlds.assets import place_named, subject_named
+from longtake.worlds.scenes import (
+    Scene,
+    WorldConfig,
+    chunk_frames,
+    distance,
+    held_out_pairs,
+    is_held_out,
+    possible_events,
+    sample_scene,
+    support_for,
+)
+
+SMALL = WorldConfig.small()
+FULL = WorldConfig.full()
+
+
+def test_the_same_seed_gives_the_same_scene() -> None:
+    assert sample_scene(SMALL, 3) == sample_scene(WorldConfig.small(), 3)
+    assert sample_scene(SMALL, 3) != sample_scene(SMALL, 4)
+
+
+@pytest.mark.parametrize("make", [WorldConfig.small, WorldConfig.full])
+def test_training_never_shows_what_is_held_out(make: Callable[[], WorldConfig]) -> None:
+    config = make()
+    assert held_out_pairs(config).subject_places
+    assert held_out_pairs(config).subject_motions
+    assert not any(is_held_out(config, scene) for scene in _sampled(config))
+
+
+@pytest.mark.parametrize("make", [WorldConfig.small, WorldConfig.full])
+def test_the_held_out_split_shows_nothing_else(make: Callable[[], WorldConfig]) -> None:
+    config = make()
+    assert all(is_held_out(config, sample_scene(config, s, "held_out")) for s in range(400))
+
+
+@pytest.mark.parametrize("make", [WorldConfig.small, WorldConfig.full])
+def test_every_place_subject_and_motion_occurs_in_training(make: Callable[[], WorldConfig]) -> None:
+    config = make()
+    scenes = _sampled(config)
+    assert {s.place for s in scenes} == set(config.places)
+    assert {a.subject for s in scenes for a in s.actors} == set(config.subjects)
+    assert {a.motion for s in scenes for a in s.actors} == set(config.motions)
+
+
+def test_a_tenth_of_the_pairs_is_held_out() -> None:
+    pairs = held_out_pairs(FULL)
+    feasible = {
+        (s, p)
+        for s in FULL.subjects
+        for p in FULL.places
+        for m in FULL.motions
+        if any(support_for(subject_named(s), m, v) for v in place_named(p).views)
+    }
+    assert abs(len(pairs.subject_places) / len(feasible) - 0.1) < 0.01
+
+
+def test_actors_only_do_what_they_can_where_they_are() -> None:
+    for seed in range(500):
+        scene = sample_scene(FULL, seed)
+        for actor in scene.actors:
+            assert actor.support == support_for(subject_named(actor.subject), actor.motion, scene.view)
+
+
+def test_events_start_at_the_first_frame_of_a_chunk() -> None:
+    with_events = [s for s in (sample_scene(SMALL, i) for i in range(600)) if s.events]
+    assert 0.4 < len(with_events) / 600 < 0.6
+    for scene in with_events:
+        (event,) = scene.events
+        assert event.chunk_idx in (1, 2)
+        assert event.frame == chunk_frames(event.chunk_idx, 3).start == 9 + 12 * (event.chunk_idx - 1)
+
+
+def test_every_kind_of_event_is_sampled() -> None:
+    kinds = {e.kind for scene in _sampled(SMALL) for e in scene.events}
+    assert len(kinds) == 8
+
+
+def test_a_scene_survives_json() -> None:
+    for seed in range(20):
+        scene = sample_scene(FULL, seed)
+        assert Scene.from_json(json.loads(json.dumps(scene.to_json()))) == scene
+
+
+def test_the_state_follows_the_events() -> None:
+    scene = _walker()
+    way = scene.actors[0].direction
+    changed = scene.with_events(("turns_around", 1), ("snow_starts", 2), ("stops", 3))
+    assert changed.state_at(0).direction == way
+    assert changed.state_at(1).direction not in (way, None)
+    assert (changed.state_at(1).weather, changed.state_at(2).weather) == ("clear", "snow")
+    assert changed.state_at(2).moving
+    assert not changed.state_at(3).moving
+
+
+def test_an_impossible_event_is_refused_with_the_possible_ones() -> None:
+    scene = _walker()
+    assert "night_falls" in possible_events(scene, 1)
+    with pytest.raises(InputError, match=r"possible: .*turns_around"):
+        scene.with_events(("starts_moving", 1))
+
+
+def test_an_actor_that_turns_comes_back_the_way_it_went() -> None:
+    scene = _walker().with_events(("turns_around", 1))
+    start, turn = distance(scene, 0, 0), 9 + 4
+    assert distance(scene, 0, turn) > start
+    assert distance(scene, 0, 2 * turn) == pytest.approx(start, abs=1e-6)
+
+
+def test_movers_stay_in_the_picture_during_a_clip() -> None:
+    for seed in range(300):
+        scene = sample_scene(SMALL, seed)
+        for idx, actor in enumerate(scene.actors):
+            if actor.speed and actor.motion not in ("rises", "falls"):
+                sign = 1 if actor.direction == "right" else -1
+                path = [actor.x + sign * actor.speed * distance(scene, idx, f) for f in range(45)]
+                assert -0.02 < min(path) <= max(path) < 1.02
+
+
+def test_a_world_that_keeps_nothing_for_training_is_refused() -> None:
+    with pytest.raises(ConfigError, match="held_out_fraction"):
+        WorldConfig(places=("green_park",), subjects=("tiger",), motions=("walks",), held_out_fraction=1.5)
+
+
+def test_an_unknown_subject_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match='no subject is called "unicorn"'):
+        replace(SMALL, subjects=("unicorn",))
+
+
+def test_the_hash_names_the_configuration() -> None:
+    assert SMALL.hash == WorldConfig.small().hash
+    assert SMALL.hash != replace(SMALL, event_probability=0.4).hash
+
+
+@lru_cache(maxsize=2)
+def _sampled(config: WorldConfig) -> tuple[Scene, ...]:
+    return tuple(sample_scene(config, seed) for seed in range(2000))
+
+
+def _walker() -> Scene:
+    """A clear day, one walker that moves, nothing else."""
+    config = replace(
+        SMALL,
+        places=("green_park",),
+        subjects=("tiger", "elephant"),
+        motions=("walks",),
+        event_probability=0.0,
+        weather_probability=0.0,
+        time_probability=0.0,
+        camera_probability=0.0,
+        second_subject_probability=0.0,
+        held_out_fraction=0.0,
+    )
+    return sample_scene(config, 0)
