@@ -23,9 +23,7 @@ def preset() -> Preset:
     return Preset(
         name="tiny-world",
         description="cut-out subjects moving through photographed places, 160x96 at 16 frames/s",
-        dit=DiTConfig(
-            dim=256, num_layers=8, num_heads=4, ffn_dim=1024, text_dim=384, text_len=48
-        ),
+        dit=DiTConfig(dim=256, num_layers=8, num_heads=4, ffn_dim=1024, text_dim=384, text_len=48),
         codec=CodecConfig(
             pixel_patch=2,
             encoder_widths=(48, 64, 128),
@@ -64,7 +62,7 @@ def recipe() -> Recipe:
         world=world(),
         codec=CodecStage(
             loop=LoopConfig(
-                steps=1700,
+                steps=1000,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.4),
                 ema_decay=0.995,
                 log_every=50,
@@ -74,22 +72,22 @@ def recipe() -> Recipe:
             crop=64,
             frames=9,
         ),
-        latents=LatentStage(num_clips=4000),
+        latents=LatentStage(num_clips=1800),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=2600,
+                steps=2000,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.995,
                 log_every=20,
                 sample_every=500,
             ),
             phases=(
-                Phase(until=1800, latent_frames=3, batch=16),
-                Phase(until=2600, latent_frames=9, batch=8),
+                Phase(until=1400, latent_frames=3, batch=16),
+                Phase(until=2000, latent_frames=9, batch=8),
             ),
             shift=SHIFT,
         ),
-        ode_pairs=OdePairStage(num_pairs=96, batch=8, num_steps=20, latent_frames=9),
+        ode_pairs=OdePairStage(num_pairs=64, batch=8, num_steps=20, latent_frames=9),
         ode_init=OdeInitStage(
             loop=LoopConfig(
                 steps=150,

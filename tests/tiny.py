@@ -13,9 +13,7 @@ from longtake.nets.light_codec import LightCodec
 from longtake.weights.checkpoint import save_weights
 from longtake.weights.manifest import write_manifest
 
-DIT = DiTConfig(
-    dim=48, num_layers=2, num_heads=2, ffn_dim=64, text_dim=384, text_len=16, in_dim=4, freq_dim=32
-)
+DIT = DiTConfig(dim=48, num_layers=2, num_heads=2, ffn_dim=64, text_dim=384, text_len=16, in_dim=4, freq_dim=32)
 CODEC = CodecConfig(
     latent_channels=4,
     pixel_patch=2,

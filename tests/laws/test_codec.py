@@ -18,9 +18,7 @@ def video(dtype: torch.dtype) -> torch.Tensor:
 @pytest.mark.parametrize("splits", [(1,) * 7, (3, 3, 1), (1, 2, 4), (2, 5)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @torch.no_grad()
-def test_chunked_decoding_equals_whole(
-    splits: tuple[int, ...], dtype: torch.dtype, tolerance: float
-) -> None:
+def test_chunked_decoding_equals_whole(splits: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
     codec = random_codec(dtype=dtype)
     latent, _ = codec.encode(video(dtype), CodecState())
     whole, _ = codec.decode(latent, CodecState())
@@ -35,9 +33,7 @@ def test_chunked_decoding_equals_whole(
 @pytest.mark.parametrize("splits", [(1, 4, 4, 4, 4, 4, 4), (9, 16), (1, 24), (5, 12, 8)])
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @torch.no_grad()
-def test_chunked_encoding_equals_whole(
-    splits: tuple[int, ...], dtype: torch.dtype, tolerance: float
-) -> None:
+def test_chunked_encoding_equals_whole(splits: tuple[int, ...], dtype: torch.dtype, tolerance: float) -> None:
     codec = random_codec(dtype=dtype)
     whole, _ = codec.encode(video(dtype), CodecState())
     assert whole.shape[2] == 7

@@ -22,9 +22,7 @@ def inputs(batch: int = 2) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     shape = (batch, DIT.in_dim, FRAMES, HEIGHT, WIDTH)
     x_t, x0 = (torch.randn(shape, generator=rng, dtype=torch.float64) for _ in range(2))
     sigma = torch.rand(batch, NUM_CHUNKS, generator=rng, dtype=torch.float64)
-    text = torch.randn(
-        batch, NUM_CHUNKS, DIT.text_len, DIT.text_dim, generator=rng, dtype=torch.float64
-    )
+    text = torch.randn(batch, NUM_CHUNKS, DIT.text_len, DIT.text_dim, generator=rng, dtype=torch.float64)
     return x_t, x0, sigma.repeat_interleave(CHUNK, 1), text
 
 

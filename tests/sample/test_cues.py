@@ -38,10 +38,7 @@ def test_timed_changes_come_in_order_of_time_between_the_beats() -> None:
 @given(at_s=st.floats(0.001, 59.9).map(lambda value: round(value, 3)), opening=TEXTS, text=TEXTS)
 def test_what_is_written_is_what_is_read(at_s: float, opening: str, text: str) -> None:
     cues = cues_from(opening, [f"{at_s:.3f}s: {text}"], 60)
-    assert cues == (
-        Cue(at_s=0.0, prompt=opening.strip()),
-        Cue(at_s=at_s, prompt=f"{opening.strip()}, {text.strip()}"),
-    )
+    assert cues == (Cue(at_s=0.0, prompt=opening.strip()), Cue(at_s=at_s, prompt=f"{opening.strip()}, {text.strip()}"))
 
 
 @given(prompt=st.text(), then=st.lists(st.text(), max_size=3), seconds=st.floats())

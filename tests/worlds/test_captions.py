@@ -9,7 +9,7 @@ from longtake.worlds.captions import caption, captions_for, participle
 from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
 
 SMALL = WorldConfig.small()
-SCENES = [sample_scene(SMALL, seed) for seed in range(400)]
+SCENES = [sample_scene(SMALL, seed) for seed in range(250)]
 SINGLE = [s for s in SCENES if len(s.actors) == 1]
 
 
@@ -27,7 +27,7 @@ def test_a_direction_that_is_named_is_the_way_it_goes(look_seed: int) -> None:
             named += 1
             assert ways[-1] == scene.actors[0].direction
             assert scene.actors[0].moving
-    assert named > 50
+    assert named > 30
 
 
 def test_directions_are_named_about_seven_times_in_ten() -> None:

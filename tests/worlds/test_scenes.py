@@ -8,7 +8,7 @@ from functools import lru_cache
 import pytest
 
 from longtake.core.errors import ConfigError, InputError
-from longtake.worlds.assets import place_named, subject_named
+from longtake.worlds.assets import subject_named
 from longtake.worlds.scenes import (
     Scene,
     WorldConfig,
@@ -20,6 +20,7 @@ from longtake.worlds.scenes import (
     sample_scene,
     support_for,
 )
+from longtake.worlds.splits import feasible_scenes
 
 SMALL = WorldConfig.small()
 FULL = WorldConfig.full()
@@ -41,40 +42,54 @@ def test_training_never_shows_what_is_held_out(make: Callable[[], WorldConfig]) 
 @pytest.mark.parametrize("make", [WorldConfig.small, WorldConfig.full])
 def test_the_held_out_split_shows_nothing_else(make: Callable[[], WorldConfig]) -> None:
     config = make()
-    assert all(is_held_out(config, sample_scene(config, s, "held_out")) for s in range(400))
+    assert all(is_held_out(config, sample_scene(config, s, "held_out")) for s in range(150))
+
+
+def test_every_place_subject_and_motion_of_the_small_world_occurs_in_training() -> None:
+    scenes = _sampled(SMALL)
+    assert {s.place for s in scenes} == set(SMALL.places)
+    assert {a.subject for s in scenes for a in s.actors} == set(SMALL.subjects)
+    assert {a.motion for s in scenes for a in s.actors} == set(SMALL.motions)
+
+
+def test_every_place_subject_and_motion_of_the_full_world_can_occur_in_training() -> None:
+    triples = _triples(FULL)
+    for axis, wanted in enumerate((FULL.subjects, FULL.motions, FULL.places)):
+        assert {t[axis] for t in triples} == set(wanted)
 
 
 @pytest.mark.parametrize("make", [WorldConfig.small, WorldConfig.full])
-def test_every_place_subject_and_motion_occurs_in_training(make: Callable[[], WorldConfig]) -> None:
+def test_no_held_out_pair_can_be_drawn_for_training(make: Callable[[], WorldConfig]) -> None:
     config = make()
-    scenes = _sampled(config)
-    assert {s.place for s in scenes} == set(config.places)
-    assert {a.subject for s in scenes for a in s.actors} == set(config.subjects)
-    assert {a.motion for s in scenes for a in s.actors} == set(config.motions)
+    pairs = held_out_pairs(config)
+    for subject, motion, place in _triples(config):
+        assert (subject, place) not in pairs.subject_places
+        assert (subject, motion) not in pairs.subject_motions
 
 
 def test_a_tenth_of_the_pairs_is_held_out() -> None:
     pairs = held_out_pairs(FULL)
     feasible = {
         (s, p)
-        for s in FULL.subjects
-        for p in FULL.places
-        for m in FULL.motions
-        if any(support_for(subject_named(s), m, v) for v in place_named(p).views)
+        for split in ("train", "held_out")
+        for s, motions in feasible_scenes(FULL, split).items()
+        for by_place in motions.values()
+        for p in by_place
+        if s in FULL.subjects
     }
     assert abs(len(pairs.subject_places) / len(feasible) - 0.1) < 0.01
 
 
 def test_actors_only_do_what_they_can_where_they_are() -> None:
-    for seed in range(500):
+    for seed in range(200):
         scene = sample_scene(FULL, seed)
         for actor in scene.actors:
             assert actor.support == support_for(subject_named(actor.subject), actor.motion, scene.view)
 
 
 def test_events_start_at_the_first_frame_of_a_chunk() -> None:
-    with_events = [s for s in (sample_scene(SMALL, i) for i in range(600)) if s.events]
-    assert 0.4 < len(with_events) / 600 < 0.6
+    with_events = [s for s in _sampled(SMALL) if s.events]
+    assert 0.4 < len(with_events) / len(_sampled(SMALL)) < 0.6
     for scene in with_events:
         (event,) = scene.events
         assert event.chunk_idx in (1, 2)
@@ -118,7 +133,7 @@ def test_an_actor_that_turns_comes_back_the_way_it_went() -> None:
 
 
 def test_movers_stay_in_the_picture_during_a_clip() -> None:
-    for seed in range(300):
+    for seed in range(150):
         scene = sample_scene(SMALL, seed)
         for idx, actor in enumerate(scene.actors):
             if actor.speed and actor.motion not in ("rises", "falls"):
@@ -144,7 +159,13 @@ def test_the_hash_names_the_configuration() -> None:
 
 @lru_cache(maxsize=2)
 def _sampled(config: WorldConfig) -> tuple[Scene, ...]:
-    return tuple(sample_scene(config, seed) for seed in range(2000))
+    return tuple(sample_scene(config, seed) for seed in range(700))
+
+
+def _triples(config: WorldConfig) -> list[tuple[str, str, str]]:
+    """Every (subject, motion, place) of the training split."""
+    found = feasible_scenes(config, "train")
+    return [(s, m, p) for s, motions in found.items() for m, places in motions.items() for p in places]
 
 
 def _walker() -> Scene:

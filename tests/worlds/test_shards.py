@@ -30,7 +30,14 @@ def test_a_second_run_keeps_what_is_there_and_adds_the_rest(tmp_path: Path) -> N
     first = tmp_path / "00000.safetensors"
     stamp = first.stat().st_mtime_ns
     seen: list[tuple[int, int]] = []
-    write_shards(SMALL, tmp_path, 3, 0, clips_per_shard=2, progress=lambda done, all_: seen.append((done, all_)))
+    write_shards(
+        SMALL,
+        tmp_path,
+        3,
+        0,
+        clips_per_shard=2,
+        progress=lambda done, all_: seen.append((done, all_)),
+    )
     assert first.stat().st_mtime_ns == stamp
     assert seen == [(2, 3), (3, 3)]
     assert len(list(read_shards(tmp_path))) == 3

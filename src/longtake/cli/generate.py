@@ -68,6 +68,9 @@ def generate(
 
     load_started = time.perf_counter()
     opened = open_model(model, teacher=teacher)
+    if wanted is not None:
+        # the model's own complaint, before the file's: it names the nearest size that works
+        wanted.latent(opened.preset.codec.stride, opened.preset.dit.patch)
     report = JsonLines() if json_lines else ChunkLog() if chunk_log else LiveLine()
     take = record(
         opened,

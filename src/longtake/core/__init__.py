@@ -1,0 +1,1 @@
+"""Words: shapes, sizes, configurations, errors, noise keys, the clock."""

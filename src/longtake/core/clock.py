@@ -1,7 +1,7 @@
 """Where the time goes: named spans of wall time."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ class Stopwatch:
         self._inner = 0.0  # seconds of spans inside the one that is open
 
     @contextmanager
-    def span(self, name: str) -> Iterator[None]:
+    def span(self, name: str) -> Generator[None]:
         """Time a block; spans inside others are not counted twice."""
         outer, self._inner = self._inner, 0.0
         start = time.perf_counter()

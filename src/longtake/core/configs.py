@@ -23,9 +23,7 @@ class DiTConfig:
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
-            raise ConfigError(
-                f"dim must split into {self.num_heads} heads of even width, got dim={self.dim}"
-            )
+            raise ConfigError(f"dim must split into {self.num_heads} heads of even width, got dim={self.dim}")
 
     @property
     def head_dim(self) -> int:
@@ -69,8 +67,7 @@ class StreamConfig:
                 raise ConfigError(f"{name}={length} is not a whole number of chunks of {self.chunk}")
         if self.window < self.chunk + self.sink:
             raise ConfigError(
-                f"window must hold the sink and a chunk: window={self.window}, "
-                f"sink={self.sink}, chunk={self.chunk}"
+                f"window must hold the sink and a chunk: window={self.window}, sink={self.sink}, chunk={self.chunk}"
             )
 
 
@@ -101,7 +98,6 @@ class Preset:
     def __post_init__(self) -> None:
         if self.dit.in_dim != self.codec.latent_channels:
             raise ConfigError(
-                f"the network reads {self.dit.in_dim} latent channels, "
-                f"the codec writes {self.codec.latent_channels}"
+                f"the network reads {self.dit.in_dim} latent channels, the codec writes {self.codec.latent_channels}"
             )
         self.size.latent(self.codec.stride, self.dit.patch)

@@ -19,8 +19,8 @@ from longtake.core.errors import InputError, ShapeError
 Latent = Float[Tensor, "b c f h w"]  # normalised: roughly zero mean, unit variance
 Video = Float[Tensor, "b rgb frames height width"]  # pixels in [-1, 1]
 Tokens = Float[Tensor, "b s d"]
-TextStates = Float[Tensor, "b g t e"]  # one text per group of latent frames; g = 1: one for all
-Sigma = Float[Tensor, "b f"]  # noise level of every latent frame, in [0, 1]
+TextStates = Float[Tensor, "b _g t e"]  # one text per group of latent frames; g = 1: one for all
+Sigma = Float[Tensor, "b #f"]  # noise level of every latent frame, in [0, 1]; f = 1: one for all
 Pictures = UInt8[Tensor, "frames height width rgb"]  # 0..255
 
 

@@ -18,7 +18,7 @@ def few_step_sigmas(num_steps: int, shift: float) -> tuple[float, ...]:
     [1.0, 0.9375, 0.8333, 0.625]
     """
     linear = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)[:-1]
-    return tuple(shift_sigma(linear, shift).tolist())
+    return tuple(float(sigma) for sigma in shift_sigma(linear, shift))
 
 
 def solver_sigmas(num_steps: int, shift: float) -> tuple[float, ...]:

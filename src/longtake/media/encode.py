@@ -13,7 +13,7 @@ from typing import TypeVar
 
 import av
 from av.error import FFmpegError
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
 
 from longtake.core.errors import MediaError
@@ -51,15 +51,10 @@ class Mp4Writer:
             str(self.growing_path),
             "w",
             format="mp4",
-            options={
-                "movflags": "frag_keyframe+frag_every_frame+empty_moov+default_base_moof",
-                "flush_packets": "1",
-            },
+            options={"movflags": "frag_keyframe+frag_every_frame+empty_moov+default_base_moof", "flush_packets": "1"},
         )
         self._stream = self._container.add_stream(
-            "libx264",
-            rate=self.rate,
-            options={"preset": "veryfast", "tune": "zerolatency", "crf": str(crf)},
+            "libx264", rate=self.rate, options={"preset": "veryfast", "tune": "zerolatency", "crf": str(crf)}
         )
         self._stream.width, self._stream.height = size.width, size.height
         self._stream.pix_fmt = "yuv420p"
@@ -68,6 +63,7 @@ class Mp4Writer:
         context.gop_size = max(1, round(SECONDS_PER_KEYFRAME * self.rate))
         context.color_primaries = context.color_trc = context.colorspace = BT709
         context.color_range = LIMITED_RANGE
+        self._converter = VideoReformatter()  # kept: its tables cost more to make than a frame to convert
         self._open = True
 
     @property
@@ -96,7 +92,8 @@ class Mp4Writer:
             raise MediaError(f"{self.path} is closed; open a new writer")
         check_pictures(pictures, self.size)
         for picture in pictures.cpu().numpy():
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(
+            frame = self._converter.reformat(
+                av.VideoFrame.from_ndarray(picture, format="rgb24"),
                 format="yuv420p",
                 src_colorspace=Colorspace.ITU709,
                 dst_colorspace=Colorspace.ITU709,

@@ -1,0 +1,1 @@
+"""Learned functions: the transformer, its memory, the codec, the text encoder."""

@@ -22,9 +22,7 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 def attention(q: Heads, k: Float[Tensor, "b m n k"], v: Float[Tensor, "b m n k"]) -> Heads:
     """softmax(q k^T / sqrt(k)) v, no mask."""
-    out = functional.scaled_dot_product_attention(
-        q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
-    )
+    out = functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
     return out.transpose(1, 2)
 
 

@@ -9,8 +9,9 @@ called with. Parameter names are the original Wan names, one to one.
     x = x + gate * ffn(norm(x) * (1 + scale) + shift)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from einops import rearrange
@@ -108,9 +109,7 @@ class TransformerBlock(nn.Module):
         self.self_attn = Attention(config)
         self.norm3 = nn.LayerNorm(dim, eps=config.eps)
         self.cross_attn = Attention(config)
-        self.ffn = nn.Sequential(
-            nn.Linear(dim, config.ffn_dim), nn.GELU("tanh"), nn.Linear(config.ffn_dim, dim)
-        )
+        self.ffn = nn.Sequential(nn.Linear(dim, config.ffn_dim), nn.GELU("tanh"), nn.Linear(config.ffn_dim, dim))
 
     def forward(
         self,
@@ -171,12 +170,8 @@ class DiT(nn.Module):
         self.config = config
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
-        self.text_embedding = nn.Sequential(
-            nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim)
-        )
-        self.time_embedding = nn.Sequential(
-            nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim)
-        )
+        self.text_embedding = nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim))
+        self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
         self.head = Head(config)
@@ -203,21 +198,19 @@ class DiT(nn.Module):
         # fp64: at timestep 1000 an fp32 angle is off by 3e-5.
         exponents = torch.arange(half, dtype=torch.float64, device=sigma.device) / half
         angles = (NUM_TIMESTEPS * sigma.double())[..., None] * 10_000.0**-exponents
-        weight = self.time_embedding[0].weight
-        time = self.time_embedding(torch.cat((angles.cos(), angles.sin()), -1).to(weight.dtype))
+        waves = torch.cat((angles.cos(), angles.sin()), -1)
+        time = self.time_embedding(waves.to(self.patch_embedding.weight.dtype))
         return Modulation(self.time_projection(time).unflatten(-1, (6, -1)), time)
 
     def read_text(self, text: TextStates) -> TextMemory:
         """Cross-attention memory of text states [b, g, t, e]."""
         states = self.text_embedding(rearrange(text, "b g t e -> (b g) t e"))
-        pairs = [block.cross_attn.keys_values(states) for block in self.blocks]
+        pairs = [block.cross_attn.keys_values(states) for block in self._layers()]
         return TextMemory(tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
 
     # Three ways to be called.
 
-    def forward(
-        self, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int | None = None
-    ) -> Latent:
+    def forward(self, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int | None = None) -> Latent:
         """Velocity of a whole clip: bidirectional, or chunk-causal when `chunk` is given.
 
         Args:
@@ -230,9 +223,7 @@ class DiT(nn.Module):
         attend = Bidirectional() if chunk is None else ChunkCausal(chunk * self._tokens(x_t))
         return self._run(x_t, self.modulation(sigma), self.read_text(text), rope, attend)[0]
 
-    def forward_teacher_forced(
-        self, x0: Latent, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int
-    ) -> Latent:
+    def forward_teacher_forced(self, x0: Latent, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int) -> Latent:
         """Velocity of each noisy chunk given the clean chunks before it, all chunks at once.
 
         Equal to a rollout whose every chunk came out as `x0`.
@@ -245,9 +236,7 @@ class DiT(nn.Module):
         both = torch.cat((x0, x_t), 2)
         return self._run(both, self.modulation(sigma), memory, rope, attend)[0][:, :, len(frames) :]
 
-    def forward_cached(
-        self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past
-    ) -> Latent:
+    def forward_cached(self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past) -> Latent:
         """Velocity of one chunk, given what came before."""
         return self._run(x_t, modulation, text, past.rope, Cached(past.kv))[0]
 
@@ -274,6 +263,9 @@ class DiT(nn.Module):
 
     # The network itself.
 
+    def _layers(self) -> Iterable[TransformerBlock]:
+        return cast("Iterable[TransformerBlock]", self.blocks)
+
     def _run(
         self,
         x: Latent,
@@ -287,16 +279,14 @@ class DiT(nn.Module):
         height, width = self._grid(x.shape)
         tokens = self._patchify(x)
         kept = []
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(self._layers()):
             memory = text.k[layer], text.v[layer]
             tokens, k, v = block(tokens, modulation.blocks, rope, memory, layer, attend)
             if keep:
                 kept.append((k, v))
         patches = self.head(tokens, modulation.head)
         p = self.config.patch
-        out = rearrange(
-            patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p
-        )
+        out = rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p)
         return out, kept
 
     def _patchify(self, x: Latent) -> Tokens:

@@ -51,9 +51,7 @@ class KVCache:
             ShapeError: the block does not begin where the cache stops.
         """
         if block.start != self.stop:
-            raise ShapeError(
-                f"the block starts at latent frame {block.start}, the cache stops at {self.stop}"
-            )
+            raise ShapeError(f"the block starts at latent frame {block.start}, the cache stops at {self.stop}")
         oldest = block.stop + stream.chunk + stream.sink - stream.window
         kept = (b for b in (*self.blocks, block) if b.start < stream.sink or b.start >= oldest)
         return KVCache(tuple(kept))

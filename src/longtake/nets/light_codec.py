@@ -128,9 +128,7 @@ class LightCodec(nn.Module):
             stride.latent_frames(video.shape[2])
             video = torch.cat((video[:, :, :1].expand(-1, -1, stride.time - 1, -1, -1), video), 2)
         elif video.shape[2] % stride.time:
-            raise ShapeError(
-                f"later pieces of a video hold a multiple of {stride.time} frames, got {video.shape[2]}"
-            )
+            raise ShapeError(f"later pieces of a video hold a multiple of {stride.time} frames, got {video.shape[2]}")
         for name, side in (("height", video.shape[3]), ("width", video.shape[4])):
             if side % stride.space:
                 raise ShapeError(f"{name} must be a multiple of {stride.space} pixels, got {side}")

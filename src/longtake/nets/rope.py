@@ -36,9 +36,7 @@ def axis_pairs(head_dim: int) -> tuple[int, int, int]:
     return head_dim // 2 - 2 * space, space, space
 
 
-def rope_for(
-    frame_positions: Float[Tensor, " f"], height: int, width: int, head_dim: int
-) -> Rope:
+def rope_for(frame_positions: Float[Tensor, " f"], height: int, width: int, head_dim: int) -> Rope:
     """The table for tokens in the order frame, row, column.
 
     Args:

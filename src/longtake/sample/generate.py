@@ -107,9 +107,7 @@ def generate(
     """
     preset = model.preset
     shape = (size or preset.size).latent(preset.codec.stride, preset.dit.patch)
-    num_chunks = chunks_for(
-        seconds, fps=preset.fps, chunk=preset.stream.chunk, stride=preset.codec.stride
-    )
+    num_chunks = chunks_for(seconds, fps=preset.fps, chunk=preset.stream.chunk, stride=preset.codec.stride)
     if steps is not None and not 1 <= steps <= 1000:
         raise InputError(f"steps must be between 1 and 1000, got {steps}")
     spans = list(islice(chunk_spans(preset.stream.chunk), num_chunks))
@@ -153,9 +151,7 @@ def _student_steps(
                 memories[prompt] = model.dit.read_text(_states(model, prompt))
         return memories[prompt]
 
-    steps_made = rollout(
-        model.dit, schedule, preset.stream, text_for, shape, seed, num_chunks=len(prompts)
-    )
+    steps_made = rollout(model.dit, schedule, preset.stream, text_for, shape, seed, num_chunks=len(prompts))
     return watch.each("denoise", steps_made)
 
 

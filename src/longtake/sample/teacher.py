@@ -25,6 +25,7 @@ def teacher_states(
         text: states of the prompts [b, g, t, e].
         uncond: states of the empty prompt [b, 1, t, e].
     """
+
     # Conditional and unconditional halves differ in their text groups, so they are two calls.
     def velocity(x: Latent, sigma: float) -> Latent:
         level = x.new_full((len(x), x.shape[2]), sigma)
@@ -36,9 +37,7 @@ def teacher_states(
     return euler(velocity, noise, solver_sigmas(sampling.num_steps, sampling.shift))
 
 
-def teacher_clip(
-    dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates
-) -> Latent:
+def teacher_clip(dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates) -> Latent:
     """x0 of a whole clip."""
     x = noise
     for x in teacher_states(dit, sampling, noise, text, uncond):  # noqa: B007  (the last one counts)

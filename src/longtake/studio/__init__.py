@@ -1,0 +1,1 @@
+"""Takes, cues, branches and scripts."""

@@ -1,0 +1,1 @@
+"""From clips to a distilled student, one file a stage."""

@@ -65,9 +65,7 @@ class LatentClips:
     def __len__(self) -> int:
         return len(self.latents)
 
-    def draw(
-        self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0
-    ) -> Batch:
+    def draw(self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0) -> Batch:
         """`num` clips of `latent_frames`, each beginning at any of its chunks.
 
         Args:
@@ -97,9 +95,7 @@ def normal(shape: Sequence[int], rng: torch.Generator, device: torch.device) -> 
         return torch.randn(tuple(shape), generator=rng)
     # Drawing millions of numbers on the CPU would hold the device up; its own generator is seeded instead.
     seed = int(torch.randint(2**62, (1,), generator=rng))
-    return torch.randn(
-        tuple(shape), generator=torch.Generator(device).manual_seed(seed), device=device
-    )
+    return torch.randn(tuple(shape), generator=torch.Generator(device).manual_seed(seed), device=device)
 
 
 def pixels(pictures: UInt8[Tensor, "b f h w c"]) -> Video:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from longtake.core.configs import CodecConfig
 from longtake.core.shapes import Video
-from longtake.train.batches import pixels
 from longtake.nets.light_codec import CodecState, LightCodec
+from longtake.train.batches import pixels
 from longtake.train.ema import EMA
 from longtake.train.loop import LoopConfig, Trainee, train
 from longtake.train.stage import Context

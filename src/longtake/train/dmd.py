@@ -83,12 +83,8 @@ def run(stage: DmdStage, context: Context) -> bool:
     preset = context.preset
     student = load_dit(context, context.folder(ODE_INIT), "student")
     critic = load_dit(context, context.folder(TEACHER), "teacher")
-    teacher = load_dit(context, context.folder(TEACHER), "teacher").requires_grad_(
-        requires_grad=False
-    )
-    clips = LatentClips(
-        context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device
-    )
+    teacher = load_dit(context, context.folder(TEACHER), "teacher").requires_grad_(requires_grad=False)
+    clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     ema = EMA(student, stage.loop.ema_decay)
     uncond = clips.unconditional(stage.batch)
 
@@ -111,9 +107,7 @@ def run(stage: DmdStage, context: Context) -> bool:
         del step
         x, text = make(rng)
         eps, sigma = level(x, rng)
-        fake, real = scores(
-            teacher, critic, x.detach(), eps, sigma, text, uncond, stage.guidance_scale
-        )
+        fake, real = scores(teacher, critic, x.detach(), eps, sigma, text, uncond, stage.guidance_scale)
         gradient = dmd_gradient(x.detach(), fake, real)
         return dmd_loss(x, gradient), {
             "gradient": float(gradient.abs().mean()),
@@ -146,9 +140,7 @@ def run(stage: DmdStage, context: Context) -> bool:
         ],
         limits=context.limits,
         progress=lambda done, of, values: context.progress(STAGE, done, of, values),
-        sample=lambda step: student_sheet(
-            context, student, ema, folder / f"samples_{step:06d}.png"
-        ),
+        sample=lambda step: student_sheet(context, student, ema, folder / f"samples_{step:06d}.png"),
     )
     ema.copy_to(student)
     save_weights(folder, "student", student.state_dict())

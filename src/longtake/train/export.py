@@ -20,8 +20,7 @@ def export(context: Context) -> Path:
         tensors = read_weights(context.folder(stage), name)
         save_weights(folder, name, tensors, dtype=torch.float16)
     provenance = {
-        path.parent.name: json.loads(path.read_text())
-        for path in sorted(context.out.glob("*/provenance.json"))
+        path.parent.name: json.loads(path.read_text()) for path in sorted(context.out.glob("*/provenance.json"))
     }
     write_manifest(folder, context.preset, provenance)
     return folder

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.core.noise import rng_for
-from longtake.train.batches import pixels
 from longtake.nets.light_codec import CodecState
+from longtake.train.batches import pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
 from longtake.train.stage import Context

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -135,9 +136,7 @@ def train(
     return True
 
 
-def _update(
-    trainee: Trainee, optimizers: list[Optimizer], step: int, config: LoopConfig
-) -> dict[str, float]:
+def _update(trainee: Trainee, optimizers: list[Optimizer], step: int, config: LoopConfig) -> dict[str, float]:
     """One optimiser step of one network, over `accumulate` micro-batches."""
     logged: dict[str, float] = {}
     for micro in range(config.accumulate):
@@ -164,9 +163,7 @@ def _update(
     return {**logged, f"{trainee.name}/grad_norm": float(norm)}
 
 
-def _save(
-    path: Path, step: int, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]
-) -> None:
+def _save(path: Path, step: int, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]) -> None:
     """Write the whole state; the old one is replaced only by a complete new one."""
     state: dict[str, Any] = {"step": step}
     for t in trainees:
@@ -198,8 +195,6 @@ def _load(path: Path, trainees: list[Trainee], optimizers: dict[str, list[Optimi
                 for name, tensor in mine["ema"].items():
                     t.ema.shadow[name].copy_(tensor)
                 t.ema.num_updates = mine["num_updates"]
-    except (KeyError, RuntimeError, ValueError, EOFError, OSError) as err:
-        raise TrainingError(
-            f"{path} cannot be resumed ({err}); remove its folder to train the stage anew"
-        ) from err
+    except (KeyError, RuntimeError, ValueError, EOFError, OSError, UnpicklingError) as err:
+        raise TrainingError(f"{path} cannot be resumed ({err}); remove its folder to train the stage anew") from err
     return state["step"]

@@ -63,9 +63,7 @@ def run(stage: OdeInitStage, context: Context) -> bool:
         [Trainee(name="student", net=student, optim=stage.loop.optim, loss=loss, ema=ema)],
         limits=context.limits,
         progress=lambda done, of, values: context.progress(STAGE, done, of, values),
-        sample=lambda step: student_sheet(
-            context, student, ema, folder / f"samples_{step:06d}.png"
-        ),
+        sample=lambda step: student_sheet(context, student, ema, folder / f"samples_{step:06d}.png"),
     )
     ema.copy_to(student)
     save_weights(folder, "student", student.state_dict())

@@ -60,9 +60,7 @@ def run(stage: OdePairStage, context: Context) -> bool:
     )
     folder = context.begin(STAGE, (stage, sampling))
     dit = load_dit(context, context.folder(TEACHER), "teacher").eval()
-    clips = LatentClips(
-        context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device
-    )
+    clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     for start in range(0, stage.num_pairs, stage.batch):
         path = folder / f"{start:07d}.safetensors"
         if path.exists():
@@ -108,6 +106,4 @@ class OdePairs:
                 sigmas = shard.metadata()["sigmas"]
         if not states:
             raise TrainingError(f"no ODE pairs in {folder}; run the stage that makes them first")
-        return cls(
-            states=torch.cat(states), text=torch.cat(text), sigmas=torch.tensor(json.loads(sigmas))
-        )
+        return cls(states=torch.cat(states), text=torch.cat(text), sigmas=torch.tensor(json.loads(sigmas)))

@@ -44,9 +44,7 @@ def self_rollout(
         with torch.no_grad():
             memory = dit.read_text(words)
             past = dit.past(cache, noise[0, :, :, own].shape)
-            x_t = denoise(
-                dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step
-            )
+            x_t = denoise(dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step)
         level = x_t.new_full((len(x_t), 1), schedule.sigmas[exit_step])
         v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(words), past)
         x0 = x0_from_velocity(x_t, v, level)

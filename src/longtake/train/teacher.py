@@ -52,9 +52,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
     """Train the teacher; False when a limit came first."""
     folder = context.begin(STAGE, stage)
     dit = new_dit(context, stage.loop.seed)
-    clips = LatentClips(
-        context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device
-    )
+    clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
@@ -73,9 +71,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
         [Trainee(name="teacher", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
         limits=context.limits,
         progress=lambda done, of, values: context.progress(STAGE, done, of, values),
-        sample=lambda step: teacher_sheet(
-            context, dit, ema, folder / f"samples_{step:06d}.png"
-        ),
+        sample=lambda step: teacher_sheet(context, dit, ema, folder / f"samples_{step:06d}.png"),
     )
     ema.copy_to(dit)
     save_weights(folder, "teacher", dit.state_dict())

@@ -22,9 +22,7 @@ def write_manifest(folder: Path, preset: Preset, provenance: dict[str, Any]) -> 
         {
             "format": FORMAT,
             "preset": _PRESET.dump_python(preset, mode="json"),
-            "sha256": {
-                name: digest(files) for name in NETS if (files := weight_files(folder, name))
-            },
+            "sha256": {name: digest(files) for name in NETS if (files := weight_files(folder, name))},
             "provenance": provenance,
         },
     )
@@ -42,9 +40,7 @@ def read_manifest(folder: Path) -> tuple[Preset, dict[str, str]]:
     try:
         data = json.loads(path.read_text())
         if data["format"] != FORMAT:
-            raise WeightsError(
-                f"{path} has format {data['format']}, this longtake reads {FORMAT}; update longtake"
-            )
+            raise WeightsError(f"{path} has format {data['format']}, this longtake reads {FORMAT}; update longtake")
         return _PRESET.validate_python(data["preset"]), dict(data["sha256"])
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError) as err:
         raise WeightsError(f"{path} is damaged ({err})") from err

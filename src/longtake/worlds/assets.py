@@ -1,4 +1,4 @@
-"""The pictures the worlds are made of: photographed places and cut-out subjects, with what is known of them.
+"""The pictures the worlds are made of: photographed places and cut-out subjects.
 
 Records come from two JSON files; pictures are decoded when first asked for and kept. Conventions of
 angles, facings and sizes are written down in `assets/README.md`.
@@ -48,6 +48,11 @@ class View:
     ground_elevation: tuple[float, float] | None  # [near, far] of a contact point
     captions: tuple[str, ...]  # each begins with a preposition
     own_captions: bool  # the view's captions replace the place's
+
+    @property
+    def rest(self) -> str | None:
+        """On what a subject may rest here: "ground", "water" or None."""
+        return self.surface if self.surface in {None, "water"} else "ground"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -70,7 +70,11 @@ _SHORT: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
         ("in a forest", "through a forest", "among the trees of a forest"),
     ),
     "ballroom": (("in a ballroom", "in a big hall"), ("across a ballroom",), ("in a ballroom",)),
-    "machine_lab": (("in a workshop", "in an old lab"), ("through a workshop",), ("in a workshop",)),
+    "machine_lab": (
+        ("in a workshop", "in an old lab"),
+        ("through a workshop",),
+        ("in a workshop",),
+    ),
     "modern_lobby": (("in a lobby", "in a hall"), ("through a lobby",), ("in a lobby",)),
     "savanna_night": (
         ("in the savanna", "on the savanna"),
@@ -87,7 +91,11 @@ _SHORT: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
         ("across the sea", "across the water", "on the sea"),
         ("over the sea", "above the sea", "over the water", "over the ocean"),
     ),
-    "palace_square": (("on a square", "on a city square"), ("across a square",), ("over a square",)),
+    "palace_square": (
+        ("on a square", "on a city square"),
+        ("across a square",),
+        ("over a square",),
+    ),
     "blue_quay": (("on a quay", "by the water"), ("along a quay",), ("over a quay",)),
     "warehouse": (
         ("in a warehouse", "in an empty warehouse"),
@@ -109,7 +117,13 @@ _TIMES = {
 }
 _WEATHERS = {
     "rain": ("in the rain", "rain falling", "while it rains", "in heavy rain", "with rain falling"),
-    "snow": ("in the snow", "snow falling", "while it snows", "in falling snow", "with snow falling"),
+    "snow": (
+        "in the snow",
+        "snow falling",
+        "while it snows",
+        "in falling snow",
+        "with snow falling",
+    ),
     "fog": ("in the fog", "in thick fog", "in fog", "surrounded by fog", "on a foggy day"),
 }
 _CAMERAS = {
@@ -119,7 +133,12 @@ _CAMERAS = {
 }
 _CHANGES = {
     "night_falls": ("night falls", "then night falls", "it gets dark", "then it becomes night"),
-    "sun_sets": ("the sun sets", "then the sun sets", "then the sun goes down", "the sun goes down"),
+    "sun_sets": (
+        "the sun sets",
+        "then the sun sets",
+        "then the sun goes down",
+        "the sun goes down",
+    ),
     "snow_starts": (
         "then snow starts to fall",
         "it starts to snow",
@@ -134,7 +153,12 @@ _CHANGES = {
         "then rain begins to fall",
         "it starts raining",
     ),
-    "fog_rolls_in": ("fog rolls in", "then fog rolls in", "then thick fog comes in", "it gets foggy"),
+    "fog_rolls_in": (
+        "fog rolls in",
+        "then fog rolls in",
+        "then thick fog comes in",
+        "it gets foggy",
+    ),
 }
 
 
@@ -194,11 +218,13 @@ def _pick(draw: Random, options: tuple[str, ...] | list[str]) -> str:
 def _describe(scene: Scene, chunk_idx: int, draw: Random, *, changed: bool = False, up_to: int | None = None) -> str:
     """A whole description of the scene's state at a chunk (or, `up_to=0`, before any event)."""
     state = _opening_state(scene) if up_to == 0 else scene.state_at(chunk_idx)
-    if draw.random() < 0.07 and len(scene.actors) == 1:
+    if draw.random() < 0.07 and not changed and len(scene.actors) == 1:
         return _keywords(scene, state)
     progressive = draw.random() < 0.3
+    turned = changed and scene.events_by(chunk_idx)[-1].kind == "turns_around"
     told = [
-        _actor_phrase(a, state if i == 0 else None, draw, progressive=progressive) for i, a in enumerate(scene.actors)
+        _actor_phrase(a, state if i == 0 else None, draw, progressive=progressive, turned=turned and i == 0)
+        for i, a in enumerate(scene.actors)
     ]
     if len(told) == 2:
         joiner = _pick(draw, [" and ", " while ", ", "] if not progressive else [" and ", ", "])
@@ -250,8 +276,16 @@ def _named(subject: Subject, draw: Random) -> str:
     return f"{name.article} {name.noun}"
 
 
-def _actor_phrase(actor: Actor, state: State | None, draw: Random, *, progressive: bool) -> str:
-    """ "a tiger walks to the left", "a balloon rises". `state` is the first actor's."""
+def _actor_phrase(actor: Actor, state: State | None, draw: Random, *, progressive: bool, turned: bool) -> str:
+    """ "a tiger walks to the left", "a balloon rises".
+
+    Args:
+        actor: who.
+        state: the first actor's, else None.
+        draw: decides between ways to say it.
+        progressive: "walking" for "walks".
+        turned: it has just turned around, so its direction must be said.
+    """
     subject = subject_named(actor.subject)
     moving = actor.moving if state is None else state.moving
     direction = actor.direction if state is None else state.direction
@@ -266,7 +300,7 @@ def _actor_phrase(actor: Actor, state: State | None, draw: Random, *, progressiv
             others = tuple(v for v in others if v not in {"swims", "paddles"})
         if others and draw.random() < 0.35:
             verb = _pick(draw, others)
-        if lateral and direction is not None and draw.random() < _DIRECTION_PROBABILITY:
+        if lateral and direction and (draw.random() < _DIRECTION_PROBABILITY or turned):
             way = _pick(
                 draw,
                 (
@@ -362,7 +396,12 @@ def _change(scene: Scene, kind: str, chunk_idx: int, draw: Random) -> str:
             f"then {it} {verb} back to the {way}",
         )
     elif kind == "stops":
-        options = (f"{it} stops", f"then {it} stops", f"then {it} stands still", f"then {it} comes to a stop")
+        options = (
+            f"{it} stops",
+            f"then {it} stops",
+            f"then {it} stands still",
+            f"then {it} comes to a stop",
+        )
         if actor.support == "water":
             options = tuple(o for o in options if "stands" not in o)
     else:

@@ -16,7 +16,7 @@ from longtake.worlds.scenes import (
     VERTICAL,
     Actor,
     Scene,
-    distance,
+    distances,
     is_lateral,
     pace_changes,
 )
@@ -111,9 +111,9 @@ def pose_at(
         step = -1.0 if actor.motion == "rises" else 1.0
         y = _wrap(y + step * actor.speed * height * clock.seconds, height, full_h / 2 + 2)
     x = x - focal_px(scene) * torch.tan(torch.deg2rad(yaw))
-    if lateral:
-        x = _wrap(x, width, full_w / 2 + 4)
     x = width / 2 + (x - width / 2) * zoom
+    if lateral:
+        x = _wrap(x, width, full_w * zoom / 2 + 4)
     spot_y = height / 2 + (y - height / 2) * zoom
     scale = zoom * gait.growth
 
@@ -151,10 +151,9 @@ def pose_at(
 def _gait(scene: Scene, actor: Actor, subject: Subject, clock: _Clock) -> _Gait:
     sign = -1.0 if actor.direction == "left" else 1.0
     beat = 2 * math.pi * (clock.seconds + actor.phase)
-    if actor.support == "water":
-        return _afloat(actor, clock, beat)
-    if actor.support == "air":
-        return _aloft(actor, subject, beat, sign)
+    if actor.support != "ground":
+        wet = actor.support == "water"
+        return _afloat(actor, clock, beat) if wet else _aloft(actor, subject, beat, sign)
     strides = clock.gone * actor.speed * _STRIDES_A_WIDTH.get(actor.motion, 6.0) + actor.phase
     stride = 2 * math.pi * strides
     match actor.motion:
@@ -249,7 +248,7 @@ def _nose(actor: Actor, heading: float, sign: float) -> float:
 
 
 def _clock(scene: Scene, actor_idx: int, frames: range, device: str) -> _Clock:
-    gone = torch.tensor([distance(scene, actor_idx, f) for f in frames], device=device)
+    gone = torch.tensor(distances(scene, actor_idx, frames), device=device)
     pace = torch.full_like(gone, 1.0 if scene.actors[actor_idx].moving else 0.0)
     for event, change in pace_changes(scene, actor_idx):
         pace = pace + change * _linear(frames, event.frame, device)
@@ -267,6 +266,6 @@ def _linear(frames: range, start: int, device: str) -> Float[Tensor, " f"]:
     return (since.float() / RAMP_FRAMES).clamp(0, 1)
 
 
-def _wrap(position: Float[Tensor, " f"], length: float, margin: float) -> Float[Tensor, " f"]:
+def _wrap(position: Float[Tensor, " f"], length: float, margin: Float[Tensor, " f"] | float) -> Float[Tensor, " f"]:
     """Come in at one edge after leaving at the other, `margin` outside of both."""
     return (position + margin) % (length + 2 * margin) - margin

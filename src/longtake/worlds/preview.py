@@ -40,7 +40,10 @@ def contact_sheet(
 
 
 def sheet_of(
-    rows: Sequence[tuple[UInt8[Tensor, "f h w c"], Sequence[str]]], *, columns: int = 6, scale: int = 1
+    rows: Sequence[tuple[UInt8[Tensor, "f h w c"], Sequence[str]]],
+    *,
+    columns: int = 6,
+    scale: int = 1,
 ) -> Image.Image:
     """A sheet of any clips, each with its lines of text."""
     height, width = (side * scale for side in rows[0][0].shape[1:3])

@@ -1,4 +1,4 @@
-"""Scenes become frames: panoramas seen through a pinhole, cut-outs moving in them, weather and time over both.
+"""Scenes become frames: panoramas through a pinhole, and cut-outs that move in them.
 
 Everything is a pure function of (scene, frame), so any range of frames can be rendered alone and a clip
 may last for ever. Frames share work: the background is drawn once for each distinct state of camera,

@@ -1,7 +1,7 @@
 """What can happen in the world, and one thing that does: a `Scene`.
 
-A scene is closed-form: every number the renderer, the captions and the judges need, and nothing drawn
-later. Lengths on the picture are fractions of its width or height, angles degrees, times frames.
+A scene is closed-form: every number the renderer, the captions and the judges need, and nothing
+drawn later. Lengths on the picture are fractions of its width or height, angles degrees, times frames.
 """
 
 import json
@@ -15,14 +15,39 @@ from longtake.core.errors import ConfigError, InputError
 from longtake.core.noise import rng_for
 from longtake.core.shapes import Span, Stride
 from longtake.worlds.assets import Place, Subject, View, place_named, subject_named
-from longtake.worlds.config import FORMAT as FORMAT
-from longtake.worlds.config import WorldConfig as WorldConfig
-from longtake.worlds.splits import VERTICAL as VERTICAL
-from longtake.worlds.splits import HeldOut as HeldOut
-from longtake.worlds.splits import Split as Split
-from longtake.worlds.splits import company_in, feasible_scenes
-from longtake.worlds.splits import held_out_pairs as held_out_pairs
-from longtake.worlds.splits import support_for as support_for
+from longtake.worlds.config import FORMAT, WorldConfig
+from longtake.worlds.splits import (
+    VERTICAL,
+    HeldOut,
+    Split,
+    company_in,
+    feasible_scenes,
+    held_out_pairs,
+    support_for,
+)
+
+__all__ = [
+    "FORMAT",
+    "VERTICAL",
+    "Actor",
+    "Camera",
+    "Event",
+    "HeldOut",
+    "Scene",
+    "Split",
+    "State",
+    "WorldConfig",
+    "chunk_frames",
+    "distance",
+    "distances",
+    "held_out_pairs",
+    "is_held_out",
+    "is_lateral",
+    "pace_changes",
+    "possible_events",
+    "sample_scene",
+    "support_for",
+]
 
 LATERAL = ("walks", "runs", "hops", "drives", "sails", "flies", "rolls")
 EVENTS = (
@@ -277,16 +302,24 @@ def sample_scene(config: WorldConfig, seed: int, split: Split = "train") -> Scen
     return _centre_paths(draw, scene)
 
 
-def distance(scene: Scene, actor_idx: int, frame: float) -> float:
+def distance(scene: Scene, actor_idx: int, frame: int) -> float:
     """How far an actor has gone by `frame`, in seconds at full speed, forwards positive."""
-    actor = scene.actors[actor_idx]
-    pace = 1.0 if actor.moving else 0.0
-    gone = pace * frame
-    for event, change in pace_changes(scene, actor_idx):
-        since = max(0.0, frame - event.frame)
-        ramp = min(since, RAMP_FRAMES)
-        gone += change * (ramp * ramp / (2 * RAMP_FRAMES) + since - ramp)
-    return gone / scene.fps
+    return distances(scene, actor_idx, range(frame, frame + 1))[0]
+
+
+def distances(scene: Scene, actor_idx: int, frames: range) -> list[float]:
+    """`distance` at each of `frames`."""
+    pace = 1.0 if scene.actors[actor_idx].moving else 0.0
+    changes = [(event.frame, change) for event, change in pace_changes(scene, actor_idx)]
+    gone = []
+    for frame in frames:
+        total = pace * frame
+        for start, change in changes:  # a pace that changes evenly over the ramp, integrated
+            since = max(0, frame - start)
+            ramp = min(since, RAMP_FRAMES)
+            total += change * (ramp * ramp / (2 * RAMP_FRAMES) + since - ramp)
+        gone.append(total / scene.fps)
+    return gone
 
 
 def pace_changes(scene: Scene, actor_idx: int) -> list[tuple[Event, float]]:
@@ -439,7 +472,7 @@ def _centre_paths(draw: Random, scene: Scene) -> Scene:
         side = sides[0] if actor.speed == 0 or actor.motion in VERTICAL else 0.5
         if is_lateral(actor.motion, subject_named(actor.subject)):
             sign = 1.0 if actor.direction == "right" else -1.0
-            path = [sign * actor.speed * distance(scene, idx, f) for f in frames]
+            path = [sign * actor.speed * gone for gone in distances(scene, idx, frames)]
             mid = (min(path) + max(path)) / 2
             x = side - mid + draw.uniform(-0.08, 0.08)
         else:

@@ -17,13 +17,12 @@ VERTICAL = ("rises", "falls")
 
 def support_for(subject: Subject, motion: str, view: View) -> str | None:
     """Where a subject is while it does `motion` in a view; None: it cannot."""
-    return _support(subject.id, motion, view.surface)
+    return _support(subject.id, motion, view.rest)
 
 
 @cache
-def _support(subject_id: str, motion: str, surface: str | None) -> str | None:
+def _support(subject_id: str, motion: str, here: str | None) -> str | None:
     subject = subject_named(subject_id)
-    here = {None: None, "water": "water"}.get(surface, "ground")
     rests = here if here in subject.supports else None
     if motion not in subject.motions:
         return None
@@ -52,12 +51,13 @@ class HeldOut:
 @lru_cache(maxsize=16)
 def held_out_pairs(config: WorldConfig) -> HeldOut:
     """The pairs kept from training: a fixed choice that leaves every single thing in it."""
+    surfaces = {p: {v.rest for v in place_named(p).views} for p in config.places}
     triples = {
         (s, p, m)
         for s in config.subjects
-        for p in config.places
         for m in config.motions
-        if any(support_for(subject_named(s), m, v) for v in place_named(p).views)
+        for p in config.places
+        if any(_support(s, m, surface) for surface in surfaces[p])
     }
     places_of = _hold_out({(s, p) for s, p, _ in triples}, config.held_out_fraction)
     motions_of = _hold_out(
@@ -79,20 +79,15 @@ def held_out_pairs(config: WorldConfig) -> HeldOut:
 def feasible_scenes(config: WorldConfig, split: Split) -> dict[str, dict[str, dict[str, list[int]]]]:
     """subject -> motion -> place -> indices of views, of one split."""
     pairs = held_out_pairs(config)
+    views = [(p, idx, v.rest) for p in config.places for idx, v in enumerate(place_named(p).views)]
     found: dict[str, dict[str, dict[str, list[int]]]] = {}
     for s in (*config.subjects, *config.held_out_subjects):
-        subject = subject_named(s)
         for m in config.motions:
-            for p in config.places:
-                for idx, view in enumerate(place_named(p).views):
-                    held = (
-                        s in config.held_out_subjects
-                        or (s, p) in pairs.subject_places
-                        or (s, m) in pairs.subject_motions
-                        or (p, idx) in config.held_out_views
-                    )
-                    if held == (split == "held_out") and support_for(subject, m, view):
-                        found.setdefault(s, {}).setdefault(m, {}).setdefault(p, []).append(idx)
+            apart = s in config.held_out_subjects or (s, m) in pairs.subject_motions
+            for p, idx, surface in views:
+                held = apart or (s, p) in pairs.subject_places or (p, idx) in config.held_out_views
+                if held == (split == "held_out") and _support(s, m, surface):
+                    found.setdefault(s, {}).setdefault(m, {}).setdefault(p, []).append(idx)
     return found
 
 

@@ -28,7 +28,8 @@ class Air:
     fog: Float[Tensor, " f"]
     dark: Float[Tensor, " f"]  # as `night`, and 1 where the place was photographed at night
 
-    def at(self, idx: Tensor) -> "_Air":
+    def at(self, idx: Tensor) -> "Air":
+        """The air of some of the frames."""
         return Air(
             night=self.night[idx],
             sunset=self.sunset[idx],

@@ -1,0 +1,70 @@
+"""The whole chain in miniature: every stage for a few steps, to see that it runs. It learns nothing worth watching."""
+
+from longtake.core.configs import CodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
+from longtake.core.shapes import PictureSize
+from longtake.train.codec_fit import CodecStage
+from longtake.train.dmd import DmdStage
+from longtake.train.latents import LatentStage
+from longtake.train.loop import LoopConfig
+from longtake.train.ode_init import OdeInitStage
+from longtake.train.ode_pairs import OdePairStage
+from longtake.train.optim import OptimConfig
+from longtake.train.run import Recipe
+from longtake.train.teacher import Phase, TeacherStage
+from longtake.worlds.scenes import WorldConfig
+
+
+def preset() -> Preset:
+    """A network of 0.2 million parameters."""
+    return Preset(
+        name="smoke",
+        description="a test of the chain, not a model",
+        dit=DiTConfig(dim=48, num_layers=2, num_heads=2, ffn_dim=96, text_dim=384, text_len=16, in_dim=8, freq_dim=32),
+        codec=CodecConfig(
+            latent_channels=8,
+            pixel_patch=2,
+            encoder_widths=(16, 16, 16),
+            decoder_widths=(16, 16, 16),
+            blocks=1,
+            encoder_time=(4, 1),
+            decoder_time=(2, 2),
+            space=(2, 2),
+        ),
+        stream=StreamConfig(chunk=3, window=6),
+        student=SamplingConfig(num_steps=2, shift=3.0),
+        teacher=SamplingConfig(num_steps=4, shift=3.0, guidance_scale=2.0),
+        size=PictureSize(height=96, width=160),
+        fps=16.0,
+        clip_latent_frames=6,
+    )
+
+
+def recipe() -> Recipe:
+    """Under two minutes on two cores."""
+    optim = OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=2)
+    slow = OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0)
+    return Recipe(
+        preset=preset(),
+        world=WorldConfig.small(),
+        codec=CodecStage(
+            loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9), num_clips=8, batch=2, crop=64, frames=9
+        ),
+        latents=LatentStage(num_clips=8, clips_per_shard=4, batch=4),
+        teacher=TeacherStage(
+            loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9, sample_every=20),
+            phases=(
+                Phase(until=10, latent_frames=3, batch=4),
+                Phase(until=20, latent_frames=6, batch=2),
+            ),
+        ),
+        ode_pairs=OdePairStage(num_pairs=4, batch=2, num_steps=4, latent_frames=6),
+        ode_init=OdeInitStage(loop=LoopConfig(steps=10, optim=optim, ema_decay=0.9), batch=2),
+        dmd=DmdStage(
+            loop=LoopConfig(steps=10, optim=slow, ema_decay=0.9, sample_every=10),
+            critic=slow,
+            batch=2,
+            latent_frames=6,
+            shift=3.0,
+            guidance_scale=2.0,
+        ),
+    )

@@ -1,0 +1,97 @@
+"""The student's own rollout: what inference does, with gradients only where they belong."""
+
+import torch
+from torch import Tensor
+
+from longtake.core.configs import SamplingConfig, StreamConfig
+from longtake.core.noise import noise_for
+from longtake.flow.path import x0_from_velocity
+from longtake.nets.dit import DiT
+from longtake.nets.kv_cache import KVCache
+from longtake.sample.denoise import Schedule, denoise
+from longtake.sample.rollout import rollout
+from longtake.train.self_rollout import self_rollout
+from tests.tiny import DIT, random_dit
+
+STREAM = StreamConfig(chunk=3, window=6)
+SAMPLING = SamplingConfig(num_steps=3, shift=3.0)
+FRAMES, HEIGHT, WIDTH, SEED = 9, 4, 6, 5
+
+
+def text(batch: int = 1) -> Tensor:
+    rng = torch.Generator().manual_seed(2)
+    return torch.randn(batch, 3, DIT.text_len, DIT.text_dim, generator=rng, dtype=torch.float64)
+
+
+def noise(batch: int = 1) -> Tensor:
+    """The noise that a rollout with SEED draws, for every step of every chunk."""
+    shape = (batch, DIT.in_dim, STREAM.chunk, HEIGHT, WIDTH)
+    chunks = [
+        torch.stack([noise_for(SEED, ("chunk", idx, "step", s), shape) for s in range(3)])
+        for idx in range(FRAMES // STREAM.chunk)
+    ]
+    return torch.cat(chunks, 3).double()
+
+
+def test_at_the_last_step_it_equals_the_rollout_of_inference() -> None:
+    dit = random_dit()
+    schedule = Schedule.of(dit, SAMPLING)
+    trained = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=2)
+    with torch.no_grad():
+        memories = [dit.read_text(text()[:, i : i + 1]) for i in range(3)]
+    steps = rollout(dit, schedule, STREAM, lambda span: memories[span.idx], (HEIGHT, WIDTH), SEED, num_chunks=3)
+    streamed = torch.cat([step.latent for step in steps], 2)
+    assert (trained - streamed).abs().max() < 1e-12
+
+
+def test_no_gradient_flows_through_the_cache() -> None:
+    """The gradient of the last chunk is that of its exit step alone, with memory as a constant."""
+    dit = random_dit()
+    schedule = Schedule.of(dit, SAMPLING)
+    x = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=1)
+    x[:, :, -3:].square().sum().backward()
+    leaked = gradients(dit)
+
+    dit.zero_grad()
+    alone, _ = last_chunk_alone(dit, schedule)
+    alone.square().sum().backward()
+    for name, grad in gradients(dit).items():
+        assert (grad - leaked[name]).abs().max() <= 1e-12 * max(1.0, float(grad.abs().max())), name
+
+
+def test_control_a_gradient_through_the_cache_would_be_seen() -> None:
+    dit = random_dit()
+    schedule = Schedule.of(dit, SAMPLING)
+    x, past_k = last_chunk_alone(dit, schedule, attached=True)
+    x.square().sum().backward()
+    assert past_k.grad is not None
+    assert past_k.grad.abs().max() > 1e-9
+
+
+def gradients(dit: DiT) -> dict[str, Tensor]:
+    return {n: p.grad.clone() for n, p in dit.named_parameters() if p.grad is not None}
+
+
+def last_chunk_alone(dit: DiT, schedule: Schedule, *, attached: bool = False) -> tuple[Tensor, Tensor]:
+    """x0 of the third chunk at exit step 1, on memory built without gradients; and the remembered keys."""
+    cache = KVCache()
+    with torch.no_grad():
+        for idx in range(2):
+            own = noise()[:, :, :, idx * 3 : idx * 3 + 3]
+            words = dit.read_text(text()[:, idx : idx + 1])
+            past = dit.past(cache, own[0].shape)
+            x_t = denoise(dit, schedule, words, past, lambda i, own=own: own[i], stop=1)
+            level = x_t.new_full((1, 1), schedule.sigmas[1])
+            v = dit.forward_cached(x_t, dit.modulation(level), words, past)
+            x0 = x0_from_velocity(x_t, v, level)
+            cache = cache.append(dit.remember(x0, schedule.clean, words, past), STREAM)
+        own = noise()[:, :, :, 6:9]
+        words = dit.read_text(text()[:, 2:3])
+        past = dit.past(cache, own[0].shape)
+        x_t = denoise(dit, schedule, words, past, lambda i: own[i], stop=1)
+    assert past.kv is not None
+    if attached:
+        past.kv[0].requires_grad_()
+    level = x_t.new_full((1, 1), schedule.sigmas[1])
+    v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(text()[:, 2:3]), past)
+    return x0_from_velocity(x_t, v, level), past.kv[0]

@@ -1,0 +1,134 @@
+"""The shared loop: resume equals uninterrupted, averages by formula, sick runs stop."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from longtake.core.errors import TrainingError
+from longtake.train.ema import EMA
+from longtake.train.loop import Limits, LoopConfig, Trainee, train
+from longtake.train.optim import Muon, OptimConfig, optimizers_for, orthogonalise
+
+OPTIM = OptimConfig(adam_lr=1e-2, muon_lr=1e-2, warmup=3, cooldown=0.5)
+STEPS = 12
+
+
+def nothing(done: int, of: int, values: Mapping[str, float]) -> None:
+    del done, of, values
+
+
+class StopAfter(Limits):
+    """A limit that is reached after some steps; asked once a step."""
+
+    def __init__(self, steps: int) -> None:
+        object.__setattr__(self, "deadline", 0.0)
+        object.__setattr__(self, "left", [steps])
+
+    __slots__ = ("left",)
+
+    def reached(self) -> bool:
+        self.left[0] -= 1
+        return self.left[0] <= 0
+
+
+def trainee() -> Trainee:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 4))
+
+    def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        del step
+        x = torch.randn(16, 6, generator=rng)
+        error = (net(x) - x[:, :4].sin()).square().mean()
+        return error, {"loss": float(error.detach())}
+
+    return Trainee(name="net", net=net, optim=OPTIM, loss=loss, ema=EMA(net, 0.9))
+
+
+def config(steps: int = STEPS) -> LoopConfig:
+    return LoopConfig(steps=steps, optim=OPTIM, accumulate=2, log_every=4)
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(tmp_path: Path) -> None:
+    whole, first, second = trainee(), trainee(), trainee()
+    assert train(tmp_path / "a", config(), [whole], limits=Limits(), progress=nothing)
+    assert not train(tmp_path / "b", config(), [first], limits=StopAfter(5), progress=nothing)
+    assert train(tmp_path / "b", config(), [second], limits=Limits(), progress=nothing)
+    for a, b in zip(whole.net.parameters(), second.net.parameters(), strict=True):
+        assert torch.equal(a, b)
+    assert whole.ema is not None
+    assert second.ema is not None
+    for name, tensor in whole.ema.shadow.items():
+        assert torch.equal(tensor, second.ema.shadow[name])
+    pairs = zip(whole.net.parameters(), first.net.parameters(), strict=True)
+    assert not all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_path: Path) -> None:
+    sick = trainee()
+    healthy = sick.loss
+
+    def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        value, shown = healthy(step, rng)
+        return (value * float("nan") if step == 6 else value), shown
+
+    sick.loss = loss
+    with pytest.raises(TrainingError, match="step 6"):
+        train(tmp_path, config(), [sick], limits=Limits(), progress=nothing)
+
+
+def test_a_damaged_state_is_told_in_one_line(tmp_path: Path) -> None:
+    tmp_path.joinpath("state.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(TrainingError, match="remove its folder"):
+        train(tmp_path, config(), [trainee()], limits=Limits(), progress=nothing)
+
+
+def test_accumulation_equals_one_large_batch() -> None:
+    """Two micro-batches of the same loss give the mean of their gradients."""
+    net = nn.Linear(3, 1, bias=False)
+    x = torch.randn(8, 3)
+    net(x).square().mean().backward()
+    assert net.weight.grad is not None
+    whole = net.weight.grad.clone()
+    net.zero_grad()
+    for half in x.chunk(2):
+        (net(half).square().mean() / 2).backward()
+    assert (net.weight.grad - whole).abs().max() < 1e-6
+
+
+def test_the_average_follows_its_formula() -> None:
+    net = nn.Linear(2, 1, bias=False)
+    ema = EMA(net, 0.5)
+    expected = net.weight.detach().clone()
+    for n in range(5):
+        with torch.no_grad():
+            net.weight.add_(1.0)
+        decay = min(0.5, (1 + n) / (10 + n))
+        expected = decay * expected + (1 - decay) * net.weight.detach()
+        ema.update(net)
+    assert (ema.shadow["weight"] - expected).abs().max() < 1e-6
+
+
+def test_the_rate_warms_up_holds_and_cools_down() -> None:
+    factors = [OptimConfig(adam_lr=1.0, warmup=4, cooldown=0.5).factor(s, 20) for s in range(20)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[9] == 1.0
+    assert factors[15] == 0.5
+    assert factors[19] == pytest.approx(0.1)
+
+
+def test_orthogonalise_pushes_singular_values_towards_one() -> None:
+    matrix = torch.randn(12, 30, generator=torch.Generator().manual_seed(0))
+    values = torch.linalg.svdvals(orthogonalise(matrix))
+    assert 0.6 < float(values.min()) <= float(values.max()) < 1.3
+    assert torch.linalg.svdvals(matrix).max() > 5
+
+
+def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
+    net = nn.ModuleDict({"head": nn.Linear(4, 4), "inner": nn.Linear(4, 4)})
+    adam, muon = optimizers_for(net, OPTIM)
+    assert isinstance(muon, Muon)
+    assert muon.param_groups[0]["params"] == [net["inner"].weight]
+    assert len(adam.param_groups[0]["params"]) == 3
