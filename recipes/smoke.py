@@ -49,7 +49,7 @@ def recipe() -> Recipe:
         codec=CodecStage(
             loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9), num_clips=8, batch=2, crop=64, frames=9
         ),
-        latents=LatentStage(num_clips=8, clips_per_shard=4, batch=4),
+        latents=LatentStage(num_clips=8, clips_per_shard=4),
         teacher=TeacherStage(
             loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9, sample_every=20),
             phases=(

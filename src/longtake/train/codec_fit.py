@@ -18,6 +18,7 @@ from longtake.nets.light_codec import CodecState, LightCodec
 from longtake.train.batches import pixels
 from longtake.train.ema import EMA
 from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.rendering import rendered
 from longtake.train.stage import Context
 from longtake.weights.checkpoint import load_into, read_weights, save_weights
 from longtake.worlds.render import render
@@ -43,13 +44,15 @@ class CodecStage:
 def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
     """Train the codec; False when a limit came first."""
     folder = context.begin(STAGE, (stage, world))
+    if context.done(STAGE):
+        return True
     codec = LightCodec(context.preset.codec).to(context.device)
-    clips = rendered(world, stage.num_clips, stage.loop.seed, context)
+    clips = clips_in_memory(world, stage.num_clips, stage.loop.seed, context)
     ema = EMA(codec, stage.loop.ema_decay)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step
-        video = crops(clips, stage, rng, context.device)
+        video = crops(clips, stage, rng)
         latent, _ = codec.encode(video, CodecState())
         noise = torch.randn(latent.shape, generator=rng).to(latent)
         decoded, _ = codec.decode(latent + stage.latent_noise * noise, CodecState())
@@ -82,17 +85,16 @@ def load_codec(folder: Path, config: CodecConfig, device: torch.device) -> Light
     return codec.to(device).eval().requires_grad_(requires_grad=False)
 
 
-def rendered(world: WorldConfig, num: int, seed: int, context: Context) -> Tensor:
-    """Clips of the world as pictures, [clips, f, h, w, c] uint8 on the CPU."""
-    group, parts = 16, []
-    for start in range(0, num, group):
-        scenes = [sample_scene(world, seed + i) for i in range(start, min(start + group, num))]
-        parts.append(render(scenes, device=context.device).cpu())
-        context.progress("rendering", min(start + group, num), num, {})
+def clips_in_memory(world: WorldConfig, num: int, seed: int, context: Context) -> Tensor:
+    """Clips of the world as pictures, [clips, frames, height, width, rgb] uint8 on the run's device."""
+    parts = []
+    for _, pictures in rendered(world, range(seed, seed + num), context.workers):
+        parts.append(pictures.to(context.device))
+        context.progress("rendering", sum(map(len, parts)), num, {})
     return torch.cat(parts)
 
 
-def crops(clips: Tensor, stage: CodecStage, rng: torch.Generator, device: torch.device) -> Video:
+def crops(clips: Tensor, stage: CodecStage, rng: torch.Generator) -> Video:
     """Random crops in space and time, pixels in [-1, 1]."""
     num, length, height, width, _ = clips.shape
     out = []
@@ -108,7 +110,7 @@ def crops(clips: Tensor, stage: CodecStage, rng: torch.Generator, device: torch.
         )
         piece = clips[clip, start : start + stage.frames]
         out.append(piece[:, top : top + stage.crop, left : left + stage.crop])
-    return pixels(torch.stack(out).to(device))
+    return pixels(torch.stack(out))
 
 
 def psnr(mean_square: Tensor) -> Tensor:

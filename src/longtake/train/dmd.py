@@ -80,6 +80,8 @@ def scores(
 def run(stage: DmdStage, context: Context) -> bool:
     """Distil; False when a limit came first."""
     folder = context.begin(STAGE, stage)
+    if context.done(STAGE):
+        return True
     preset = context.preset
     student = load_dit(context, context.folder(ODE_INIT), "student")
     critic = load_dit(context, context.folder(TEACHER), "teacher")

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 import torch
 from safetensors.torch import save_file
 
-from longtake.core.noise import rng_for
 from longtake.nets.light_codec import CodecState
 from longtake.train.batches import pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
+from longtake.train.rendering import rendered
 from longtake.train.stage import Context
 from longtake.worlds.captions import captions_for
-from longtake.worlds.render import render
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.scenes import WorldConfig
 
 STAGE = "latents"
 
@@ -25,14 +24,14 @@ class LatentStage:
 
     num_clips: int
     clips_per_shard: int = 250
-    batch: int = 10
     first_seed: int = 1_000_000
-    captions_seed: int = 0
 
 
 def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
     """Render and encode; shards that exist are kept. False when a limit came first."""
     folder = context.begin(STAGE, (stage, world))
+    if context.done(STAGE):
+        return True
     codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)
     for start in range(0, stage.num_clips, stage.clips_per_shard):
         stop = min(start + stage.clips_per_shard, stage.num_clips)
@@ -40,16 +39,12 @@ def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
         if path.exists():
             continue
         latents, captions = [], []
-        for first in range(start, stop, stage.batch):
-            seeds = range(stage.first_seed + first, stage.first_seed + min(first + stage.batch, stop))
-            scenes = [sample_scene(world, seed) for seed in seeds]
-            video = pixels(render(scenes, device=context.device).to(context.device))
+        seeds = range(stage.first_seed + start, stage.first_seed + stop)
+        for scenes, pictures in rendered(world, seeds, context.workers):
             with torch.no_grad():
-                latents.append(codec.encode(video, CodecState())[0].half().cpu())
-            for scene, seed in zip(scenes, seeds, strict=True):
-                wording = int(torch.randint(2**31, (1,), generator=rng_for(seed, ("caption",))))
-                captions.append(captions_for(scene, wording + stage.captions_seed))
-            context.progress(STAGE, first + len(scenes), stage.num_clips, {})
+                latents.append(codec.encode(pixels(pictures.to(context.device)), CodecState())[0].half().cpu())
+            captions.extend(captions_for(scene, scene.seed) for scene in scenes)
+            context.progress(STAGE, start + len(captions), stage.num_clips, {})
         part = path.with_suffix(".part")
         save_file({"latents": torch.cat(latents)}, part, {"captions": json.dumps(captions)})
         part.replace(path)

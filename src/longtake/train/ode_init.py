@@ -35,6 +35,8 @@ class OdeInitStage:
 def run(stage: OdeInitStage, context: Context) -> bool:
     """Train the student's start; False when a limit came first."""
     folder = context.begin(STAGE, stage)
+    if context.done(STAGE):
+        return True
     student = load_dit(context, context.folder(TEACHER), "teacher")
     pairs = OdePairs.read(context.folder(PAIRS))
     chunk = context.preset.stream.chunk

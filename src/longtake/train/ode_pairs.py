@@ -59,6 +59,8 @@ def run(stage: OdePairStage, context: Context) -> bool:
         guidance_scale=preset.teacher.guidance_scale,
     )
     folder = context.begin(STAGE, (stage, sampling))
+    if context.done(STAGE):
+        return True
     dit = load_dit(context, context.folder(TEACHER), "teacher").eval()
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     for start in range(0, stage.num_pairs, stage.batch):

@@ -31,6 +31,7 @@ class Context:
     limits: Limits
     progress: Progress
     encoder: TextEncoder
+    workers: int  # processes that render
 
     def folder(self, stage: str) -> Path:
         folder = self.out / stage

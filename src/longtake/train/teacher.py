@@ -51,6 +51,8 @@ class TeacherStage:
 def run(stage: TeacherStage, context: Context) -> bool:
     """Train the teacher; False when a limit came first."""
     folder = context.begin(STAGE, stage)
+    if context.done(STAGE):
+        return True
     dit = new_dit(context, stage.loop.seed)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)

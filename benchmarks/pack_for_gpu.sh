@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# What a bare CUDA machine without internet lacks: the text encoder in half precision and a few small wheels.
+# Usage: benchmarks/pack_for_gpu.sh   (writes .gpu/, about 50 MB; needs the project's environment in .venv)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+rm -rf .gpu && mkdir -p .gpu/wheels .gpu/minilm
+
+.venv/bin/python - <<'PY'
+import shutil
+from pathlib import Path
+
+from transformers import AutoTokenizer, BertModel
+
+from longtake.nets.text import minilm_folder
+
+out = Path(".gpu/minilm")
+BertModel.from_pretrained(minilm_folder()).half().save_pretrained(out)
+AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(out)
+PY
+
+.venv/bin/python -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
+  --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .gpu/wheels \
+  "pydantic==$(.venv/bin/python -c "import pydantic; print(pydantic.__version__)")" \
+  "pydantic-core==$(.venv/bin/python -c "import pydantic_core; print(pydantic_core.__version__)")" \
+  annotated-types typing-inspection
+du -sh .gpu
