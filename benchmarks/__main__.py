@@ -28,7 +28,7 @@ PROMPT = "a tiger walks through a forest"
 WARM_UP = "a boat on the sea"
 
 
-def streamed(model: Model, seconds: float, *, teacher: bool = False, prompt: str = PROMPT) -> dict[str, object]:
+def streamed(model: Model, seconds: float, prompt: str = PROMPT) -> dict[str, object]:
     """One take into an mp4, timed from the call to the last byte."""
     stages: dict[str, float] = {}
     chunk_s: list[float] = []
@@ -36,7 +36,7 @@ def streamed(model: Model, seconds: float, *, teacher: bool = False, prompt: str
         wall, cpu = time.perf_counter(), time.process_time()
         last, first, frames = wall, 0.0, 0
         with Mp4Writer(Path(folder) / "take.mp4", fps=model.fps, size=model.size) as writer:
-            for chunk in generate(model, cues_from(prompt, [], seconds), seconds=seconds, teacher=teacher):
+            for chunk in generate(model, cues_from(prompt, [], seconds), seconds=seconds):
                 before = time.perf_counter()
                 writer.push(chunk.pictures)
                 now = time.perf_counter()
@@ -67,9 +67,7 @@ def warm(name: str, *, teacher: bool = False) -> tuple[Model, float]:
     model = open_model(name, teacher=teacher)
     opened = time.perf_counter() - start
     clip_s = model.preset.codec.stride.frames(model.preset.stream.chunk) / model.fps
-    for _ in generate(
-        model, cues_from(WARM_UP, [], clip_s), seconds=clip_s, teacher=teacher, steps=2 if teacher else None
-    ):
+    for _ in generate(model, cues_from(WARM_UP, [], clip_s), seconds=clip_s, steps=2 if teacher else None):
         pass
     return model, opened
 
@@ -108,7 +106,7 @@ def against_teacher(name: str) -> None:
     clip_s = preset.codec.stride.frames(preset.clip_latent_frames) / preset.fps
     fast = streamed(student, clip_s)
     teacher, _ = warm(name, teacher=True)
-    slow = streamed(teacher, clip_s, teacher=True)
+    slow = streamed(teacher, clip_s)
     ratios = {
         "first_frames": round(float(str(slow["first_frames_s"])) / float(str(fast["first_frames_s"])), 1),
         "total": round(float(str(slow["total_s"])) / float(str(fast["total_s"])), 1),

@@ -35,9 +35,9 @@ def held_out_prompts(world: WorldConfig, num: int) -> list[str]:
     return prompts
 
 
-def take(model: Model, prompt: str, seconds: float, seed: int, *, teacher: bool) -> Pictures:
+def take(model: Model, prompt: str, seconds: float, seed: int) -> Pictures:
     """All pictures of a take."""
-    chunks = generate(model, cues_from(prompt, [], seconds), seconds=seconds, seed=seed, teacher=teacher)
+    chunks = generate(model, cues_from(prompt, [], seconds), seconds=seconds, seed=seed)
     return torch.cat([chunk.pictures for chunk in chunks])
 
 
@@ -53,12 +53,12 @@ def main() -> None:
     model = open_model(options.model, teacher=options.teacher)
     clip_s = model.preset.codec.stride.frames(model.preset.clip_latent_frames) / model.fps
     rows = [
-        Row(pictures=take(model, prompt, clip_s, seed, teacher=options.teacher), caption=prompt, label=str(seed + 1))
+        Row(pictures=take(model, prompt, clip_s, seed), caption=prompt, label=str(seed + 1))
         for seed, prompt in enumerate(held_out_prompts(load_recipe(options.recipe).world, options.num))
     ]
     if not options.teacher:
         rows += [
-            Row(pictures=take(model, prompt, 6.0, seed, teacher=False), caption=prompt, label="switch")
+            Row(pictures=take(model, prompt, 6.0, seed), caption=prompt, label="switch")
             for seed, prompt in enumerate(SWITCHES)
         ]
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -75,22 +75,22 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1800),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=2300,
+                steps=2900,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.995,
                 log_every=20,
                 sample_every=500,
             ),
             phases=(
-                Phase(until=1400, latent_frames=3, batch=16),
-                Phase(until=2300, latent_frames=9, batch=8),
+                Phase(until=1600, latent_frames=3, batch=16),
+                Phase(until=2900, latent_frames=9, batch=8),
             ),
             shift=SHIFT,
         ),
-        ode_pairs=OdePairStage(num_pairs=64, batch=8, num_steps=20, latent_frames=9),
+        ode_pairs=OdePairStage(num_pairs=128, batch=8, num_steps=16, latent_frames=9),
         ode_init=OdeInitStage(
             loop=LoopConfig(
-                steps=150,
+                steps=250,
                 optim=OptimConfig(adam_lr=2e-4, muon_lr=2e-4, warmup=20, cooldown=0.3),
                 ema_decay=0.98,
             ),
@@ -107,6 +107,7 @@ def recipe() -> Recipe:
             critic=OptimConfig(adam_lr=5e-5, betas=(0.0, 0.999), warmup=10, max_grad_norm=10.0),
             batch=4,
             latent_frames=9,
+            rollout_frames=12,
             shift=SHIFT,
             guidance_scale=4.0,
         ),

@@ -122,10 +122,10 @@ def test_a_number_of_steps_that_cannot_be_is_told(model: Model, steps: int) -> N
 
 def test_the_teacher_makes_whole_clips_and_no_longer_ones(folder: Path) -> None:
     teacher = open_model(str(folder), teacher=True)
-    chunks = take(teacher, seconds=2.0, teacher=True)
+    chunks = take(teacher, seconds=2.0)
     assert [len(c.pictures) for c in chunks] == [9, 12, 12]
     with pytest.raises(InputError, match=r"at most 2\.06 s"):
-        take(teacher, seconds=3.0, teacher=True)
+        take(teacher, seconds=3.0)
 
 
 def test_a_missing_model_is_told(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def generate(
     report = JsonLines() if json_lines else ChunkLog() if chunk_log else LiveLine()
     take = record(
         opened,
-        chunks_of(opened, cues, seconds=seconds, seed=seed, size=wanted, steps=steps, teacher=teacher),
+        chunks_of(opened, cues, seconds=seconds, seed=seed, size=wanted, steps=steps),
         cues=cues,
         size=wanted or opened.size,
         out=out,

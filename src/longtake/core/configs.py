@@ -1,6 +1,7 @@
 """What a network, a codec and a stream are made of. Frozen, complete, resolved once at the door."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from longtake.core.errors import ConfigError
 from longtake.core.shapes import PictureSize, Stride
@@ -22,6 +23,7 @@ class DiTConfig:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        check_positive(self, "dim", "num_layers", "num_heads", "ffn_dim", "text_dim", "text_len", "in_dim", "patch")
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise ConfigError(f"dim must split into {self.num_heads} heads of even width, got dim={self.dim}")
 
@@ -42,6 +44,7 @@ class CodecConfig:
     encoder_time: tuple[int, ...] = (2, 2, 1)  # pooling of time before each spatial stride
     decoder_time: tuple[int, ...] = (1, 2, 2)  # growth of time at each stage
     space: tuple[int, ...] = (2, 2, 2)  # spatial factor of each stage, latent to picture
+    activation: Literal["relu", "silu"] = "relu"  # TAEHV's own is relu; silu cannot die in training
 
     @property
     def stride(self) -> Stride:
@@ -62,6 +65,7 @@ class StreamConfig:
     sink: int = 0  # the first latent frames, never evicted
 
     def __post_init__(self) -> None:
+        check_positive(self, "chunk", "window")
         for name, length in (("window", self.window), ("sink", self.sink)):
             if length % self.chunk:
                 raise ConfigError(f"{name}={length} is not a whole number of chunks of {self.chunk}")
@@ -78,6 +82,9 @@ class SamplingConfig:
     num_steps: int
     shift: float
     guidance_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_positive(self, "num_steps", "shift")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,8 +103,21 @@ class Preset:
     clip_latent_frames: int  # the longest clip the teacher was trained on
 
     def __post_init__(self) -> None:
+        check_positive(self, "fps", "clip_latent_frames")
         if self.dit.in_dim != self.codec.latent_channels:
             raise ConfigError(
                 f"the network reads {self.dit.in_dim} latent channels, the codec writes {self.codec.latent_channels}"
             )
         self.size.latent(self.codec.stride, self.dit.patch)
+
+
+def check_positive(config: object, *names: str) -> None:
+    """Refuse fields that are not above zero.
+
+    Raises:
+        ConfigError: names the field and its value.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if not value > 0:
+            raise ConfigError(f"{type(config).__name__}.{name} must be positive, got {value}")

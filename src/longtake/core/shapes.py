@@ -5,6 +5,7 @@ holds 1 frame, each later one holds `stride.time` frames (4 for every codec here
 group of latent frames that is denoised together. Nothing below depends on one resolution.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -81,11 +82,9 @@ def chunks_for(seconds: float, *, fps: float, chunk: int, stride: Stride) -> int
     """
     if not 0 < seconds < float("inf"):
         raise InputError(f"seconds must be a positive number, got {seconds}")
-    frames_wanted = seconds * fps
-    num = 1
-    while stride.frames(num * chunk) < frames_wanted - 1e-6:
-        num += 1
-    return num
+    frames = math.ceil(seconds * fps - 1e-6)
+    latent_frames = 1 + math.ceil((frames - 1) / stride.time)
+    return max(1, math.ceil(latent_frames / chunk))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -49,6 +49,7 @@ class TextMemory:
 
     k: tuple[Float[Tensor, "bg t n k"], ...]
     v: tuple[Float[Tensor, "bg t n k"], ...]
+    groups: int  # texts a clip, one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,9 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # fp32: the mean of squares of 1536 bf16 values loses 3 digits.
-        return functional.rms_norm(x.float(), (x.shape[-1],), eps=self.eps).to(x.dtype) * self.weight
+        # At least fp32: the mean of squares of 1536 bf16 values loses 3 digits.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        return functional.rms_norm(wide, (x.shape[-1],), eps=self.eps).to(x.dtype) * self.weight
 
 
 class Attention(nn.Module):
@@ -121,7 +123,7 @@ class TransformerBlock(nn.Module):
         attend: Attend,
     ) -> tuple[Tokens, Tensor, Tensor]:
         """The tokens one layer on, and the self-attention keys (not rotated) and values they leave."""
-        m = (self.modulation + modulation).unsqueeze(3).unbind(2)  # each [b, f, 1, d]
+        m = self._levels(modulation)
         h = self._modulated(x, m[0], m[1])
         k, v = self.self_attn.keys_values(h)
         out = attend(layer, rope(self.self_attn.queries(h)), rope(k), v)
@@ -131,6 +133,14 @@ class TransformerBlock(nn.Module):
 
         h = self.ffn(self._modulated(x, m[3], m[4]))
         return x + self._per_frame(h, m[5]), k, v
+
+    def memory(self, x: Tokens, modulation: Float[Tensor, "#b f 6 d"]) -> tuple[Tensor, Tensor]:
+        """What these tokens leave in this layer, without going through it."""
+        m = self._levels(modulation)
+        return self.self_attn.keys_values(self._modulated(x, m[0], m[1]))
+
+    def _levels(self, modulation: Float[Tensor, "#b f 6 d"]) -> tuple[Tensor, ...]:
+        return (self.modulation + modulation).unsqueeze(3).unbind(2)  # six of [b, f, 1, d]
 
     def _modulated(self, x: Tokens, shift: Tensor, scale: Tensor) -> Tokens:
         h = functional.layer_norm(x, (x.shape[-1],), eps=self.eps)
@@ -206,7 +216,7 @@ class DiT(nn.Module):
         """Cross-attention memory of text states [b, g, t, e]."""
         states = self.text_embedding(rearrange(text, "b g t e -> (b g) t e"))
         pairs = [block.cross_attn.keys_values(states) for block in self._layers()]
-        return TextMemory(tuple(k for k, _ in pairs), tuple(v for _, v in pairs))
+        return TextMemory(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), text.shape[1])
 
     # Three ways to be called.
 
@@ -219,33 +229,42 @@ class DiT(nn.Module):
             text: states [b, g, t, e]; g divides f, each group of latent frames reads its own text.
             chunk: latent frames that see each other; None: all do.
         """
+        self._check_chunks(x_t, chunk or 1)
         rope = self._rope(torch.arange(x_t.shape[2], device=x_t.device), x_t)
         attend = Bidirectional() if chunk is None else ChunkCausal(chunk * self._tokens(x_t))
-        return self._run(x_t, self.modulation(sigma), self.read_text(text), rope, attend)[0]
+        return self._run(x_t, self.modulation(sigma), self.read_text(text), rope, attend)
 
     def forward_teacher_forced(self, x0: Latent, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int) -> Latent:
         """Velocity of each noisy chunk given the clean chunks before it, all chunks at once.
 
         Equal to a rollout whose every chunk came out as `x0`.
         """
+        self._check_chunks(x_t, chunk)
         frames = torch.arange(x_t.shape[2], device=x_t.device)
         rope = self._rope(torch.cat((frames, frames)), x_t)
         sigma = torch.cat((torch.zeros_like(sigma), sigma), 1)
         memory = self.read_text(torch.cat((text, text), 1))
         attend = TeacherForcing(chunk * self._tokens(x_t))
         both = torch.cat((x0, x_t), 2)
-        return self._run(both, self.modulation(sigma), memory, rope, attend)[0][:, :, len(frames) :]
+        return self._run(both, self.modulation(sigma), memory, rope, attend)[:, :, len(frames) :]
 
     def forward_cached(self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past) -> Latent:
         """Velocity of one chunk, given what came before."""
-        return self._run(x_t, modulation, text, past.rope, Cached(past.kv))[0]
+        return self._run(x_t, modulation, text, past.rope, Cached(past.kv))
 
     def remember(self, x0: Latent, clean: Modulation, text: TextMemory, past: Past) -> Block:
         """The keys and values that a finished chunk leaves: one pass at sigma = 0.
 
-        The last layer's output is not needed, only what it was made from.
+        The last layer is not gone through: its memory is made of what comes in.
         """
-        kept = self._run(x0, clean, text, past.rope, Cached(past.kv), keep=True)[1]
+        self._check_text(x0, text)
+        *earlier, last = self._layers()
+        tokens, attend, kept = self._patchify(x0), Cached(past.kv), []
+        for layer, block in enumerate(earlier):
+            words = text.k[layer], text.v[layer]
+            tokens, *kv = block(tokens, clean.blocks, past.rope, words, layer, attend)
+            kept.append(kv)
+        kept.append(last.memory(tokens, clean.blocks))
         k, v = (torch.stack(tensors) for tensors in zip(*kept, strict=True))
         return Block(k, v, past.start, past.stop)
 
@@ -266,28 +285,16 @@ class DiT(nn.Module):
     def _layers(self) -> Iterable[TransformerBlock]:
         return cast("Iterable[TransformerBlock]", self.blocks)
 
-    def _run(
-        self,
-        x: Latent,
-        modulation: Modulation,
-        text: TextMemory,
-        rope: Rope,
-        attend: Attend,
-        *,
-        keep: bool = False,
-    ) -> tuple[Latent, list[tuple[Tensor, Tensor]]]:
+    def _run(self, x: Latent, modulation: Modulation, text: TextMemory, rope: Rope, attend: Attend) -> Latent:
+        self._check_text(x, text)
         height, width = self._grid(x.shape)
         tokens = self._patchify(x)
-        kept = []
         for layer, block in enumerate(self._layers()):
-            memory = text.k[layer], text.v[layer]
-            tokens, k, v = block(tokens, modulation.blocks, rope, memory, layer, attend)
-            if keep:
-                kept.append((k, v))
+            words = text.k[layer], text.v[layer]
+            tokens, _, _ = block(tokens, modulation.blocks, rope, words, layer, attend)
         patches = self.head(tokens, modulation.head)
         p = self.config.patch
-        out = rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p)
-        return out, kept
+        return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p)
 
     def _patchify(self, x: Latent) -> Tokens:
         p = self.config.patch
@@ -309,3 +316,14 @@ class DiT(nn.Module):
     def _tokens(self, x: Latent) -> int:
         height, width = self._grid(x.shape)
         return height * width
+
+    def _check_chunks(self, x: Latent, chunk: int) -> None:
+        if x.shape[2] % chunk:
+            raise ShapeError(f"{x.shape[2]} latent frames are not a whole number of chunks of {chunk}")
+
+    def _check_text(self, x: Latent, text: TextMemory) -> None:
+        if text.k[0].shape[0] != len(x) * text.groups or x.shape[2] % text.groups:
+            raise ShapeError(
+                f"{x.shape[2]} latent frames of {len(x)} clips need {len(x)} x g texts with g a divisor of "
+                f"{x.shape[2]}, got {text.k[0].shape[0] // text.groups} x {text.groups}"
+            )

@@ -34,15 +34,11 @@ class KVCache:
     """Blocks in order of time, perhaps with a gap between the sink and the window."""
 
     blocks: tuple[Block, ...] = ()
+    stop: int = 0  # latent frames of the take that have been made, kept or not
 
     def __len__(self) -> int:
         """Latent frames kept; also the position of the chunk to be made next."""
         return sum(len(block) for block in self.blocks)
-
-    @property
-    def stop(self) -> int:
-        """Latent frames of the take that have been made."""
-        return self.blocks[-1].stop if self.blocks else 0
 
     def append(self, block: Block, stream: StreamConfig) -> "KVCache":
         """The cache one chunk later: the sink, and as many recent blocks as leave room for the next chunk.
@@ -54,11 +50,7 @@ class KVCache:
             raise ShapeError(f"the block starts at latent frame {block.start}, the cache stops at {self.stop}")
         oldest = block.stop + stream.chunk + stream.sink - stream.window
         kept = (b for b in (*self.blocks, block) if b.start < stream.sink or b.start >= oldest)
-        return KVCache(tuple(kept))
-
-    def until(self, stop: int) -> "KVCache":
-        """The cache without what was made from latent frame `stop` on (blocks evicted since are gone)."""
-        return KVCache(tuple(b for b in self.blocks if b.stop <= stop))
+        return KVCache(tuple(kept), block.stop)
 
     def keys_values(self) -> tuple[Tensor, Tensor] | None:
         """All blocks side by side: two tensors [layers, b, m, n, k], or None when nothing is remembered."""

@@ -24,8 +24,9 @@ class Rope:
 
     def __call__(self, x: Float[Tensor, "b s n k"]) -> Float[Tensor, "b s n k"]:
         """Turn queries or keys by their positions."""
-        # fp32 whatever x is: in bf16 the angle error grows with the position.
-        even, odd = rearrange(x.float(), "b s n (half two) -> two b s n half", two=2)
+        # At least fp32: in bf16 the angle error grows with the position.
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        even, odd = rearrange(wide, "b s n (half two) -> two b s n half", two=2)
         turned = torch.stack((even * self.cos - odd * self.sin, even * self.sin + odd * self.cos), -1)
         return turned.flatten(-2).to(x.dtype)
 

@@ -14,7 +14,7 @@ from itertools import islice
 import torch
 
 from longtake.core.clock import Stopwatch
-from longtake.core.configs import Preset
+from longtake.core.configs import Preset, SamplingConfig
 from longtake.core.errors import InputError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Span, TextStates, chunk_spans, chunks_for
@@ -38,6 +38,7 @@ class Model:
     codec: LightCodec
     text_encoder: TextEncoder
     digest: str  # of the weights
+    is_teacher: bool
 
     @property
     def name(self) -> str:
@@ -61,11 +62,22 @@ class Chunk:
     start_s: float
     prompt: str
     pictures: Pictures
-    timings: dict[str, float]  # seconds spent on text, denoise, remember (the clean pass before), decode
+    timings: dict[str, float]  # seconds: text, denoise (with the clean pass before it), decode
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A take before it is made: everything that decides its bits, besides the weights."""
+
+    cues: tuple[Cue, ...]
+    num_chunks: int
+    shape: tuple[int, int]  # latent height and width
+    seed: int
+    sampling: SamplingConfig
 
 
 def open_model(name: str = "tiny-world", *, teacher: bool = False, device: str = "cpu") -> Model:
-    """Open a packaged model or a model folder.
+    """Open a packaged model or a model folder: its student, or the many-step teacher.
 
     Raises:
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
@@ -77,6 +89,7 @@ def open_model(name: str = "tiny-world", *, teacher: bool = False, device: str =
         codec=nets.codec,
         text_encoder=TextEncoder(nets.preset.dit.text_len),
         digest=nets.digest,
+        is_teacher=teacher,
     )
 
 
@@ -88,99 +101,105 @@ def generate(
     seed: int = 0,
     size: PictureSize | None = None,
     steps: int | None = None,
-    teacher: bool = False,
 ) -> Iterator[Chunk]:
     """Make a take, chunk by chunk. The same arguments and weights give the same bits.
 
     Args:
-        model: opened with the same `teacher`.
+        model: a teacher makes the whole clip before the first chunk, and no longer one than it was trained on.
         cues: the prompts and when they come; the first at 0 s. A cue takes effect with the first chunk
             that begins at or after it.
         seconds: the take lasts at least as long, to a whole chunk.
         seed: any integer.
         size: of the pictures; None: what the model was trained on.
         steps: denoising steps; None: the model's own.
-        teacher: sample with the many-step teacher: a whole clip at once, no longer than its training clips.
 
     Raises:
-        InputError: a size, a length or a number of steps that cannot be.
+        InputError: a size, a length, a number of steps or a prompt that cannot be.
     """
-    preset = model.preset
-    shape = (size or preset.size).latent(preset.codec.stride, preset.dit.patch)
-    num_chunks = chunks_for(seconds, fps=preset.fps, chunk=preset.stream.chunk, stride=preset.codec.stride)
-    if steps is not None and not 1 <= steps <= 1000:
-        raise InputError(f"steps must be between 1 and 1000, got {steps}")
-    spans = list(islice(chunk_spans(preset.stream.chunk), num_chunks))
-    prompts = [_prompt_at(cues, _start_s(preset, span)) for span in spans]
+    plan = plan_for(model, cues, seconds, seed, size, steps)
     watch = Stopwatch()
-    make = _teacher_steps if teacher else _student_steps
     codec_state = CodecState()
-    for step in make(model, prompts, shape, seed, steps, watch):
+    for step in (_teacher_steps if model.is_teacher else _student_steps)(model, plan, watch):
         with watch.span("decode"), torch.inference_mode():
             frames, codec_state = model.codec.decode(step.latent, codec_state)
             pictures = to_pictures(frames)
         yield Chunk(
             idx=step.span.idx,
-            num_chunks=num_chunks,
-            start_s=_start_s(preset, step.span),
-            prompt=prompts[step.span.idx],
+            num_chunks=plan.num_chunks,
+            start_s=_start_s(model.preset, step.span),
+            prompt=_prompt_at(model, plan, step.span),
             pictures=pictures,
             timings=watch.read(),
         )
 
 
-def _student_steps(
+def plan_for(
     model: Model,
-    prompts: Sequence[str],
-    shape: tuple[int, int],
+    cues: Sequence[Cue],
+    seconds: float,
     seed: int,
+    size: PictureSize | None,
     steps: int | None,
-    watch: Stopwatch,
-) -> Iterator[Step]:
-    """The student's rollout, timed."""
+) -> Plan:
+    """Check a request and work it out. Raises InputError as `generate` does."""
     preset = model.preset
-    sampling = preset.student if steps is None else replace(preset.student, num_steps=steps)
-    schedule = Schedule.of(model.dit, sampling)
-    memories: dict[str, TextMemory] = {}  # of the prompt in force
-
-    def text_for(span: Span) -> TextMemory:
-        prompt = prompts[span.idx]
-        if prompt not in memories:
-            with watch.span("text"), torch.inference_mode():
-                memories.clear()
-                memories[prompt] = model.dit.read_text(_states(model, prompt))
-        return memories[prompt]
-
-    steps_made = rollout(model.dit, schedule, preset.stream, text_for, shape, seed, num_chunks=len(prompts))
-    return watch.each("denoise", steps_made)
-
-
-def _teacher_steps(
-    model: Model,
-    prompts: Sequence[str],
-    shape: tuple[int, int],
-    seed: int,
-    steps: int | None,
-    watch: Stopwatch,
-) -> Iterator[Step]:
-    """The teacher's clip, cut into chunks once it is done."""
-    preset = model.preset
-    chunk = preset.stream.chunk
-    frames = len(prompts) * chunk
-    if frames > preset.clip_latent_frames:
+    shape = (size or preset.size).latent(preset.codec.stride, preset.dit.patch)
+    num_chunks = chunks_for(seconds, fps=preset.fps, chunk=preset.stream.chunk, stride=preset.codec.stride)
+    if model.is_teacher and num_chunks * preset.stream.chunk > preset.clip_latent_frames:
         longest = preset.codec.stride.frames(preset.clip_latent_frames) / preset.fps
         raise InputError(
             f"the teacher makes clips of at most {longest:.2f} s; ask for fewer seconds, "
-            "or leave out --teacher to stream without end"
+            "or use the student to stream without end"
         )
-    sampling = preset.teacher if steps is None else replace(preset.teacher, num_steps=steps)
+    if steps is not None and not 1 <= steps <= 1000:
+        raise InputError(f"steps must be between 1 and 1000, got {steps}")
+    for cue in cues:
+        num_tokens = model.text_encoder.num_tokens(cue.prompt)
+        if num_tokens > preset.dit.text_len:
+            raise InputError(
+                f"the prompt has {num_tokens} tokens with all its changes, {preset.name} reads {preset.dit.text_len}; "
+                f'shorten it: "{cue.prompt[:60]}..."'
+            )
+    own = preset.teacher if model.is_teacher else preset.student
+    return Plan(
+        cues=tuple(cues),
+        num_chunks=num_chunks,
+        shape=shape,
+        seed=seed,
+        sampling=own if steps is None else replace(own, num_steps=steps),
+    )
+
+
+def _student_steps(model: Model, plan: Plan, watch: Stopwatch) -> Iterator[Step]:
+    """The student's rollout, timed."""
+    schedule = Schedule.of(model.dit, plan.sampling)
+    read: dict[str, TextMemory] = {}  # the prompt in force
+
+    def text_for(span: Span) -> TextMemory:
+        prompt = _prompt_at(model, plan, span)
+        if prompt not in read:
+            with watch.span("text"), torch.inference_mode():
+                read.clear()
+                read[prompt] = model.dit.read_text(_states(model, prompt))
+        return read[prompt]
+
+    steps = rollout(
+        model.dit, schedule, model.preset.stream, text_for, plan.shape, plan.seed, num_chunks=plan.num_chunks
+    )
+    return watch.each("denoise", steps)
+
+
+def _teacher_steps(model: Model, plan: Plan, watch: Stopwatch) -> Iterator[Step]:
+    """The teacher's clip, cut into chunks once it is done."""
+    spans = list(islice(chunk_spans(model.preset.stream.chunk), plan.num_chunks))
     with watch.span("text"):
-        text = torch.cat([_states(model, prompt) for prompt in prompts], 1)
+        text = torch.cat([_states(model, _prompt_at(model, plan, span)) for span in spans], 1)
         uncond = _states(model, "")
     with watch.span("denoise"):
-        noise = noise_for(seed, ("clip",), (1, preset.dit.in_dim, frames, *shape)).to(text)
-        clip: Latent = teacher_clip(model.dit, sampling, noise, text, uncond)
-    for span in islice(chunk_spans(chunk), len(prompts)):
+        shape = (1, model.preset.dit.in_dim, spans[-1].stop, *plan.shape)
+        noise = noise_for(plan.seed, ("clip",), shape).to(text)
+        clip: Latent = teacher_clip(model.dit, plan.sampling, noise, text, uncond)
+    for span in spans:
         yield Step(span, clip[:, :, span.start : span.stop])
 
 
@@ -192,6 +211,7 @@ def _start_s(preset: Preset, span: Span) -> float:
     return span.frames(preset.codec.stride).start / preset.fps
 
 
-def _prompt_at(cues: Sequence[Cue], start_s: float) -> str:
+def _prompt_at(model: Model, plan: Plan, span: Span) -> str:
     """The last cue that is due."""
-    return [cue.prompt for cue in cues if cue.at_s <= start_s + 1e-6][-1]
+    start_s = _start_s(model.preset, span)
+    return [cue.prompt for cue in plan.cues if cue.at_s <= start_s + 1e-6][-1]

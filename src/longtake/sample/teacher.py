@@ -12,7 +12,6 @@ from longtake.flow.solvers import euler
 from longtake.nets.dit import DiT
 
 
-@torch.no_grad()
 def teacher_states(
     dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates
 ) -> Iterator[Latent]:
@@ -26,7 +25,8 @@ def teacher_states(
         uncond: states of the empty prompt [b, 1, t, e].
     """
 
-    # Conditional and unconditional halves differ in their text groups, so they are two calls.
+    # On the function that is called, not on the one that returns the generator: that would switch nothing off.
+    @torch.no_grad()
     def velocity(x: Latent, sigma: float) -> Latent:
         level = x.new_full((len(x), x.shape[2]), sigma)
         cond = dit(x, level, text)

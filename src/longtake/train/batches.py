@@ -15,6 +15,9 @@ from longtake.core.errors import TrainingError
 from longtake.core.shapes import Latent, TextStates, Video
 from longtake.nets.text import TextEncoder
 
+# Takes begin with a video's first latent frame, which holds one frame; a sliding window does not.
+FROM_THE_START = 0.4
+
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
@@ -52,7 +55,7 @@ class LatentClips:
                 with safe_open(path, framework="pt") as shard:
                     latents.append(shard.get_tensor("latents"))
                     captions.extend(json.loads(shard.metadata()["captions"]))
-            except (SafetensorError, OSError, KeyError) as err:
+            except (SafetensorError, OSError, KeyError, TypeError) as err:
                 raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
         if not latents:
             raise TrainingError(f"no latent clips in {folder}; run the stage that makes them first")
@@ -66,7 +69,7 @@ class LatentClips:
         return len(self.latents)
 
     def draw(self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0) -> Batch:
-        """`num` clips of `latent_frames`, each beginning at any of its chunks.
+        """`num` clips of `latent_frames`, many from their start, the others from any of their chunks.
 
         Args:
             num: clips.
@@ -77,6 +80,7 @@ class LatentClips:
         groups = latent_frames // self.chunk
         clips = torch.randint(len(self), (num,), generator=rng)
         starts = torch.randint(self.rows.shape[1] - groups + 1, (num,), generator=rng)
+        starts = starts.masked_fill(torch.rand(num, generator=rng) < FROM_THE_START, 0)
         drop = torch.rand(num, generator=rng) < caption_dropout
         frames = starts[:, None] * self.chunk + torch.arange(latent_frames)
         x0 = self.latents[clips[:, None], :, frames].transpose(1, 2)

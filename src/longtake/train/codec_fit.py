@@ -1,7 +1,8 @@
 """Stage 1: the light codec, fitted to rendered clips.
 
-Loss: squared and absolute error of the pixels, and a pull of the latents towards zero mean and unit variance
-per channel, so that diffusion needs no statistics of its own. The decoder sees latents with a little noise
+Loss: squared and absolute error of the pixels, and a pull of the latents towards zero mean and unit deviation per
+channel, in the first latent frame (which holds one frame) and in the later ones (four) apart, so that diffusion
+needs no statistics of its own. The decoder sees latents with a little noise
 on them, as it will when a network has made them.
 """
 
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.configs import CodecConfig
-from longtake.core.shapes import Video
+from longtake.core.shapes import Latent, Video
 from longtake.nets.light_codec import CodecState, LightCodec
 from longtake.train.batches import pixels
 from longtake.train.ema import EMA
@@ -38,12 +39,12 @@ class CodecStage:
     frames: int
     latent_noise: float = 0.05
     absolute_weight: float = 0.1
-    normal_weight: float = 0.01
+    normal_weight: float = 0.1
 
 
 def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
     """Train the codec; False when a limit came first."""
-    folder = context.begin(STAGE, (stage, world))
+    folder = context.begin(STAGE, stage, world, context.preset.codec)
     if context.done(STAGE):
         return True
     codec = LightCodec(context.preset.codec).to(context.device)
@@ -58,8 +59,7 @@ def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
         decoded, _ = codec.decode(latent + stage.latent_noise * noise, CodecState())
         difference = decoded - video
         square = difference.square().mean()
-        mean, variance = latent.mean((0, 2, 3, 4)), latent.var((0, 2, 3, 4))
-        normal = mean.square().mean() + (variance + 1e-6).log().square().mean()
+        normal = (away_from_normal(latent[:, :, :1]) + away_from_normal(latent[:, :, 1:])) / 2
         total = square + stage.absolute_weight * difference.abs().mean() + stage.normal_weight * normal
         return total, {"psnr": float(psnr(square.detach())), "normal": float(normal.detach())}
 
@@ -76,6 +76,12 @@ def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
     if complete:
         context.finish(STAGE, held_out_psnr_db=round(held_out_psnr(codec, world, context.device), 2))
     return complete
+
+
+def away_from_normal(latent: Latent) -> Tensor:
+    """How far the channels of latents are from zero mean and unit deviation: 0 when they are there."""
+    over = (0, 2, 3, 4)
+    return latent.mean(over).square().mean() + (latent.std(over) - 1).square().mean()
 
 
 def load_codec(folder: Path, config: CodecConfig, device: torch.device) -> LightCodec:

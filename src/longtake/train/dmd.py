@@ -42,7 +42,8 @@ class DmdStage:
     loop: LoopConfig
     critic: OptimConfig
     batch: int
-    latent_frames: int
+    latent_frames: int  # that are scored, the last of the rollout
+    rollout_frames: int  # more than the window, so that the student meets its own evicted memory
     shift: float  # of the noise levels at which teacher and critic are asked
     guidance_scale: float
     critic_updates: int = 5  # for each of the student's
@@ -79,10 +80,10 @@ def scores(
 
 def run(stage: DmdStage, context: Context) -> bool:
     """Distil; False when a limit came first."""
-    folder = context.begin(STAGE, stage)
+    preset = context.preset
+    folder = context.begin(STAGE, stage, preset.stream, preset.student, after=(LATENTS, TEACHER, ODE_INIT))
     if context.done(STAGE):
         return True
-    preset = context.preset
     student = load_dit(context, context.folder(ODE_INIT), "student")
     critic = load_dit(context, context.folder(TEACHER), "teacher")
     teacher = load_dit(context, context.folder(TEACHER), "teacher").requires_grad_(requires_grad=False)
@@ -92,14 +93,13 @@ def run(stage: DmdStage, context: Context) -> bool:
 
     def make(rng: torch.Generator) -> tuple[Latent, TextStates]:
         """A clip by the student, and its text. Only the captions of the batch are used."""
-        batch = clips.draw(stage.batch, stage.latent_frames, rng)
+        batch = clips.draw(stage.batch, stage.rollout_frames, rng)
         exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=rng))
         noise = normal((exit_step + 1, *batch.x0.shape), rng, context.device)
         schedule = Schedule.of(student, preset.student)
-        return (
-            self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step),
-            batch.text,
-        )
+        x = self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step)
+        groups = stage.latent_frames // preset.stream.chunk
+        return x[:, :, -stage.latent_frames :], batch.text[:, -groups:]
 
     def level(x: Latent, rng: torch.Generator) -> tuple[Latent, Sigma]:
         sigma = uniform_sigma((len(x), 1), stage.shift, rng).to(x).expand(-1, x.shape[2])

@@ -29,7 +29,7 @@ class LatentStage:
 
 def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
     """Render and encode; shards that exist are kept. False when a limit came first."""
-    folder = context.begin(STAGE, (stage, world))
+    folder = context.begin(STAGE, stage, world, after=(CODEC,))
     if context.done(STAGE):
         return True
     codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)

@@ -111,7 +111,7 @@ def train(
     try:
         while step < config.steps:
             for t in trainees:
-                if step % t.every:
+                if (step + 1) % t.every:  # after the others have had their steps
                     continue
                 for name, value in _update(t, optimizers[t.name], step, config).items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -142,16 +142,13 @@ def _update(trainee: Trainee, optimizers: list[Optimizer], step: int, config: Lo
     for micro in range(config.accumulate):
         rng = rng_for(config.seed, (trainee.name, step, micro))
         loss, values = trainee.loss(step, rng)
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"the loss of {trainee.name} is {loss.item()} at step {step}; the state before it is "
-                "on disk: lower the learning rate and start again"
-            )
+        _check_finite(loss.detach(), f"the loss of {trainee.name}", step)
         (loss / config.accumulate).backward()
         for name, value in values.items():
             key = f"{trainee.name}/{name}"
             logged[key] = logged.get(key, 0.0) + value / config.accumulate
     norm = nn.utils.clip_grad_norm_(trainee.net.parameters(), trainee.optim.max_grad_norm)
+    _check_finite(norm, f"the gradient of {trainee.name}", step)
     factor = trainee.optim.factor(step, config.steps)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
@@ -161,6 +158,15 @@ def _update(trainee: Trainee, optimizers: list[Optimizer], step: int, config: Lo
     if trainee.ema is not None:
         trainee.ema.update(trainee.net)
     return {**logged, f"{trainee.name}/grad_norm": float(norm)}
+
+
+def _check_finite(value: torch.Tensor, what: str, step: int) -> None:
+    """Stop before a sick step is taken: the last checkpoint stays sound."""
+    if not torch.isfinite(value):
+        raise TrainingError(
+            f"{what} is {value.item()} at step {step}; lower the learning rate in the recipe, remove the stage's "
+            "folder and train it anew"
+        )
 
 
 def _save(path: Path, step: int, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]) -> None:
@@ -174,8 +180,14 @@ def _save(path: Path, step: int, trainees: list[Trainee], optimizers: dict[str, 
             "num_updates": 0 if t.ema is None else t.ema.num_updates,
         }
     part = path.with_suffix(".part")
-    torch.save(state, part)
-    part.replace(path)
+    try:
+        torch.save(state, part)
+        part.replace(path)
+    except (OSError, RuntimeError) as err:  # torch's own writer reports a full disk as RuntimeError
+        part.unlink(missing_ok=True)
+        raise TrainingError(
+            f"the checkpoint {path} cannot be written ({err}); the one before is kept: free some space and start again"
+        ) from err
 
 
 def _load(path: Path, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]) -> int:

@@ -34,7 +34,7 @@ class OdeInitStage:
 
 def run(stage: OdeInitStage, context: Context) -> bool:
     """Train the student's start; False when a limit came first."""
-    folder = context.begin(STAGE, stage)
+    folder = context.begin(STAGE, stage, context.preset.stream, after=(TEACHER, PAIRS))
     if context.done(STAGE):
         return True
     student = load_dit(context, context.folder(TEACHER), "teacher")

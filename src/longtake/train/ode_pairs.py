@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -58,7 +58,7 @@ def run(stage: OdePairStage, context: Context) -> bool:
         shift=preset.student.shift,
         guidance_scale=preset.teacher.guidance_scale,
     )
-    folder = context.begin(STAGE, (stage, sampling))
+    folder = context.begin(STAGE, stage, sampling, preset.student, after=(LATENTS, TEACHER))
     if context.done(STAGE):
         return True
     dit = load_dit(context, context.folder(TEACHER), "teacher").eval()
@@ -99,13 +99,20 @@ class OdePairs:
 
     @classmethod
     def read(cls, folder: Path) -> "OdePairs":
-        """Raises TrainingError when there are none."""
+        """All shards of a folder.
+
+        Raises:
+            TrainingError: there are none, or one is damaged.
+        """
         states, text, sigmas = [], [], ""
         for path in sorted(folder.glob("*.safetensors")):
-            with safe_open(path, framework="pt") as shard:
-                states.append(shard.get_tensor("states"))
-                text.append(shard.get_tensor("text"))
-                sigmas = shard.metadata()["sigmas"]
+            try:
+                with safe_open(path, framework="pt") as shard:
+                    states.append(shard.get_tensor("states"))
+                    text.append(shard.get_tensor("text"))
+                    sigmas = shard.metadata()["sigmas"]
+            except (SafetensorError, OSError, KeyError, TypeError) as err:
+                raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
         if not states:
             raise TrainingError(f"no ODE pairs in {folder}; run the stage that makes them first")
         return cls(states=torch.cat(states), text=torch.cat(text), sigmas=torch.tensor(json.loads(sigmas)))

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from longtake.core.configs import Preset
-from longtake.core.errors import InputError, TrainingError
+from longtake.core.errors import ConfigError, InputError, TrainingError
 from longtake.nets.text import TextEncoder
 from longtake.train import codec_fit, dmd, latents, ode_init, ode_pairs, teacher
 from longtake.train.export import export
@@ -31,6 +31,29 @@ class Recipe:
     ode_pairs: ode_pairs.OdePairStage
     ode_init: ode_init.OdeInitStage
     dmd: dmd.DmdStage
+
+    def __post_init__(self) -> None:
+        preset, world = self.preset, self.world
+        for what, mine, other in (
+            ("chunk", world.chunk, preset.stream.chunk),
+            ("size", world.size, preset.size),
+            ("fps", world.fps, preset.fps),
+        ):
+            if mine != other:
+                raise ConfigError(f"the world's {what} is {mine}, the preset's {other}; they must be the same")
+        lengths = {
+            "a teacher phase": max(p.latent_frames for p in self.teacher.phases),
+            "ode_pairs": self.ode_pairs.latent_frames,
+            "the dmd rollout": self.dmd.rollout_frames,
+        }
+        for what, length in lengths.items():
+            if length % preset.stream.chunk or length > world.latent_frames:
+                raise ConfigError(
+                    f"{what} has {length} latent frames; it must be a multiple of {preset.stream.chunk} and at most "
+                    f"the {world.latent_frames} of the world's clips"
+                )
+        if not 0 < self.dmd.latent_frames <= self.dmd.rollout_frames or self.dmd.latent_frames % preset.stream.chunk:
+            raise ConfigError("dmd must score a whole number of chunks, at most its rollout")
 
     def stages(self) -> dict[str, Callable[[Context], bool]]:
         """What is run, in order. A stage returns False when a limit stopped it."""

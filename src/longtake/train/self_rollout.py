@@ -45,9 +45,9 @@ def self_rollout(
             memory = dit.read_text(words)
             past = dit.past(cache, noise[0, :, :, own].shape)
             x_t = denoise(dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step)
-        level = x_t.new_full((len(x_t), 1), schedule.sigmas[exit_step])
+        level = torch.full((len(x_t), 1), schedule.sigmas[exit_step], dtype=torch.float64, device=x_t.device)
         v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(words), past)
-        x0 = x0_from_velocity(x_t, v, level)
+        x0 = x0_from_velocity(x_t, v, level.to(x_t))
         chunks.append(x0)
         if own.stop < num_frames:
             with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Sample sheets: what a network makes in the middle of its training, on prompts it never saw together."""
+"""Sample sheets: what a network makes in the middle of its training, always on the same six prompts."""
 
 from dataclasses import replace
 from pathlib import Path

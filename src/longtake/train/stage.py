@@ -4,8 +4,8 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,31 +38,39 @@ class Context:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
-    def begin(self, stage: str, config: Any) -> Path:
-        """The folder of a stage; its configuration is written there.
+    def begin(self, stage: str, *config: object, after: Sequence[str] = ()) -> Path:
+        """The folder of a stage; what it is made of is written there.
+
+        Args:
+            stage: its name.
+            config: dataclasses that decide its result.
+            after: stages whose results it reads.
 
         Raises:
-            TrainingError: the folder was made with another configuration.
+            TrainingError: a stage before it is not finished, or the folder was made of something else.
         """
+        for name in after:
+            if not self.done(name):
+                raise TrainingError(f"{stage} needs {name}, which is not finished in {self.out}; run it first")
         folder = self.folder(stage)
         path = folder / "config.json"
-        wanted = json.loads(json.dumps(_plain(config), default=str))
+        read = {name: sha256(self.folder(name) / "provenance.json") for name in after}
+        wanted = json.loads(json.dumps({"config": config, "after": read}, default=_plain))
         if path.exists() and json.loads(path.read_text()) != wanted:
             raise TrainingError(
-                f"{folder} was made with another configuration; remove it to train the stage anew, "
-                "or choose another --out"
+                f"{folder} was made with another configuration, or from stages that were made anew since; remove "
+                "it to train the stage anew, or choose another --out"
             )
         write_json(path, wanted)
         return folder
 
     def finish(self, stage: str, **facts: object) -> None:
         """Mark a stage as done, with where its result came from."""
-        config = (self.folder(stage) / "config.json").read_bytes()
         write_json(
             self.folder(stage) / "provenance.json",
             {
                 "stage": stage,
-                "config_sha256": hashlib.sha256(config).hexdigest(),
+                "config_sha256": sha256(self.folder(stage) / "config.json"),
                 "longtake": __version__,
                 "torch": torch.__version__,
                 "device": str(self.device),
@@ -76,5 +84,10 @@ class Context:
         return (self.out / stage / "provenance.json").exists()
 
 
-def _plain(config: Any) -> Any:
-    return asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
+def sha256(path: Path) -> str:
+    """Of a small file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return asdict(config)

@@ -50,7 +50,7 @@ class TeacherStage:
 
 def run(stage: TeacherStage, context: Context) -> bool:
     """Train the teacher; False when a limit came first."""
-    folder = context.begin(STAGE, stage)
+    folder = context.begin(STAGE, stage, context.preset.dit, context.preset.stream, after=(LATENTS,))
     if context.done(STAGE):
         return True
     dit = new_dit(context, stage.loop.seed)

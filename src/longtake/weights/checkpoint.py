@@ -32,7 +32,7 @@ def save_weights(
     groups: list[dict[str, Tensor]] = [{}]
     size = 0
     for key, tensor in tensors.items():
-        stored = tensor.detach().cpu().to(dtype).contiguous()
+        stored = tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
         if groups[-1] and size + stored.nbytes > MAX_FILE_BYTES:
             groups.append({})
             size = 0

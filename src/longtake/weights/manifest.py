@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
@@ -13,6 +13,7 @@ from longtake.weights.checkpoint import digest, weight_files, write_json
 FORMAT = 1
 NETS = ("student", "teacher", "codec")
 _PRESET = TypeAdapter(Preset)
+_HASHES = TypeAdapter(dict[str, str])
 
 
 def write_manifest(folder: Path, preset: Preset, provenance: dict[str, Any]) -> None:
@@ -39,11 +40,12 @@ def read_manifest(folder: Path) -> tuple[Preset, dict[str, str]]:
         raise WeightsError(f"{folder} holds no manifest.json; is it a longtake model folder?")
     try:
         data = json.loads(path.read_text())
-        if data["format"] != FORMAT:
-            raise WeightsError(f"{path} has format {data['format']}, this longtake reads {FORMAT}; update longtake")
-        return _PRESET.validate_python(data["preset"]), dict(data["sha256"])
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValidationError) as err:
+        version = data["format"]
+        if version == FORMAT:
+            return _PRESET.validate_python(data["preset"]), _HASHES.validate_python(data["sha256"])
+    except (ValueError, KeyError, TypeError) as err:
         raise WeightsError(f"{path} is damaged ({err})") from err
+    raise WeightsError(f"{path} has format {version}, this longtake reads {FORMAT}; update longtake")
 
 
 def check_digest(folder: Path, name: str, expected: dict[str, str]) -> str:
