@@ -170,7 +170,7 @@ def test_the_loss_is_the_distance_to_the_end_where_there_is_noise(student: Train
         rows = torch.randint(3, (INIT.batch,), generator=torch.Generator().manual_seed(seed))
         x0 = x0_from_velocity(seen.x_t, seen.v, seen.sigma)
         error = (x0 - pairs.states[rows, -1].float()).square().mean((1, 3, 4))  # [b, f]
-        assert float(loss) == pytest.approx(float(error[seen.sigma > 0].mean()), rel=1e-5)
+        assert float(loss.detach()) == pytest.approx(float(error[seen.sigma > 0].mean()), rel=1e-5)
 
 
 def test_the_students_start_is_the_teacher(student: Trainee, paired: Context) -> None:

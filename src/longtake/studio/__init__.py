@@ -1,1 +1,0 @@
-"""Takes, cues, branches and scripts."""
