@@ -36,7 +36,7 @@ def noise(batch: int = 1) -> Tensor:
 def test_at_the_last_step_it_equals_the_rollout_of_inference() -> None:
     dit = random_dit()
     schedule = Schedule.of(dit, SAMPLING)
-    trained = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=2)
+    trained = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=2, scored=FRAMES)
     with torch.no_grad():
         memories = [dit.read_text(text()[:, i : i + 1]) for i in range(3)]
     steps = rollout(dit, schedule, STREAM, lambda span: memories[span.idx], (HEIGHT, WIDTH), SEED, num_chunks=3)
@@ -48,7 +48,7 @@ def test_no_gradient_flows_through_the_cache() -> None:
     """The gradient of the last chunk is that of its exit step alone, with memory as a constant."""
     dit = random_dit()
     schedule = Schedule.of(dit, SAMPLING)
-    x = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=1)
+    x = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=1, scored=FRAMES)
     x[:, :, -3:].square().sum().backward()
     leaked = gradients(dit)
 
@@ -57,6 +57,20 @@ def test_no_gradient_flows_through_the_cache() -> None:
     alone.square().sum().backward()
     for name, grad in gradients(dit).items():
         assert (grad - leaked[name]).abs().max() <= 1e-12 * max(1.0, float(grad.abs().max())), name
+
+
+def test_only_the_scored_chunks_have_a_graph() -> None:
+    dit = random_dit()
+    schedule = Schedule.of(dit, SAMPLING)
+    whole = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=1, scored=FRAMES)
+    last = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=1, scored=3)
+    assert torch.equal(last, whole[:, :, -3:])
+    last.square().sum().backward()
+    scored = gradients(dit)
+    dit.zero_grad()
+    whole[:, :, -3:].square().sum().backward()
+    for name, grad in gradients(dit).items():
+        assert (grad - scored[name]).abs().max() <= 1e-12 * max(1.0, float(grad.abs().max())), name
 
 
 def test_control_a_gradient_through_the_cache_would_be_seen() -> None:

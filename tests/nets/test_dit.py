@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from longtake.core.configs import DiTConfig
 from longtake.core.errors import ConfigError, ShapeError
-from longtake.nets.dit import DiT
+from longtake.nets.dit import DiT, TransformerBlock
 from longtake.nets.kv_cache import KVCache
 from tests.tiny import DIT, random_dit
 
@@ -56,6 +56,12 @@ def inputs(batch: int = 1, groups: int = 1) -> tuple[Tensor, Tensor, Tensor]:
     sigma = torch.rand(batch, FRAMES, generator=rng, dtype=torch.float64)
     text = torch.randn(batch, groups, DIT.text_len, DIT.text_dim, generator=rng, dtype=torch.float64)
     return x, sigma, text
+
+
+def first_block(dit: DiT) -> TransformerBlock:
+    block = dit.blocks[0]
+    assert isinstance(block, TransformerBlock)
+    return block
 
 
 def test_the_1_3b_config_has_wans_names_and_shapes() -> None:
@@ -179,7 +185,7 @@ def test_the_six_modulations_are_shift_scale_gate_of_attention_then_of_the_feed_
     """Gates at zero switch their branch off, and nothing else does."""
     dit = random_dit()
     x, sigma, text = inputs()
-    block = dit.blocks[0]
+    block = first_block(dit)
     table = dit.modulation(sigma).blocks
 
     def run(zeroed: tuple[int, ...]) -> Tensor:
@@ -203,7 +209,7 @@ def test_the_six_modulations_are_shift_scale_gate_of_attention_then_of_the_feed_
 
 @torch.no_grad()
 def test_keys_are_normed_over_all_heads_at_once() -> None:
-    attention = random_dit().blocks[0].self_attn
+    attention = first_block(random_dit()).self_attn
     x = torch.randn(1, 5, DIT.dim, dtype=torch.float64)
     k, v = attention.keys_values(x)
     raw = attention.k(x)

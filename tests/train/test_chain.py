@@ -44,10 +44,10 @@ def test_every_stage_leaves_its_provenance(whole: Path) -> None:
 
 
 @pytest.mark.parametrize("teacher", [False, True])
-def test_the_exported_model_makes_a_take(whole: Path, teacher: bool) -> None:  # noqa: FBT001  (a parameter of the test)
+def test_the_exported_model_makes_a_take(whole: Path, teacher: bool) -> None:
     model = open_model(str(whole / "model"), teacher=teacher)
     cues = cues_from("a tiger walks, then snow starts to fall", (), seconds=1.0)
-    chunks = list(generate(model, cues, seconds=1.0, seed=3, teacher=teacher))
+    chunks = list(generate(model, cues, seconds=1.0, seed=3))
     assert [len(chunk.pictures) for chunk in chunks] == [9, 12]
     assert {chunk.pictures.shape[1:] for chunk in chunks} == {(96, 160, 3)}
     assert chunks[-1].prompt.endswith("snow starts to fall")

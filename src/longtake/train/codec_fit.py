@@ -20,7 +20,7 @@ from longtake.train.batches import pixels
 from longtake.train.ema import EMA
 from longtake.train.loop import LoopConfig, Trainee, train
 from longtake.train.rendering import rendered
-from longtake.train.stage import Context
+from longtake.train.stage import Context, seeded
 from longtake.weights.checkpoint import load_into, read_weights, save_weights
 from longtake.worlds.render import render
 from longtake.worlds.scenes import WorldConfig, sample_scene
@@ -47,7 +47,7 @@ def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
     folder = context.begin(STAGE, stage, world, context.preset.codec)
     if context.done(STAGE):
         return True
-    codec = LightCodec(context.preset.codec).to(context.device)
+    codec = seeded(stage.loop.seed, lambda: LightCodec(context.preset.codec)).to(context.device)
     clips = clips_in_memory(world, stage.num_clips, stage.loop.seed, context)
     ema = EMA(codec, stage.loop.ema_decay)
 

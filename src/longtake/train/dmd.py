@@ -43,7 +43,7 @@ class DmdStage:
     critic: OptimConfig
     batch: int
     latent_frames: int  # that are scored, the last of the rollout
-    rollout_frames: int  # more than the window, so that the student meets its own evicted memory
+    rollout_frames: int  # the longest rollout; beyond the window, the student meets its own evicted memory
     shift: float  # of the noise levels at which teacher and critic are asked
     guidance_scale: float
     critic_updates: int = 5  # for each of the student's
@@ -93,13 +93,15 @@ def run(stage: DmdStage, context: Context) -> bool:
 
     def make(rng: torch.Generator) -> tuple[Latent, TextStates]:
         """A clip by the student, and its text. Only the captions of the batch are used."""
-        batch = clips.draw(stage.batch, stage.rollout_frames, rng)
+        chunk = preset.stream.chunk
+        beyond = (stage.rollout_frames - stage.latent_frames) // chunk
+        frames = stage.latent_frames + chunk * int(torch.randint(beyond + 1, (1,), generator=rng))
+        batch = clips.draw(stage.batch, frames, rng)
         exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=rng))
         noise = normal((exit_step + 1, *batch.x0.shape), rng, context.device)
         schedule = Schedule.of(student, preset.student)
-        x = self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step)
-        groups = stage.latent_frames // preset.stream.chunk
-        return x[:, :, -stage.latent_frames :], batch.text[:, -groups:]
+        x = self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step, stage.latent_frames)
+        return x, batch.text[:, -(stage.latent_frames // chunk) :]
 
     def level(x: Latent, rng: torch.Generator) -> tuple[Latent, Sigma]:
         sigma = uniform_sigma((len(x), 1), stage.shift, rng).to(x).expand(-1, x.shape[2])

@@ -23,8 +23,11 @@ def self_rollout(
     text: TextStates,
     noise: Tensor,
     exit_step: int,
+    scored: int,
 ) -> Latent:
-    """x0 predictions of all chunks, [b, c, f, h, w], with a gradient to the weights.
+    """x0 predictions of the last `scored` latent frames, [b, c, scored, h, w], with a gradient to the weights.
+
+    What comes before is rolled out without a graph: it is there to be remembered.
 
     Args:
         dit: the student, in training.
@@ -33,6 +36,7 @@ def self_rollout(
         text: states [b, g, t, e], g = 1 or the number of chunks.
         noise: unit noise for every denoising step [steps, b, c, f, h, w].
         exit_step: denoising step at which the chunks leave.
+        scored: latent frames, whole chunks.
     """
     num_frames = noise.shape[3]
     chunks = []
@@ -46,9 +50,12 @@ def self_rollout(
             past = dit.past(cache, noise[0, :, :, own].shape)
             x_t = denoise(dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step)
         level = torch.full((len(x_t), 1), schedule.sigmas[exit_step], dtype=torch.float64, device=x_t.device)
-        v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(words), past)
-        x0 = x0_from_velocity(x_t, v, level.to(x_t))
-        chunks.append(x0)
+        is_scored = start >= num_frames - scored
+        with torch.set_grad_enabled(is_scored and torch.is_grad_enabled()):
+            v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(words), past)
+            x0 = x0_from_velocity(x_t, v, level.to(x_t))
+        if is_scored:
+            chunks.append(x0)
         if own.stop < num_frames:
             with torch.no_grad():
                 block = dit.remember(x0.detach(), schedule.clean, memory, past)

@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
 from longtake import __version__
 from longtake.core.configs import Preset
@@ -18,6 +19,7 @@ from longtake.nets.text import TextEncoder
 from longtake.train.loop import Limits
 from longtake.weights.checkpoint import write_json
 
+Net = TypeVar("Net", bound=nn.Module)
 Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, of, figures
 
 
@@ -82,6 +84,13 @@ class Context:
 
     def done(self, stage: str) -> bool:
         return (self.out / stage / "provenance.json").exists()
+
+
+def seeded(seed: int, make: Callable[[], Net]) -> Net:
+    """A network whose first weights depend on `seed` alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return make()
 
 
 def sha256(path: Path) -> str:

@@ -20,7 +20,7 @@ from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig, Trainee, train
 from longtake.train.sheets import teacher_sheet
-from longtake.train.stage import Context
+from longtake.train.stage import Context, seeded
 from longtake.weights.checkpoint import load_into, read_weights, save_weights
 
 STAGE = "teacher"
@@ -84,10 +84,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
 
 def new_dit(context: Context, seed: int) -> DiT:
     """The preset's network with weights that depend on `seed` alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        dit = DiT(context.preset.dit)
-    return dit.to(context.device)
+    return seeded(seed, lambda: DiT(context.preset.dit)).to(context.device)
 
 
 def load_dit(context: Context, folder: Path, name: str) -> DiT:
