@@ -122,7 +122,7 @@ def report(what: str, figures: dict[str, object]) -> None:
 
 def main() -> None:
     """Run what was asked for."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and memory.")
     parser.add_argument("what", nargs="?", choices=("all", "stream", "memory", "peak", "teacher"), default="all")
     parser.add_argument("--model", default="tiny-world")
     parser.add_argument("--seconds", type=float, default=20.0)

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
 # One part of the GPU training, on a machine with CUDA torch, transformers, einops, jaxtyping, safetensors, typer and rich.
-# Usage: benchmarks/gpu_run.sh RECIPE MINUTES STAGE...   (state stays in runs/gpu; sheets and, at the end, the model go to $OUT)
+# Usage: benchmarks/gpu_run.sh RECIPE MINUTES STAGE...   (state stays in runs/gpu; sheets and, at the end, the
+# model are copied to $OUT, out/gpu if not set)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python3 -m pip install -q --no-index --no-deps --target /tmp/site .gpu/wheels/*.whl 2>/dev/null || true
+python3 -m pip install -q --no-index --no-deps --target /tmp/site --upgrade .gpu/wheels/*.whl
 export PYTHONPATH=src:/tmp/site LONGTAKE_MINILM=.gpu/minilm PYTHONUNBUFFERED=1
 recipe=$1 minutes=$2; shift 2
+OUT=${OUT:-out/gpu}; mkdir -p "$OUT"
 nvidia-smi --query-gpu=name,memory.used --format=csv,noheader
 python3 -m longtake train "$recipe" --out runs/gpu --device cuda --max-minutes "$minutes" $(printf -- '--stage %s ' "$@")
 for stage in "$@"; do

@@ -43,7 +43,9 @@ def take(model: Model, prompt: str, seconds: float, seed: int) -> Pictures:
 
 def main() -> None:
     """Write the sheet."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.held_out", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.held_out", description="Write a sheet of held-out prompts."
+    )
     parser.add_argument("recipe")
     parser.add_argument("out", type=Path)
     parser.add_argument("--model", default="tiny-world")

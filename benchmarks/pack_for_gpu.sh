@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # What a bare CUDA machine without internet lacks: the text encoder in half precision and a few small wheels.
-# Usage: benchmarks/pack_for_gpu.sh   (writes .gpu/, about 50 MB; needs the project's environment in .venv)
+# Usage: benchmarks/pack_for_gpu.sh   (writes .gpu/, about 47 MB; needs the project's environment in .venv)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf .gpu && mkdir -p .gpu/wheels .gpu/minilm

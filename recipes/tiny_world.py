@@ -99,12 +99,12 @@ def recipe() -> Recipe:
         dmd=DmdStage(
             loop=LoopConfig(
                 steps=200,
-                optim=OptimConfig(adam_lr=5e-5, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0),
+                optim=OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0),
                 ema_decay=0.9,
                 log_every=5,
                 sample_every=50,
             ),
-            critic=OptimConfig(adam_lr=5e-5, betas=(0.0, 0.999), warmup=10, max_grad_norm=10.0),
+            critic=OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=10, max_grad_norm=10.0),
             batch=4,
             latent_frames=9,
             rollout_frames=12,
