@@ -75,22 +75,22 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1800),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=2600,
-                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.3),
+                steps=2060,
+                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.2),
                 ema_decay=0.995,
                 log_every=20,
                 sample_every=500,
             ),
             phases=(
                 Phase(until=1600, latent_frames=3, batch=16),
-                Phase(until=2600, latent_frames=9, batch=8),
+                Phase(until=2060, latent_frames=9, batch=8),
             ),
             shift=SHIFT,
         ),
-        ode_pairs=OdePairStage(num_pairs=128, batch=8, num_steps=16, latent_frames=9),
+        ode_pairs=OdePairStage(num_pairs=96, batch=8, num_steps=16, latent_frames=9),
         ode_init=OdeInitStage(
             loop=LoopConfig(
-                steps=250,
+                steps=180,
                 optim=OptimConfig(adam_lr=2e-4, muon_lr=2e-4, warmup=20, cooldown=0.3),
                 ema_decay=0.98,
             ),
@@ -98,7 +98,7 @@ def recipe() -> Recipe:
         ),
         dmd=DmdStage(
             loop=LoopConfig(
-                steps=200,
+                steps=180,
                 optim=OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0),
                 ema_decay=0.9,
                 log_every=5,
