@@ -3,7 +3,6 @@ VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.longtake-setup
-export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all compiled check fmt docs ci bench worlds
@@ -30,7 +29,7 @@ demo: setup ## a ten-second first take: out/first-take.mp4
 	$(BIN)/longtake generate "a tiger walks through a forest, then snow starts to fall" --seconds 10 --out out/first-take.mp4
 
 test: setup ## the default tests: CPU, two cores, no downloads
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 test-all: setup compiled ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu and not browser and not compiled"

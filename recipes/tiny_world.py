@@ -75,7 +75,7 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1800),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=2060,
+                steps=2950,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.2),
                 ema_decay=0.995,
                 log_every=20,
@@ -83,7 +83,7 @@ def recipe() -> Recipe:
             ),
             phases=(
                 Phase(until=1600, latent_frames=3, batch=16),
-                Phase(until=2060, latent_frames=9, batch=8),
+                Phase(until=2950, latent_frames=9, batch=8),
             ),
             shift=SHIFT,
         ),
