@@ -8,25 +8,14 @@ import torch
 
 from longtake.core.errors import ConfigError, InputError, TrainingError
 from longtake.nets.text import TextEncoder
-from longtake.train.loop import Limits, LoopConfig
+from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.run import load_recipe, run_recipe
-from longtake.train.stage import Context, seeded
+from longtake.train.stage import seeded
 from tests.tiny import PRESET
+from tests.train.tiny_run import context
 
 LOOP = LoopConfig(steps=3, optim=OptimConfig(adam_lr=1e-3))
-
-
-def context(out: Path, encoder: TextEncoder) -> Context:
-    return Context(
-        out=out,
-        preset=PRESET,
-        device=torch.device("cpu"),
-        limits=Limits(),
-        progress=lambda *_: None,
-        encoder=encoder,
-        workers=1,
-    )
 
 
 @pytest.fixture(scope="module")
