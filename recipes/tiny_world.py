@@ -32,7 +32,6 @@ def preset() -> Preset:
             encoder_time=(4, 1),
             decoder_time=(2, 2),
             space=(2, 2),
-            activation="silu",
         ),
         stream=StreamConfig(chunk=3, window=9),
         student=SamplingConfig(num_steps=4, shift=SHIFT),
@@ -47,6 +46,8 @@ def world() -> WorldConfig:
     """Few things, so that what is claimed is learned."""
     return replace(
         WorldConfig.small(),
+        rows=((28.0, 34.0), (34.0, 44.0), (44.0, 56.0)),
+        latent_frames=15,
         motions=("walks", "hops", "drives", "sails", "flies", "rises", "bounces", "stands still"),
         camera_probability=0.0,
         weather_probability=0.1,
@@ -63,15 +64,17 @@ def recipe() -> Recipe:
         world=world(),
         codec=CodecStage(
             loop=LoopConfig(
-                steps=3000,
-                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.4),
+                steps=2500,
+                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.6),
                 ema_decay=0.995,
                 log_every=50,
+                bf16=True,
             ),
             num_clips=400,
             batch=4,
             crop=64,
             frames=9,
+            normal_weight=0.02,
         ),
         latents=LatentStage(num_clips=4000),
         teacher=TeacherStage(

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from longtake.core.configs import CodecConfig
 from longtake.core.errors import ShapeError
-from longtake.nets.light_codec import CodecState
+from longtake.nets.light_codec import CodecState, LightCodec
 from tests.tiny import random_codec
 
 FRAMES = 25
@@ -87,3 +88,23 @@ def test_wrong_frames_channels_and_sides_are_named() -> None:
         codec.encode(torch.zeros(1, 3, 1, 16, 20), CodecState())
     with pytest.raises(ShapeError, match="the codec expects 4"):
         codec.decode(torch.zeros(1, 5, 1, 2, 2), CodecState())
+
+
+@torch.no_grad()
+def test_signals_keep_their_size_through_a_new_codec() -> None:
+    torch.manual_seed(0)
+    codec = LightCodec(
+        CodecConfig(
+            pixel_patch=2,
+            encoder_time=(4, 1),
+            decoder_time=(2, 2),
+            space=(2, 2),
+            encoder_widths=(32, 32, 32),
+            decoder_widths=(32, 32, 32),
+        )
+    )
+    rng = torch.Generator().manual_seed(0)
+    latent, _ = codec.encode(torch.randn(1, 3, 9, 64, 64, generator=rng), CodecState())
+    decoded, _ = codec.decode(torch.randn(1, 16, 3, 8, 8, generator=rng), CodecState())
+    assert 0.1 < latent.std() < 3
+    assert 0.1 < decoded.std() < 3

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from longtake.core.errors import TrainingError
 from longtake.train.ema import EMA
-from longtake.train.loop import Limits, LoopConfig, Trainee, train
+from longtake.train.loop import Limits, LoopConfig, Trainee, precision, train
 from longtake.train.optim import Muon, OptimConfig, optimizers_for, orthogonalise
 
 OPTIM = OptimConfig(adam_lr=1e-2, muon_lr=1e-2, warmup=3, cooldown=0.5)
@@ -132,3 +132,19 @@ def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
     assert isinstance(muon, Muon)
     assert muon.param_groups[0]["params"] == [net["inner"].weight]
     assert len(adam.param_groups[0]["params"]) == 3
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_a_weight_used_first_without_gradient_still_gets_one(bf16: bool) -> None:
+    torch.manual_seed(0)
+    net = nn.Linear(64, 64)
+    x = torch.randn(32, 64)
+    with precision(net, bf16=bf16):
+        with torch.no_grad():
+            target = net(x)
+        out = net(x)
+    assert out.dtype == (torch.bfloat16 if bf16 else torch.float32)
+    (out.float() - target.float() - 1).square().mean().backward()
+    assert net.weight.grad is not None
+    expected = -2 * torch.ones(32, 64).T @ x / out.numel()
+    assert torch.allclose(net.weight.grad, expected, rtol=0.02, atol=1e-3)

@@ -73,18 +73,18 @@ class LatentClips:
 
         Args:
             num: clips.
-            latent_frames: a multiple of the chunk.
+            latent_frames: a multiple of the chunk; or 1, for single pictures from anywhere in the clips.
             rng: on the CPU; the draw depends on it alone.
             caption_dropout: share of clips that get the empty prompt.
         """
-        groups = latent_frames // self.chunk
+        step = 1 if latent_frames == 1 else self.chunk
         clips = torch.randint(len(self), (num,), generator=rng)
-        starts = torch.randint(self.rows.shape[1] - groups + 1, (num,), generator=rng)
+        starts = torch.randint((self.latents.shape[2] - latent_frames) // step + 1, (num,), generator=rng) * step
         starts = starts.masked_fill(torch.rand(num, generator=rng) < FROM_THE_START, 0)
         drop = torch.rand(num, generator=rng) < caption_dropout
-        frames = starts[:, None] * self.chunk + torch.arange(latent_frames)
+        frames = starts[:, None] + torch.arange(latent_frames)
         x0 = self.latents[clips[:, None], :, frames].transpose(1, 2)
-        rows = self.rows[clips[:, None], starts[:, None] + torch.arange(groups)]
+        rows = self.rows[clips[:, None], frames[:, :: self.chunk] // self.chunk]
         rows = rows.masked_fill(drop[:, None], 0)
         return Batch(x0=x0.to(self.device).float(), text=self.table(rows, self.device))
 

@@ -55,6 +55,7 @@ def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
         del step
         video = crops(clips, stage, rng)
         latent, _ = codec.encode(video, CodecState())
+        latent = latent.float()
         noise = torch.randn(latent.shape, generator=rng).to(latent)
         decoded, _ = codec.decode(latent + stage.latent_noise * noise, CodecState())
         difference = decoded - video

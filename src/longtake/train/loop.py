@@ -7,7 +7,8 @@ A stage is resumable bit for bit because nothing random is remembered: whatever 
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -15,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from longtake.core.errors import TrainingError
@@ -31,6 +33,7 @@ class LoopConfig:
     optim: OptimConfig
     ema_decay: float = 0.999
     accumulate: int = 1  # micro-batches a step
+    bf16: bool = False  # matrix products and convolutions in bf16, sums and weights in fp32
     checkpoint_minutes: float = 3.0
     log_every: int = 10  # steps
     sample_every: int = 0  # steps between sample sheets; 0: none
@@ -141,7 +144,8 @@ def _update(trainee: Trainee, optimizers: list[Optimizer], step: int, config: Lo
     logged: dict[str, float] = {}
     for micro in range(config.accumulate):
         rng = rng_for(config.seed, (trainee.name, step, micro))
-        loss, values = trainee.loss(step, rng)
+        with precision(trainee.net, bf16=config.bf16):
+            loss, values = trainee.loss(step, rng)
         _check_finite(loss.detach(), f"the loss of {trainee.name}", step)
         (loss / config.accumulate).backward()
         for name, value in values.items():
@@ -158,6 +162,22 @@ def _update(trainee: Trainee, optimizers: list[Optimizer], step: int, config: Lo
     if trainee.ema is not None:
         trainee.ema.update(trainee.net)
     return {**logged, f"{trainee.name}/grad_norm": float(norm)}
+
+
+@contextmanager
+def precision(net: nn.Module, *, bf16: bool) -> Iterator[None]:
+    """How a forward pass in training computes, on the device of `net`.
+
+    Weights are cast anew at each use: a cast that was kept from a part without gradient would have none. On a
+    CPU, attention is plain matrix products: the backward pass of the fused one takes a third longer in fp32 and
+    ten times as long in bf16 (at 540 tokens).
+    """
+    device = next(net.parameters()).device.type
+    with ExitStack() as stack:
+        stack.enter_context(torch.autocast(device, torch.bfloat16, enabled=bf16, cache_enabled=False))
+        if device == "cpu":
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        yield
 
 
 def _check_finite(value: torch.Tensor, what: str, step: int) -> None:

@@ -2,7 +2,8 @@
 
     minimise | dit(x_t, sigma, text) - (eps - x0) |^2,   x_t = (1 - sigma) x0 + sigma eps
 
-Short clips come first: they are cheaper, and what a picture looks like is learned before how it moves.
+Single pictures come first: a clip shows one scene many times over, so the same work shows many more scenes as
+pictures, and what things look like is learned before how they move.
 """
 
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ STAGE = "teacher"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
-    """A part of the curriculum, up to step `until`."""
+    """A part of the curriculum, up to step `until`. Clips of 1 latent frame are single pictures."""
 
     until: int
     latent_frames: int

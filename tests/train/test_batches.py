@@ -1,0 +1,45 @@
+"""What is drawn from latent clips: each frame with the caption of its own chunk."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from longtake.core.noise import rng_for
+from longtake.nets.text import TextEncoder
+from longtake.train.batches import LatentClips
+
+CHUNK, CHUNKS, NUM = 3, 4, 5
+CAPTIONS = [[f"clip {clip}, chunk {chunk}" for chunk in range(CHUNKS)] for clip in range(NUM)]
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
+    """Latents that say which clip and frame they are."""
+    folder = tmp_path_factory.mktemp("latents")
+    names = torch.arange(NUM)[:, None] * 100 + torch.arange(CHUNKS * CHUNK)
+    latents = names[:, None, :, None, None].expand(-1, 2, -1, 2, 2).half().contiguous()
+    save_file({"latents": latents}, folder / "0.safetensors", {"captions": json.dumps(CAPTIONS)})
+    return LatentClips(Path(folder), TextEncoder(16), CHUNK, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("latent_frames", [1, 3, 6, 12])
+def test_every_frame_comes_with_the_caption_of_its_chunk(clips: LatentClips, latent_frames: int) -> None:
+    batch = clips.draw(64, latent_frames, rng_for(0, ("draw",)))
+    assert batch.x0.shape == (64, 2, latent_frames, 2, 2)
+    names = batch.x0[:, 0, :, 0, 0].long()
+    assert torch.equal(names, names[:, :1] + torch.arange(latent_frames))  # one clip, frames in order
+    for name, text in zip(names, batch.text, strict=True):
+        clip, frame = divmod(int(name[0]), 100)
+        captions = [CAPTIONS[clip][f // CHUNK] for f in range(frame, frame + latent_frames, CHUNK)]
+        rows = torch.tensor([clips.table.rows[c] for c in captions])
+        assert torch.equal(text, clips.table(rows, torch.device("cpu")))
+
+
+def test_single_pictures_come_from_everywhere_and_clips_from_whole_chunks(clips: LatentClips) -> None:
+    pictures = clips.draw(600, 1, rng_for(0, ("draw",))).x0[:, 0, 0, 0, 0].long() % 100
+    assert set(pictures.tolist()) == set(range(CHUNKS * CHUNK))
+    starts = clips.draw(600, CHUNK, rng_for(0, ("draw",))).x0[:, 0, 0, 0, 0].long() % 100
+    assert set(starts.tolist()) == {0, 3, 6, 9}
