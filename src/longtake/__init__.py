@@ -1,3 +1,31 @@
-"""Streaming video generation: a prompt, image or video in, frames out while they are made."""
+"""Streaming video generation: a prompt, image or video in, frames out while they are made.
+
+studio = longtake.open("tiny-world")
+for chunk in studio.take("a red boat on the sea").stream(seconds=10):
+    show(chunk.frames)
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from longtake.core.shapes import PictureSize
+    from longtake.studio.studio import Studio
 
 __version__ = "0.1.0"
+
+
+def open(name: str = "tiny-world", *, size: "PictureSize | None" = None, device: str = "cpu") -> "Studio":  # noqa: A001
+    """Open a model to make and direct takes on it.
+
+    Args:
+        name: a packaged model, or a model folder.
+        size: of the pictures; None: what the model was trained on.
+        device: "cpu", "cuda", "cuda:1".
+
+    Raises:
+        WeightsError: the model is unknown, incomplete or damaged.
+        InputError: the size does not fit the model.
+    """
+    from longtake.studio.studio import open_studio  # noqa: PLC0415  (torch: seconds to import)
+
+    return open_studio(name, size=size, device=device)

@@ -21,10 +21,14 @@ class Schedule:
     clean: Modulation  # sigma = 0, for the pass that writes memory
 
     @classmethod
-    @torch.no_grad()
     def of(cls, dit: DiT, sampling: SamplingConfig) -> "Schedule":
         """The table for a network and its sampling settings."""
-        sigmas = few_step_sigmas(sampling.num_steps, sampling.shift)
+        return cls.at(dit, few_step_sigmas(sampling.num_steps, sampling.shift))
+
+    @classmethod
+    @torch.no_grad()
+    def at(cls, dit: DiT, sigmas: tuple[float, ...]) -> "Schedule":
+        """The table for a network and descending noise levels, without the final 0."""
         device = dit.patch_embedding.weight.device
         levels = torch.tensor([*sigmas, 0.0], dtype=torch.float64, device=device)
         tables = [dit.modulation(level.view(1, 1)) for level in levels]
@@ -38,6 +42,7 @@ def denoise(
     past: Past,
     noise: Callable[[int], Latent],
     stop: int | None = None,
+    source: Latent | None = None,
 ) -> Latent:
     """x0 of one chunk; or, with `stop`, the noisy input of denoising step `stop`.
 
@@ -51,9 +56,12 @@ def denoise(
         past: what came before.
         noise: unit noise of step i, of the chunk's shape.
         stop: denoising step to stop before.
+        source: latents to begin from, noised to the first level (SDEdit, Meng et al. 2022); None: noise alone.
     """
     num_steps = len(schedule.sigmas) if stop is None else stop
     x_t = noise(0)
+    if source is not None:
+        x_t = add_noise(source, x_t, x_t.new_full((len(x_t), 1), schedule.sigmas[0]))
     for step in range(num_steps):
         sigma = x_t.new_full((len(x_t), 1), schedule.sigmas[step])
         v = dit.forward_cached(x_t, schedule.modulations[step], text, past)

@@ -1,0 +1,1 @@
+"""Takes that are directed while they are made: cues, rewinds, branches, scripts."""

@@ -1,0 +1,223 @@
+"""The life of one take as a pure state machine: state and command in, state and answer out. No torch, no clock.
+
+head        the chunk after which the next one is made
+pending     cues that are accepted and not yet applied, each for a chunk
+plan_next   what the next chunk will be asked for, from the settings at the head and the cues that are due
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+from longtake.core.errors import InputError
+from longtake.sample.plans import ChunkPlan, Given, Wording
+from longtake.studio.commands import (
+    Abandon,
+    Accepted,
+    AddCue,
+    Advance,
+    Begin,
+    CancelCue,
+    Command,
+    Cue,
+    End,
+    Place,
+    Plan,
+    Rewind,
+)
+from longtake.studio.timeline import Clock, Node, Settings, node_at
+
+MAX_PENDING = 1000
+FARTHEST_CHUNK = 10_000_000
+
+Answer = Accepted | Node | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pending:
+    """A cue that waits for its chunk."""
+
+    cue_id: int
+    cue: Cue
+    at: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TakeState:
+    """Everything about a take but its tensors."""
+
+    clock: Clock
+    opening: Settings
+    given: Given | None = None  # pictures that the take opens with
+    strength: float = 1.0
+    head: Node | None = None
+    planned: Node | None = None
+    pending: tuple[Pending, ...] = ()  # by chunk, then by number
+    next_cue_id: int = 1
+    streaming: bool = False
+
+    @property
+    def tip(self) -> Node | None:
+        """The last chunk that is settled."""
+        return self.planned or self.head
+
+    @property
+    def settings(self) -> Settings:
+        return self.opening if self.tip is None else self.tip.settings
+
+    @property
+    def end(self) -> Place:
+        """Where the next chunk that a cue can change will begin."""
+        if self.tip is not None:
+            return self.clock.place(self.tip.idx + 1, self.tip.stop_frame)
+        return self.clock.place(0 if self.given is None else self.given.chunks - 1, 0)
+
+
+def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # noqa: PLR0911  (one a command)
+    """The state after a command, and its answer.
+
+    Raises:
+        InputError: the command cannot be followed; the state is as it was.
+    """
+    match command:
+        case AddCue():
+            return _add(state, command)
+        case CancelCue():
+            left = tuple(p for p in state.pending if p.cue_id != command.cue_id)
+            if len(left) == len(state.pending):
+                raise InputError(f"cue {command.cue_id} is not waiting: it was applied, cancelled, or never accepted")
+            return replace(state, pending=left), None
+        case Rewind():
+            if state.streaming or state.planned:
+                raise InputError("a stream of this take is running; close it before going back")
+            return replace(state, head=node_at(state.head, command.to)), None
+        case Begin():
+            if state.streaming:
+                raise InputError("this take is being streamed already; close that stream first, or retake")
+            return replace(state, streaming=True), None
+        case End():
+            return replace(state, streaming=False), None
+        case Plan():
+            node = _next(state)
+            left = tuple(p for p in state.pending if p.at > node.idx)
+            return replace(state, planned=node, pending=left), node
+        case Advance():
+            return replace(state, head=state.planned, planned=None), None
+        case Abandon():
+            node = state.planned
+            again = () if node is None else tuple(Pending(cue_id=n, cue=cue, at=node.idx) for n, cue in node.cues)
+            return replace(state, planned=None, pending=(*again, *state.pending)), None
+
+
+def _next(state: TakeState) -> Node:
+    """The chunk after the head."""
+    idx, before = state.end.chunk, state.settings
+    due = [p for p in state.pending if p.at <= idx]
+    after, changed, given = before, None, state.given if state.head is None else None
+    for p in due:
+        after = _changed(after, p.cue)
+        given = p.cue.given or given
+        if p.cue.prompt is not None or p.cue.given is not None:
+            changed = p.cue.transition
+    if after.fading_from is not None:
+        after = replace(after, fade_done=after.fade_done + 1)
+        changed = changed or "recache"
+        if after.fade_done > after.fade_length:
+            after, changed = replace(after, fading_from=None, fade_done=0, fade_length=0), None
+    plan = ChunkPlan(
+        idx=idx,
+        wording=wording_of(after),
+        seed=after.seed,
+        steps=after.steps,
+        transition=None if state.head is None or given is not None else changed,
+        given=given,
+        strength=state.strength,
+    )
+    return Node(
+        plan=plan,
+        settings=after,
+        parent=state.head,
+        start_frame=state.end.frame,
+        num_frames=_num_frames(state.clock, plan, is_first=state.head is None),
+        cues=tuple((p.cue_id, p.cue) for p in due),
+    )
+
+
+def wording_of(settings: Settings) -> Wording:
+    """One prompt, or two on the way from one to the other."""
+    if settings.fading_from is None or settings.fade_done >= settings.fade_length:
+        return ((settings.prompt, 1.0),)
+    new = settings.fade_done / settings.fade_length
+    return ((settings.fading_from, 1 - new), (settings.prompt, new))
+
+
+def prompt_at(state: TakeState, idx: int) -> str:
+    """The prompt that chunk `idx` would be made under, with what is pending."""
+    due = [p.cue.prompt for p in state.pending if p.at <= idx and p.cue.prompt is not None]
+    return due[-1] if due else state.settings.prompt
+
+
+def due_at(state: TakeState, at: int | None, at_s: float | None) -> Place:
+    """Which chunk a cue is for, and where it begins as far as is known now.
+
+    Raises:
+        InputError: both are given, the time is no number, or it has passed.
+    """
+    if at is not None and at_s is not None:
+        raise InputError("say when by a chunk or by seconds, not by both")
+    end = state.end
+    if at is None and at_s is None:
+        return end
+    if at_s is not None and not (math.isfinite(at_s) and at_s >= 0):
+        raise InputError(f"a time is a number of seconds from the start, got {at_s:g}")
+    if (at is not None and at < end.chunk) or (at_s is not None and at_s < end.seconds - 1e-6):
+        asked = f"chunk {at}" if at is not None else f"{at_s:g} s"
+        raise InputError(
+            f"{asked} has passed: the next chunk is {end.chunk}, at {end.seconds:.2f} s; rewind, or choose a later time"
+        )
+    chunk, frame = end.chunk, end.frame
+    cuts = {p.at for p in state.pending if p.cue.transition == "cut" and p.cue.given is None and p.cue.prompt}
+    shown = {p.at: p.cue.given.frames for p in state.pending if p.cue.given is not None}
+    if state.tip is None and state.given is not None:
+        shown[end.chunk] = state.given.frames
+    while chunk < FARTHEST_CHUNK:
+        if chunk == at or (at_s is not None and frame / state.clock.fps >= at_s - 1e-6):
+            return state.clock.place(chunk, frame)
+        is_opening = chunk in cuts or (state.tip is None and chunk == end.chunk)
+        frame += shown.get(chunk, state.clock.opening_frames if is_opening else state.clock.chunk_frames)
+        chunk += 1
+    raise InputError(f"no cue can be scheduled beyond chunk {FARTHEST_CHUNK:,}")
+
+
+def _add(state: TakeState, command: AddCue) -> tuple[TakeState, Accepted]:
+    if len(state.pending) >= MAX_PENDING:
+        raise InputError(f"{MAX_PENDING} cues are waiting already; cancel some first")
+    place = due_at(state, command.at, command.at_s)
+    if state.tip is None and place.chunk == state.end.chunk and command.cue.given is not None:
+        raise InputError("a take cannot open with an image cue; begin it with animate")
+    pending = Pending(cue_id=state.next_cue_id, cue=command.cue, at=place.chunk)
+    waiting = sorted((*state.pending, pending), key=lambda p: (p.at, p.cue_id))
+    accepted = Accepted(cue_id=pending.cue_id, accepted_at=state.end, due_at=place)
+    return replace(state, pending=tuple(waiting), next_cue_id=state.next_cue_id + 1), accepted
+
+
+def _changed(settings: Settings, cue: Cue) -> Settings:
+    """Settings after a cue."""
+    if cue.prompt is not None:
+        settings = replace(
+            settings,
+            prompt=cue.prompt,
+            fading_from=settings.prompt if cue.fade else None,
+            fade_done=0,
+            fade_length=cue.fade,
+        )
+    return replace(
+        settings,
+        seed=settings.seed if cue.seed is None else cue.seed,
+        steps=settings.steps if cue.steps is None else cue.steps,
+    )
+
+
+def _num_frames(clock: Clock, plan: ChunkPlan, *, is_first: bool) -> int:
+    if plan.given is not None:
+        return plan.given.frames
+    return clock.opening_frames if is_first or plan.transition == "cut" else clock.chunk_frames

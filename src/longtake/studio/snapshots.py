@@ -1,0 +1,85 @@
+"""Memories of chunks that were made, so that a take can go back at once. Kept within a budget.
+
+On a GPU, memories move to the host when the device's share is full; when the host's is full too, one is dropped,
+and going back to it takes making the chunks since the last kept one again. What is dropped is chosen so that kept
+memories lie close together near the newest chunk and ever farther apart behind it: any way back stays short in
+proportion to how far it goes.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+
+from longtake.sample.sampler import Memory
+from longtake.studio.timeline import Node, back_from
+
+HOST = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """The nearest memory on the way to a chunk, and the chunks after it, the first one first."""
+
+    memory: Memory
+    missing: tuple[Node, ...]
+
+
+class Snapshots:
+    """Memories by chunk. A chunk that no take leads to any more loses its memory by itself."""
+
+    def __init__(self, device: torch.device, *, host_bytes: int, device_bytes: int = 0) -> None:
+        self.device = device
+        self.host_bytes = host_bytes
+        self.device_bytes = device_bytes
+        self._kept: WeakKeyDictionary[Node, Memory] = WeakKeyDictionary()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __contains__(self, node: Node) -> bool:
+        return node in self._kept
+
+    def keep(self, node: Node, memory: Memory) -> None:
+        """Remember what follows `node`; others may have to go."""
+        self._kept[node] = memory
+        if self.device != HOST:
+            while self.num_bytes(self.device) > self.device_bytes and (cold := self._thinnest(node, self.device)):
+                self._kept[cold] = self._kept[cold].to(HOST)
+        while self.num_bytes(HOST) > self.host_bytes and (cold := self._thinnest(node, HOST)):
+            del self._kept[cold]
+
+    def find(self, node: Node | None) -> Found:
+        """The memory after `node`, or the nearest one before it."""
+        missing: list[Node] = []
+        for earlier in back_from(node):
+            if earlier in self._kept:
+                return Found(memory=self._kept[earlier].to(self.device), missing=tuple(missing[::-1]))
+            missing.append(earlier)
+        return Found(memory=Memory(), missing=tuple(missing[::-1]))
+
+    def num_bytes(self, device: torch.device) -> int:
+        """Bytes held on a device; what memories share counts once."""
+        return _bytes(self._kept.values(), device)
+
+    def _thinnest(self, newest: Node, device: torch.device) -> Node | None:
+        """The memory whose loss costs least: the gap it would leave, by its distance from the newest chunk."""
+        nodes = [n for n, m in self._kept.items() if n is not newest and _is_on(m, device)]
+        nodes.sort(key=lambda n: n.idx)
+        if not nodes:
+            return None
+        gaps = {
+            node: (after.idx - (before.idx if before else -1)) / (1 + abs(newest.idx - node.idx))
+            for before, node, after in zip([None, *nodes], nodes, [*nodes[1:], newest], strict=False)
+        }
+        return min(nodes, key=gaps.__getitem__)
+
+
+def _is_on(memory: Memory, device: torch.device) -> bool:
+    return any(tensor.device == device for tensor in memory.tensors().values())
+
+
+def _bytes(memories: Iterable[Memory], device: torch.device) -> int:
+    held = {key: t for memory in memories for key, t in memory.tensors().items() if t.device == device}
+    return sum(t.untyped_storage().nbytes() for t in held.values())

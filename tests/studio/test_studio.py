@@ -1,0 +1,309 @@
+"""Laws of directing a take, bit for bit, on random weights."""
+
+import gc
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import longtake
+from longtake.core.errors import InputError, MediaError
+from longtake.core.shapes import Pictures
+from longtake.media.clips import read_video
+from longtake.sample.cues import Cue as TimedCue
+from longtake.sample.generate import generate
+from longtake.studio.studio import Studio, Take
+from tests.tiny import write_model
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture
+def studio(folder: Path) -> Iterator[Studio]:
+    with longtake.open(str(folder)) as studio:
+        yield studio
+
+
+def frames(take: Take, chunks: int) -> list[Pictures]:
+    return [chunk.frames for chunk in take.stream(chunks=chunks)]
+
+
+def same(a: list[Pictures], b: list[Pictures]) -> bool:
+    return len(a) == len(b) and all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def directed(studio: Studio) -> Take:
+    """A take with something of everything ahead of it."""
+    take = studio.take("a tiger walks", seed=3)
+    take.cue("snow falls", at=2)
+    take.cue("night", at=4, transition="flush")
+    take.cue("a car", at=6, transition="cut")
+    take.cue("fog", at=7, fade=3)
+    take.cue(seed=9, steps=1, at=8)
+    return take
+
+
+def test_a_take_without_cues_is_what_generate_makes(studio: Studio) -> None:
+    plain = generate(studio.model, [TimedCue(at_s=0, prompt="a tiger walks")], seconds=4.0, seed=5)
+    assert same([chunk.pictures for chunk in plain], frames(studio.take("a tiger walks", seed=5), 6))
+
+
+def test_rewind_and_the_same_cues_again_are_the_never_rewound_take(studio: Studio) -> None:
+    whole = frames(directed(studio), 12)
+    take = directed(studio)
+    begun = frames(take, 5)
+    take.rewind(to=1)
+    take.cue("night", at=4, transition="flush")
+    again = frames(take, 10)
+    # the cue at chunk 2 was after the head and is gone: say it again
+    assert not torch.equal(again[0], whole[2])
+    take.rewind(to=1)
+    take.cue("snow falls", at=2)
+    take.cue(prompt="a tiger walks, snow falls, night", at=4, transition="flush")
+    take.cue("a car", at=6, transition="cut")
+    take.cue("fog", at=7, fade=3)
+    take.cue(seed=9, steps=1, at=8)
+    assert same(begun[:2] + frames(take, 10), whole)
+
+
+def test_a_branch_leaves_its_parent_as_it_was(studio: Studio) -> None:
+    whole = frames(directed(studio), 10)
+    parent = directed(studio)
+    first = frames(parent, 3)
+    branch = parent.retake(at=2, prompt="the sun rises", seed=1)
+    other = frames(branch, 4)
+    assert same(first + frames(parent, 7), whole)
+    assert not torch.equal(other[0], whole[2])
+    assert branch.head is not None
+    assert branch.head.parent is not None
+
+
+def test_branches_share_the_memory_of_their_past(studio: Studio) -> None:
+    parent = studio.take("a tiger walks")
+    frames(parent, 20)
+    before = studio.snapshots.num_bytes(torch.device("cpu"))
+    branch = parent.retake(at=19, prompt="a car")
+    frames(branch, 1)
+    assert studio.snapshots.num_bytes(torch.device("cpu")) - before < before / 10
+    del branch
+    gc.collect()
+    assert studio.snapshots.num_bytes(torch.device("cpu")) == before
+
+
+def test_memory_that_was_dropped_is_made_again_bit_for_bit(folder: Path) -> None:
+    with longtake.open(str(folder)) as rich:
+        whole = frames(directed(rich), 14)
+    with Studio(rich.model, snapshot_mib=0) as poor:
+        take = directed(poor)
+        frames(take, 12)
+        assert len(poor.snapshots) == 1
+        rewound = take.rewind(to=8)
+        assert rewound.to_rebuild == 9
+        take.cue(seed=9, steps=1, at=9)  # in force since 8
+        assert same(frames(take, 5), whole[9:])
+
+
+def test_the_memory_budget_is_kept_and_old_memories_thin_out(folder: Path) -> None:
+    with longtake.open(str(folder)) as studio:
+        studio.snapshots.host_bytes = 600_000
+        take = studio.take("a tiger walks")
+        for _ in take.stream(chunks=40):
+            assert studio.snapshots.num_bytes(torch.device("cpu")) <= 600_000
+        assert take.head in studio.snapshots
+        assert 2 < len(studio.snapshots) < 40
+        rewound = [take.retake(at=k + 1) for k in range(39)]
+        gaps = [len(studio.snapshots.find(r.head).missing) for r in rewound]
+        assert max(gaps[-3:]) <= max(gaps)
+
+
+def test_replay_gives_the_same_bits_and_survives_the_file(studio: Studio, folder: Path, tmp_path: Path) -> None:
+    take = directed(studio)
+    whole = frames(take, 12)
+    take.script().save(tmp_path / "a.take.json")
+    with longtake.open(str(folder)) as other:
+        replayed = other.replay(tmp_path / "a.take.json")
+        assert same([chunk.frames for chunk in replayed.stream()], whole)
+        assert replayed.script() == take.script()
+
+
+def test_a_branch_replays_as_a_take_of_its_own(studio: Studio) -> None:
+    parent = directed(studio)
+    begun = frames(parent, 5)
+    branch = parent.retake(at=3, prompt="a red car", transition="cut")
+    rest = frames(branch, 4)
+    replayed = studio.replay(branch.script())
+    assert same([c.frames for c in replayed.stream()], begun[:3] + rest)
+
+
+def test_saved_frames_are_the_frames_that_were_shown(studio: Studio, tmp_path: Path) -> None:
+    take = directed(studio)
+    streamed = torch.cat(frames(take, 9))
+    assert torch.equal(torch.cat(list(studio.shown(take.head))), streamed)  # type: ignore[arg-type]
+    path = take.save(tmp_path / "out.mp4")
+    assert read_video(path).shape == streamed.shape
+
+
+def test_chunks_say_where_they_are_and_receipts_when(studio: Studio) -> None:
+    take = studio.take("a tiger walks")
+    seen = []
+    for chunk in take.stream(chunks=4):
+        if chunk.index == 1:
+            receipt = take.cue("night falls")
+            assert receipt.accepted_at.chunk == 2
+            assert receipt.due_at.chunk == 2
+            assert receipt.applied_at is None
+        seen.append((chunk.index, chunk.start_s, chunk.prompt, chunk.cue is not None))
+    assert receipt.applied_at == receipt.due_at
+    assert seen == [
+        (0, 0.0, "a tiger walks", False),
+        (1, 9 / 16, "a tiger walks", False),
+        (2, 21 / 16, "a tiger walks, night falls", True),
+        (3, 33 / 16, "a tiger walks, night falls", False),
+    ]
+    assert take.duration_s == 45 / 16
+    take.rewind(to=1)
+    assert receipt.applied_at is None
+    with pytest.raises(InputError, match="not waiting"):
+        receipt.cancel()
+
+
+def test_a_cue_from_another_thread_while_a_chunk_is_made_is_for_the_chunk_after(studio: Studio) -> None:
+    take = studio.take("a tiger walks")
+    made, places = studio.make, []
+
+    def cue_meanwhile(node):
+        if node.idx == 2:
+            thread = threading.Thread(target=lambda: places.append(take.cue("night falls").due_at.chunk))
+            thread.start()
+            thread.join()
+        return made(node)
+
+    studio.make = cue_meanwhile  # type: ignore[method-assign]
+    prompts = [chunk.prompt for chunk in take.stream(chunks=4)]
+    assert places == [3]
+    assert prompts == ["a tiger walks"] * 3 + ["a tiger walks, night falls"]
+
+
+def test_a_stream_ends_at_its_seconds_and_can_be_gone_on_with(studio: Studio) -> None:
+    take = studio.take("a tiger walks")
+    assert sum(len(c.frames) for c in take.stream(seconds=1.0)) == 21
+    assert sum(len(c.frames) for c in take.stream(seconds=1.5)) == 24
+    stream = take.stream()
+    next(stream)
+    with pytest.raises(InputError, match="being streamed already"):
+        next(take.stream())
+    stream.close()  # type: ignore[attr-defined]
+    assert len(frames(take, 1)) == 1
+
+
+def test_a_chunk_that_cannot_be_kept_leaves_the_take_usable(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = directed(studio)
+    begun = frames(take, 2)
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as broken:
+        broken.setattr("longtake.studio.spool.np.save", full)
+        with pytest.raises(MediaError, match="no space left"):
+            frames(take, 1)
+    assert same(begun + frames(take, 8), frames(directed(studio), 10))
+
+
+def test_long_changes_drop_the_oldest_ones(studio: Studio) -> None:
+    take = studio.take("a tiger walks")
+    for change in ("snow falls", "the night comes", "a red car drives by", "the sun rises"):
+        take.cue(change)
+    frames(take, 1)
+    assert take.head is not None
+    prompt = take.head.settings.prompt
+    assert prompt.startswith("a tiger walks, ")
+    assert prompt.endswith("the sun rises")
+    assert "snow" not in prompt
+    with pytest.raises(InputError, match="tokens"):
+        take.cue(prompt="one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen")
+
+
+def test_an_image_opens_a_take_and_a_clip_is_gone_on_with(studio: Studio, tmp_path: Path) -> None:
+    rng = torch.Generator().manual_seed(0)
+    clip = torch.randint(0, 256, (30, 32, 48, 3), generator=rng, dtype=torch.uint8)
+    animated = studio.animate(clip[:1], "it moves", seed=2)
+    chunks = list(animated.stream(chunks=3))
+    assert [len(c.frames) for c in chunks] == [1, 12, 12]
+    still = clip[:1].expand(9, -1, -1, -1)
+    rebuilt = studio.sampler.after_pictures(still, (("it moves", 1.0),)).pictures
+    assert torch.equal(chunks[0].frames, rebuilt[:1])
+    extended = studio.extend(clip, "it goes on")
+    chunks = list(extended.stream(chunks=2))
+    assert [len(c.frames) for c in chunks] == [21, 12]
+    for take in (animated, extended):
+        path = take.script().save(tmp_path / "given.take.json")
+        assert same([c.frames for c in studio.replay(path).stream()], list(studio.shown(take.head)))  # type: ignore[arg-type]
+        assert take.rewind(to=0 if take is animated else 1).to_rebuild == 0
+
+
+def test_an_image_can_come_in_the_middle(studio: Studio) -> None:
+    rng = torch.Generator().manual_seed(0)
+    picture = torch.randint(0, 256, (1, 32, 48, 3), generator=rng, dtype=torch.uint8)
+    take = studio.take("a tiger walks")
+    take.cue(prompt="a beach", image=picture, at=2)
+    chunks = list(take.stream(chunks=4))
+    assert [len(c.frames) for c in chunks] == [9, 12, 1, 12]
+    assert same([c.frames for c in studio.replay(take.script()).stream()], [c.frames for c in chunks])
+    assert same(list(studio.shown(take.head)), [c.frames for c in chunks])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda s, t: s.take(""), "empty"),
+        (lambda s, t: s.take("x" * 2000), "2,000 characters"),
+        (lambda s, t: s.take("a", seed=2**70), "64 bits"),
+        (lambda s, t: t.cue(), "changes something"),
+        (lambda s, t: t.cue("a", prompt="b"), "not both"),
+        (lambda s, t: t.cue("a", at=0), "has passed"),
+        (lambda s, t: t.cue("a", at_s=0.1), "has passed"),
+        (lambda s, t: t.cue("a", at=5, at_s=9.0), "not by both"),
+        (lambda s, t: t.rewind(to=-2), "no chunk -2"),
+        (lambda s, t: t.rewind(to=9), "no chunk 9"),
+        (lambda s, t: t.retake(at=9), "no chunk 8"),
+        (lambda s, t: t.stream(seconds=-1), "positive"),
+        (lambda s, t: t.stream(chunks=0), "at least 1"),
+        (lambda s, t: s.take("a").save("x.mp4"), "nothing has been made"),
+        (lambda s, t: s.animate(torch.zeros(1, 8, 8, 3, dtype=torch.uint8), "a"), "8x8"),
+        (lambda s, t: s.extend(torch.zeros(4, 32, 48, 3, dtype=torch.uint8), "a"), "9 are needed"),
+        (lambda s, t: s.animate(Path("none.png"), "a"), "does not exist"),
+    ],
+)
+def test_mistakes_are_told_and_the_take_goes_on(studio: Studio, call, message: str) -> None:
+    take = studio.take("a tiger walks")
+    begun = frames(take, 2)
+    with pytest.raises((InputError, MediaError), match=message):
+        call(studio, take)
+    assert same(begun + frames(take, 1), frames(studio.take("a tiger walks"), 3))
+
+
+def test_scripts_that_cannot_be_played_are_refused(studio: Studio, tmp_path: Path) -> None:
+    good = directed(studio).script()
+    path = tmp_path / "s.json"
+    for text, message in (
+        ("", "not a script"),
+        ("[]", "not a script"),
+        ('{"version": 2, "opening": {"prompt": "a"}}', "version"),
+        ('{"version": 1, "opening": {"prompt": "a", "sede": 1}}', "sede"),
+        ('{"version": 1, "opening": {"prompt": ""}}', "prompt"),
+        ('{"version": 1, "model": "other", "opening": {"prompt": "a"}}', "another model"),
+        ('{"version": 1, "model": "test", "weights": "x", "opening": {"prompt": "a"}}', "another weights"),
+        ('{"version": 1, "model": "test", "opening": {"prompt": "a"}, "cues": [{"chunk": 1}]}', "cue 1"),
+        (good.model_dump_json().replace('"size":"48x32"', '"size":"64x64"'), "another size"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=message):
+            studio.replay(path)
+    with pytest.raises(InputError, match="cannot read"):
+        studio.replay(tmp_path / "none.json")
