@@ -14,7 +14,9 @@ from longtake.core.shapes import Pictures
 from longtake.media.clips import read_video
 from longtake.sample.cues import Cue as TimedCue
 from longtake.sample.generate import generate
-from longtake.studio.studio import Studio, Take
+from longtake.studio.sources import LiveSource
+from longtake.studio.studio import Studio
+from longtake.studio.takes import Take
 from tests.tiny import write_model
 
 
@@ -176,12 +178,12 @@ def test_a_cue_from_another_thread_while_a_chunk_is_made_is_for_the_chunk_after(
     take = studio.take("a tiger walks")
     made, places = studio.make, []
 
-    def cue_meanwhile(node):
+    def cue_meanwhile(node, source):
         if node.idx == 2:
             thread = threading.Thread(target=lambda: places.append(take.cue("night falls").due_at.chunk))
             thread.start()
             thread.join()
-        return made(node)
+        return made(node, source)
 
     studio.make = cue_meanwhile  # type: ignore[method-assign]
     prompts = [chunk.prompt for chunk in take.stream(chunks=4)]
@@ -307,3 +309,71 @@ def test_scripts_that_cannot_be_played_are_refused(studio: Studio, tmp_path: Pat
             studio.replay(path)
     with pytest.raises(InputError, match="cannot read"):
         studio.replay(tmp_path / "none.json")
+
+
+def test_a_file_is_restyled_frame_for_frame(studio: Studio, tmp_path: Path) -> None:
+    path = studio.take("a tiger walks", seed=1)
+    frames(path, 3)
+    path.save(tmp_path / "source.mp4")
+    restyled = studio.restyle(tmp_path / "source.mp4", "a red car", strength=0.7)
+    restyled.cue("snow", at=1)
+    chunks = list(restyled.stream())
+    assert [len(c.frames) for c in chunks] == [9, 12, 12]
+    again = studio.restyle(tmp_path / "source.mp4", "a red car", strength=0.7)
+    again.cue("snow", at=1)
+    assert same([c.frames for c in again.stream()], [c.frames for c in chunks])
+    assert same(list(studio.shown(restyled.head)), [c.frames for c in chunks])  # type: ignore[arg-type]
+    for refused in (lambda: restyled.rewind(to=0), lambda: restyled.retake(at=1), restyled.script):
+        with pytest.raises(InputError, match="follows its source"):
+            refused()
+
+
+def test_a_source_that_ends_within_a_chunk_ends_the_take_there(studio: Studio) -> None:
+    rng = torch.Generator().manual_seed(0)
+    source = torch.randint(0, 256, (25, 32, 48, 3), generator=rng, dtype=torch.uint8)
+    one_by_one = studio.restyle(iter(source), "a red car")
+    assert [len(c.frames) for c in one_by_one.stream()] == [9, 12, 4]
+    assert one_by_one.duration_s == 25 / 16
+    in_pieces = studio.restyle(iter(source.split(7)), "a red car")
+    assert torch.equal(
+        torch.cat([c.frames for c in in_pieces.stream()]), torch.cat(list(studio.shown(one_by_one.head)))
+    )  # type: ignore[arg-type]
+
+
+def test_a_source_is_pulled_no_further_than_the_chunk_that_is_made(studio: Studio) -> None:
+    pulled = []
+
+    def camera() -> Iterator[Pictures]:
+        while True:
+            pulled.append(1)
+            yield torch.zeros(32, 48, 3, dtype=torch.uint8)
+
+    stream = studio.restyle(camera(), "a red car").stream()
+    next(stream)
+    assert len(pulled) == 9
+    next(stream)
+    assert len(pulled) == 21
+
+
+def test_a_camera_that_is_too_fast_loses_its_oldest_frames(studio: Studio) -> None:
+    camera = LiveSource(studio.size, capacity=24)
+    for level in range(60):
+        camera.push(torch.full((32, 48, 3), level, dtype=torch.uint8))
+    assert camera.num_dropped == 36
+    first = camera.take(9)
+    assert first is not None
+    assert first[:, 0, 0, 0].tolist() == list(range(36, 45))
+    camera.close()
+    assert len(list(studio.restyle(camera, "a red car").stream())) == 2
+    assert camera.take(1) is None
+    with pytest.raises(InputError, match="8x8"):
+        camera.push(torch.zeros(8, 8, 3, dtype=torch.uint8))
+
+
+def test_full_strength_is_text_to_video(studio: Studio) -> None:
+    source = torch.zeros(21, 32, 48, 3, dtype=torch.uint8)
+    restyled = studio.restyle(iter([source]), "a tiger walks", strength=1.0, seed=4)
+    assert same([c.frames for c in restyled.stream()], frames(studio.take("a tiger walks", seed=4), 2))
+    for strength in (0.0, -1.0, 1.5, float("nan")):
+        with pytest.raises(InputError, match="strength"):
+            studio.restyle(iter([source]), "a", strength=strength)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -83,6 +84,38 @@ def read_video(
     if not pictures:
         raise MediaError(f"cannot read {path} as a video: it holds no pictures")
     return torch.from_numpy(np.stack(pictures))
+
+
+def stream_video(path: Path, size: PictureSize, fps: float, fit: Fit = "crop") -> Iterator[Pictures]:
+    """The pictures of a video file one by one, [1, height, width, rgb], read as they are asked for.
+
+    Args:
+        path: anything FFmpeg reads, of any length.
+        size: of the pictures.
+        fps: of the result: at each tick the picture that was on screen.
+        fit: as in `read_image`.
+
+    Raises:
+        MediaError: at the call, the file is missing or holds no video; while pictures are read, it is damaged.
+    """
+    _check_file(path)
+    try:
+        first = next(ticks := _ticks(path, fps, math.inf), None)
+    except FFmpegError as error:
+        raise MediaError(f"cannot read {path} as a video: {reason(error)}") from error
+    if first is None:
+        raise MediaError(f"cannot read {path} as a video: it holds no pictures")
+    return _sized(path, chain((first,), ticks), size, fit)
+
+
+def _sized(path: Path, ticks: Iterator[tuple[np.ndarray, int]], size: PictureSize, fit: Fit) -> Iterator[Pictures]:
+    try:
+        for picture, repeats in ticks:
+            sized = torch.from_numpy(np.array(_resized(Image.fromarray(picture), size, fit)))[None]
+            for _ in range(repeats):
+                yield sized
+    except FFmpegError as error:
+        raise MediaError(f"cannot read {path} as a video: {reason(error)}") from error
 
 
 def _ticks(path: Path, fps: float | None, max_seconds: float) -> Iterator[tuple[np.ndarray, int]]:

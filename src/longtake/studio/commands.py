@@ -82,9 +82,11 @@ class End:
     """The stream stops; the take stays."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
     """The next chunk is begun: what it is asked for is settled, later cues are for later chunks."""
+
+    frames: int | None = None  # that are shown of it; None: all
 
 
 @dataclass(frozen=True, slots=True)

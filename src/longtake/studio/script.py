@@ -18,7 +18,8 @@ from longtake.media.targets import Target, reason
 from longtake.sample.plans import Given, Transition
 from longtake.studio.commands import LONGEST_FADE, AddCue, Cue
 from longtake.studio.session import apply
-from longtake.studio.studio import Studio, Take
+from longtake.studio.studio import Studio
+from longtake.studio.takes import Take
 from longtake.studio.timeline import path_to
 
 VERSION = 1

@@ -98,6 +98,8 @@ def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # no
             return replace(state, streaming=False), None
         case Plan():
             node = _next(state)
+            if command.frames is not None:
+                node = replace(node, num_frames=command.frames)
             left = tuple(p for p in state.pending if p.at > node.idx)
             return replace(state, planned=node, pending=left), node
         case Advance():
