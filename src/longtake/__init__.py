@@ -7,11 +7,11 @@ for chunk in studio.take("a red boat on the sea").stream(seconds=10):
 
 from typing import TYPE_CHECKING
 
+from longtake.core.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from longtake.core.shapes import PictureSize
     from longtake.studio.studio import Studio
-
-__version__ = "0.1.0"
 
 
 def open(name: str = "tiny-world", *, size: "PictureSize | None" = None, device: str = "cpu") -> "Studio":  # noqa: A001

@@ -42,7 +42,7 @@ def test_no_words_at_all_show_the_help(capsys: pytest.CaptureFixture[str]) -> No
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["generate"], "Missing argument"),
+        (["generate"], "say what should be seen"),
         (["generate", ""], "the prompt is empty"),
         (["generate", "   "], "the prompt is empty"),
         (["generate", "x" * 10_000], "10,000 characters"),
@@ -52,7 +52,7 @@ def test_no_words_at_all_show_the_help(capsys: pytest.CaptureFixture[str]) -> No
         (["generate", "a tiger", "--seconds", "soon"], "--seconds"),
         (["generate", "a tiger", "--then", "snow"], 'a change reads "4s: it starts to snow"'),
         (["generate", "a tiger", "--then", "40s: snow"], "after the end"),
-        (["generate", "a tiger", "--steps", "0"], "steps must be at least 1"),
+        (["generate", "a tiger", "--steps", "0"], "steps must be between 1 and 1000"),
         (["generate", "a tiger", "--seed", "1" * 30], "64 bits"),
         (["generate", "a tiger", "--size", "big"], "WIDTHxHEIGHT"),
         (["generate", "a tiger", "--out", "take.avi"], ".mp4, .gif, .webp, .png"),

@@ -1,23 +1,35 @@
 """`longtake generate`: a prompt becomes a file that can be watched while it is being made."""
 
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from longtake.cli.directing import Job, Opening, parsed_size
 from longtake.core.errors import InputError
-from longtake.sample.cues import cues_from
 
 
 def generate(
-    prompt: Annotated[str, typer.Argument(help='What is seen. ", then " inside it changes the take half-way.')],
+    prompt: Annotated[
+        str | None,
+        typer.Argument(help='What is seen. ", then " inside it changes the take half-way. Not needed with --script.'),
+    ] = None,
     *,
     then: Annotated[
         list[str] | None,
         typer.Option(
             "--then", metavar="CUE", help='A change at a time: "4s: it starts to snow". Give as many as you like.'
         ),
+    ] = None,
+    script: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Prompts and their times from a subtitle file (.vtt, .srt)."),
+    ] = None,
+    image: Annotated[Path | None, typer.Option(metavar="FILE", help="A picture to begin with; it moves.")] = None,
+    video: Annotated[Path | None, typer.Option(metavar="FILE", help="A clip to go on from; it stands first.")] = None,
+    audio: Annotated[Path | None, typer.Option(metavar="FILE", help="Sound for the file: wav, mp3, ...")] = None,
+    save_script: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the script that makes this take again, bit for bit.")
     ] = None,
     seconds: Annotated[float, typer.Option(metavar="S", help="How long the take lasts.")] = 10.0,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed and prompts give the same take.")] = 0,
@@ -48,38 +60,20 @@ def generate(
 
     A change continues the take: the model is told the opening prompt and every change so far, joined by commas.
     """
-    cues = cues_from(prompt, then or (), seconds)
-    if steps is not None and steps < 1:
-        raise InputError(f"steps must be at least 1, got {steps}")
+    opening = Opening(prompt=prompt, then=tuple(then or ()), script=script, image=image, video=video)
+    cues = opening.cues(seconds)
+    if steps is not None and not 1 <= steps <= 1000:
+        raise InputError(f"steps must be between 1 and 1000, got {steps}")
     if not -(2**63) <= seed < 2**63:
         raise InputError(f"seed must fit in 64 bits, got {seed}")
-
-    from longtake.core.shapes import PictureSize
-    from longtake.media.animations import check_suffix
-    from longtake.media.targets import check_target
-
-    check_suffix(out)
-    wanted = PictureSize.parse(size) if size is not None else None
-    check_target(out)
-
-    from longtake.cli.recording import ChunkLog, JsonLines, LiveLine, record
-    from longtake.sample.generate import generate as chunks_of
-    from longtake.sample.generate import open_model
-
-    load_started = time.perf_counter()
-    opened = open_model(model, teacher=teacher)
-    if wanted is not None:
-        # the model's own complaint, before the file's: it names the nearest size that works
-        wanted.latent(opened.preset.codec.stride, opened.preset.dit.patch)
-    report = JsonLines() if json_lines else ChunkLog() if chunk_log else LiveLine()
-    take = record(
-        opened,
-        chunks_of(opened, cues, seconds=seconds, seed=seed, size=wanted, steps=steps),
-        cues=cues,
-        size=wanted or opened.size,
-        out=out,
-        report=report,
-        load_s=time.perf_counter() - load_started,
-    )
-    if take.interrupted:
-        raise typer.Exit(130)
+    if teacher and (image or video or save_script):
+        raise InputError("the teacher makes whole clips of a prompt; leave out --teacher to direct a take")
+    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
+    job.check()
+    wanted = None if size is None else parsed_size(size)
+    if teacher:
+        job.record_teacher(model, cues, seconds=seconds, seed=seed, size=wanted, steps=steps)
+        return
+    with job.open(model, wanted) as studio:
+        take = opening.take(studio, cues, seed=seed, steps=steps)
+        job.record(take, cues, seconds=seconds, first=opening.pictures(studio))

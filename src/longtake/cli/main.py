@@ -13,6 +13,8 @@ from typer.main import get_command
 
 from longtake.cli.generate import generate
 from longtake.cli.models import models
+from longtake.cli.script import script
+from longtake.cli.takes import animate, extend, replay, restyle
 from longtake.cli.train import train
 from longtake.cli.worlds import worlds
 from longtake.core.errors import LongtakeError
@@ -22,6 +24,11 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(generate)
+app.command()(animate)
+app.command()(extend)
+app.command()(restyle)
+app.command()(replay)
+app.add_typer(script, name="script")
 app.command()(models)
 app.add_typer(worlds, name="worlds")
 app.command()(train)

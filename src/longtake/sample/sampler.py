@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from longtake.core.clock import Stopwatch
 from longtake.core.configs import Preset, SamplingConfig
 from longtake.core.errors import InputError, ShapeError
 from longtake.core.noise import noise_for
@@ -73,6 +74,7 @@ class Made:
     latent: Latent
     pictures: Pictures
     memory: Memory
+    timings: dict[str, float]  # seconds: memory, denoise, decode; or encode
 
 
 class Sampler:
@@ -109,12 +111,17 @@ class Sampler:
             source: latents of the chunk's shape that it shall follow, entering at `plan.strength`.
             known: the chunk itself, made before: only the memory after it is wanted.
         """
-        cache, latents = self._before(memory, plan)
-        latent = self._denoised(cache, plan, source) if known is None else known.to(self.device)
-        decoder = CodecState() if plan.transition == "cut" else memory.decoder
-        frames, decoder = self.model.codec.decode(latent, decoder)
+        watch = Stopwatch()
+        with watch.span("memory"):
+            cache, latents = self._before(memory, plan)
+        with watch.span("denoise"):
+            latent = self._denoised(cache, plan, source) if known is None else known.to(self.device)
+        with watch.span("decode"):
+            decoder = CodecState() if plan.transition == "cut" else memory.decoder
+            frames, decoder = self.model.codec.decode(latent, decoder)
+            pictures = to_pictures(frames)
         after = Memory(cache, latents, latent, plan.wording, decoder)
-        return Made(latent=latent, pictures=to_pictures(frames), memory=after)
+        return Made(latent=latent, pictures=pictures, memory=after, timings=watch.read())
 
     @torch.inference_mode()
     def after_pictures(self, pictures: Pictures, wording: Wording, first_idx: int = 0) -> Made:
@@ -125,16 +132,20 @@ class Sampler:
             wording: what they show.
             first_idx: chunk at which they stand.
         """
-        latent, _ = self.model.codec.encode(self._video(pictures), CodecState())
+        watch = Stopwatch()
+        with watch.span("encode"):
+            latent, _ = self.model.codec.encode(self._video(pictures), CodecState())
         num_latent = latent.shape[2]
         if num_latent % self.stream.chunk:
             raise ShapeError(f"{num_latent} latent frames are not a whole number of chunks of {self.stream.chunk}")
-        frames, decoder = self.model.codec.decode(latent, CodecState())
-        *earlier, newest = latent.split(self.stream.chunk, 2)
-        start = first_idx * self.stream.chunk
-        cache, latents = self._written(KVCache(stop=start), (), earlier, wording)
+        with watch.span("decode"):
+            frames, decoder = self.model.codec.decode(latent, CodecState())
+            shown = to_pictures(frames)
+        with watch.span("memory"):
+            *earlier, newest = latent.split(self.stream.chunk, 2)
+            cache, latents = self._written(KVCache(stop=first_idx * self.stream.chunk), (), earlier, wording)
         after = Memory(cache, latents, newest, wording, decoder)
-        return Made(latent=latent, pictures=to_pictures(frames), memory=after)
+        return Made(latent=latent, pictures=shown, memory=after, timings=watch.read())
 
     @torch.inference_mode()
     def encode(self, pictures: Pictures, state: CodecState) -> tuple[Latent, CodecState]:

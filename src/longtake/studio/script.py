@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from longtake import __version__
 from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import Pictures
+from longtake.core.version import __version__
 from longtake.media.targets import Target, reason
 from longtake.sample.plans import Given, Transition
 from longtake.studio.commands import LONGEST_FADE, AddCue, Cue

@@ -47,6 +47,7 @@ class Chunk:
     start_s: float
     prompt: str
     cue: Cue | None  # the last of those that this chunk is the first to show
+    timings: dict[str, float]  # seconds by what was done
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +94,7 @@ class Take:
         """Args: chunks: after which a stream without a length ends; None: never."""
         self.studio = studio
         self._state = state
-        self._chunks = chunks
+        self.num_scripted = chunks
         self._lock = threading.Lock()
 
     @property
@@ -132,8 +133,8 @@ class Take:
             raise InputError(f"chunks must be at least 1, got {chunks}")
         if seconds is not None and chunks is not None:
             raise InputError("say how much by seconds or by chunks, not by both")
-        if seconds is None and chunks is None and self._chunks is not None:
-            chunks = max(0, self._chunks - len(path_to(self.head)))
+        if seconds is None and chunks is None and self.num_scripted is not None:
+            chunks = max(0, self.num_scripted - len(path_to(self.head)))
         return self._stream(seconds, chunks)
 
     def cue(  # noqa: PLR0913  (all that can change)
@@ -285,6 +286,7 @@ class Take:
             start_s=node.start_frame / self.clock.fps,
             prompt=node.settings.prompt,
             cue=node.cues[-1][1] if node.cues else None,
+            timings=made.timings,
         )
 
     def _apply(self, command: Command) -> Answer:

@@ -12,9 +12,9 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from longtake import __version__
 from longtake.core.configs import Preset
 from longtake.core.errors import TrainingError
+from longtake.core.version import __version__
 from longtake.nets.text import TextEncoder
 from longtake.train.loop import Limits
 from longtake.weights.checkpoint import write_json

@@ -1,0 +1,227 @@
+"""What the commands that make takes share: what a take begins with, where it goes, what is said meanwhile.
+
+No torch before a model is opened: mistakes in the words are told at once.
+"""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from longtake.core.errors import InputError
+from longtake.sample.cues import Cue, cues_from
+
+if TYPE_CHECKING:
+    from longtake.cli.recording import Report
+    from longtake.core.shapes import Pictures, PictureSize
+    from longtake.studio.studio import Studio
+    from longtake.studio.takes import Take
+
+SUBTITLES = (".vtt", ".srt")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Opening:
+    """What a take begins with, and the changes that are known before it."""
+
+    prompt: str | None
+    then: Sequence[str] = ()
+    script: Path | None = None  # of subtitles
+    image: Path | None = None
+    video: Path | None = None
+
+    def cues(self, seconds: float) -> tuple[Cue, ...]:
+        """The prompts and their times, from the words or from the subtitles.
+
+        Raises:
+            InputError: there is no prompt, there are two sources of them, or one cannot be used.
+        """
+        if self.image is not None and self.video is not None:
+            raise InputError("a take begins with an image or with a video, not with both")
+        if self.script is None:
+            if self.prompt is None:
+                raise InputError("say what should be seen: a prompt, or --script with a file of prompts")
+            return cues_from(self.prompt, self.then, seconds)
+        if self.script.suffix.lower() not in SUBTITLES:
+            raise InputError(f"{self.script} is no .vtt or .srt; a take's script is played by longtake replay")
+        if self.prompt is not None or self.then:
+            raise InputError("the prompts come from --script; leave out the prompt and --then")
+        from longtake.studio.subtitles import read_subtitles
+
+        return tuple(cue for cue in read_subtitles(self.script) if cue.at_s < seconds)
+
+    def take(self, studio: "Studio", cues: Sequence[Cue], *, seed: int, steps: int | None, fit: Any = "crop") -> "Take":
+        """The take, with its cues before it. Times are counted from its first new frame."""
+        prompt = cues[0].prompt
+        if self.image is not None:
+            take = studio.animate(self.image, prompt, seed=seed, fit=fit)
+        elif self.video is not None:
+            take = studio.extend(self.video, prompt, seed=seed, fit=fit)
+        else:
+            take = studio.take(prompt, seed=seed, steps=steps)
+        given_s = 0.0 if take.state.given is None else take.state.given.frames / studio.fps
+        if steps is not None and take.state.given is not None:
+            take.cue(steps=steps)
+        for cue in cues[1:]:
+            take.cue(prompt=cue.prompt, at_s=cue.at_s + given_s)
+        return take
+
+    def pictures(self, studio: "Studio") -> "Pictures | None":
+        """What stands in the file before the take's own first frame: the clip but for its end, which the take shows."""
+        if self.video is None:
+            return None
+        from longtake.media.clips import read_video
+
+        clip = read_video(self.video, studio.size, studio.fps, max_seconds=600)
+        return clip[: len(clip) - studio.give_clip(clip).frames]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MadeChunk:
+    """A chunk as the recorder takes it."""
+
+    idx: int
+    num_chunks: int
+    start_s: float
+    prompt: str
+    pictures: "Pictures"
+    timings: dict[str, float]
+
+
+@dataclass(kw_only=True)
+class Job:
+    """A file to be made."""
+
+    out: Path
+    audio: Path | None = None
+    save_script: Path | None = None
+    json_lines: bool = False
+    chunk_log: bool = False
+    load_s: float = 0.0
+
+    def check(self) -> None:
+        """Find out now what could not be written or read later.
+
+        Raises:
+            MediaError: the file cannot be written, or the sound cannot be read.
+            InputError: sound for a file that has none.
+        """
+        from longtake.media.animations import check_suffix
+        from longtake.media.targets import check_target
+
+        check_suffix(self.out)
+        check_target(self.out)
+        if self.save_script is not None:
+            check_target(self.save_script)
+        if self.audio is not None:
+            from longtake.media.audio import check_audio
+
+            if self.out.suffix.lower() != ".mp4":
+                raise InputError(f"sound goes into an .mp4, not into {self.out.name}")
+            check_audio(self.audio)
+
+    def open(self, model: str, size: "PictureSize | None") -> "Studio":
+        """Open a model to direct takes on it."""
+        from longtake.studio.studio import open_studio
+
+        started = time.perf_counter()
+        studio = open_studio(model, size=size)
+        self.load_s = time.perf_counter() - started
+        return studio
+
+    def record(
+        self, take: "Take", cues: Sequence[Cue], *, seconds: float | None = None, first: "Pictures | None" = None
+    ) -> None:
+        """Make the take into the file. Ctrl-C ends it with what is there.
+
+        Raises:
+            typer.Exit: with code 130, after Ctrl-C.
+            LongtakeError: what `Take.stream` and the writers raise.
+        """
+        from longtake.cli.recording import record
+
+        studio = take.studio
+        made = record(
+            studio.model,
+            self._chunks(take, seconds, first),
+            cues=cues,
+            size=studio.size,
+            out=self.out,
+            report=self._report(),
+            load_s=self.load_s,
+        )
+        if self.save_script is not None and take.head is not None:
+            take.script().save(self.save_script)
+        self._finish(interrupted=made.interrupted, has_file=made.path is not None)
+
+    def record_teacher(self, model: str, cues: Sequence[Cue], **options: Any) -> None:
+        """Make a clip by the teacher into the file."""
+        from longtake.cli.recording import record
+        from longtake.sample.generate import generate, open_model
+
+        started = time.perf_counter()
+        opened = open_model(model, teacher=True)
+        size = options["size"] or opened.size
+        size.latent(opened.preset.codec.stride, opened.preset.dit.patch)
+        self.load_s = time.perf_counter() - started
+        chunks = generate(opened, cues, **options)
+        made = record(opened, chunks, cues=cues, size=size, out=self.out, report=self._report(), load_s=self.load_s)
+        self._finish(interrupted=made.interrupted, has_file=made.path is not None)
+
+    def _finish(self, *, interrupted: bool, has_file: bool) -> None:
+        if self.audio is not None and has_file:
+            from longtake.media.audio import add_audio
+
+            add_audio(self.out, self.audio)
+        if interrupted:
+            raise typer.Exit(130)
+
+    def _chunks(self, take: "Take", seconds: float | None, first: "Pictures | None") -> Iterator[MadeChunk]:
+        given = take.state.given
+        if seconds is not None and given is not None:
+            seconds += given.frames / take.clock.fps
+        num_chunks = _num_chunks(take, seconds)
+        for count, chunk in enumerate(take.stream(seconds)):
+            pictures = chunk.frames
+            if count == 0 and first is not None and len(first):
+                import torch
+
+                pictures = torch.cat((first, pictures))
+            yield MadeChunk(
+                idx=count,
+                num_chunks=max(num_chunks, count + 1),
+                start_s=chunk.start_s,
+                prompt=chunk.prompt,
+                pictures=pictures,
+                timings=chunk.timings,
+            )
+
+    def _report(self) -> "Report":
+        from longtake.cli.recording import ChunkLog, JsonLines, LiveLine
+
+        return JsonLines() if self.json_lines else ChunkLog() if self.chunk_log else LiveLine()
+
+
+def parsed_size(text: str) -> "PictureSize":
+    """Read "160x96".
+
+    Raises:
+        InputError: it does not read so.
+    """
+    from longtake.core.shapes import PictureSize
+
+    return PictureSize.parse(text)
+
+
+def _num_chunks(take: "Take", seconds: float | None) -> int:
+    """How many chunks a stream is going to have; 0 where nobody knows."""
+    if seconds is None:
+        return take.num_scripted or 0
+    from longtake.studio.commands import AddCue, Cue
+    from longtake.studio.session import apply
+
+    state, _ = apply(replace(take.state, pending=()), AddCue(cue=Cue(seed=0), at_s=seconds))
+    return state.pending[0].at - take.state.end.chunk
