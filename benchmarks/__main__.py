@@ -3,7 +3,8 @@
     python -m benchmarks stream  [--model M] [--seconds 20]
     python -m benchmarks memory  [--model M]
     python -m benchmarks teacher [--model M]
-    python -m benchmarks                         all three
+    python -m benchmarks studio  [--model M]
+    python -m benchmarks                         all of them
 
 One JSON object a line. `cpu_per_wall` stands beside every time: below 0.8 x threads the machine was busy with something
 else, and the figure says little; compare ratios from one run.
@@ -11,18 +12,23 @@ else, and the figure says little; compare ratios from one run.
 
 import argparse
 import json
+import random
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from statistics import median
 
 import torch
 
+import longtake
 from longtake.media.encode import Mp4Writer
 from longtake.sample.cues import cues_from
 from longtake.sample.generate import Model, generate, open_model
+from longtake.studio.studio import Studio
 
 PROMPT = "a tiger walks through a forest"
 WARM_UP = "a boat on the sea"
@@ -114,6 +120,80 @@ def against_teacher(name: str) -> None:
     report("against_teacher", {"clip_s": clip_s, "student": fast, "teacher": slow, "ratio": ratios})
 
 
+def studio(name: str) -> None:
+    """Cue latency, going back, and what a second branch costs."""
+    with longtake.open(name) as opened:
+        report("cue_latency", cue_latency(opened))
+        report("going_back", going_back(opened, seconds=60.0))
+
+
+def cue_latency(studio: Studio, num_cues: int = 40) -> dict[str, object]:
+    """From a cue, given at a random moment by another thread, to the first frames that show it."""
+    rng = random.Random(0)
+    given: dict[int, float] = {}
+    take = studio.take(PROMPT)
+    for _ in take.stream(chunks=3):
+        pass
+    done = threading.Event()
+
+    def viewer() -> None:
+        for number in range(num_cues):
+            time.sleep(rng.uniform(0.3, 0.9))
+            before = time.perf_counter()
+            given[take.cue(prompt=f"{PROMPT}, {('snow falls', 'night falls')[number % 2]}").due_at.chunk] = before
+        done.set()
+
+    thread = threading.Thread(target=viewer)
+    thread.start()
+    latencies, chunk_s, last = [], [], time.perf_counter()
+    for chunk in take.stream():
+        now = time.perf_counter()
+        chunk_s.append(now - last)
+        last = now
+        if chunk.index in given:
+            latencies.append(now - given.pop(chunk.index))
+        if done.is_set() and not given:
+            break
+    thread.join()
+    typical = median(chunk_s)
+    ordered = sorted(latencies)
+    return {
+        "cues": len(ordered),
+        "chunk_s": round(typical, 3),
+        "p50_s": round(median(ordered), 3),
+        "p95_s": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
+        "p50_chunks": round(median(ordered) / typical, 2),
+        "p95_chunks": round(ordered[int(0.95 * (len(ordered) - 1))] / typical, 2),
+    }
+
+
+def going_back(studio: Studio, seconds: float) -> dict[str, object]:
+    """Rewind times inside what is kept, and the bytes of a take and of a second branch of it."""
+    host = torch.device("cpu")
+    take = studio.take(PROMPT)
+    for _ in take.stream(seconds):
+        pass
+    assert take.head is not None
+    alone = studio.snapshots.num_bytes(host)
+    branch = take.retake(at=take.head.idx - 3, prompt=f"{PROMPT}, night falls")
+    for _ in branch.stream(chunks=4):
+        pass
+    both = studio.snapshots.num_bytes(host)
+    times = []
+    for back in range(1, 40):
+        before = time.perf_counter()
+        rewound = take.rewind(to=take.head.idx - 1)
+        times.append(time.perf_counter() - before)
+        assert rewound.to_rebuild == 0, f"{back} chunks back"
+    return {
+        "seconds": seconds,
+        "kept": len(studio.snapshots),
+        "mib": round(alone / 2**20, 1),
+        "second_branch_ratio": round(both / alone, 4),
+        "rewind_max_ms": round(1000 * max(times), 3),
+    }
+
+
 def report(what: str, figures: dict[str, object]) -> None:
     """One line of JSON, with what it was measured on."""
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}
@@ -123,7 +203,9 @@ def report(what: str, figures: dict[str, object]) -> None:
 def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure speed and memory.")
-    parser.add_argument("what", nargs="?", choices=("all", "stream", "memory", "peak", "teacher"), default="all")
+    parser.add_argument(
+        "what", nargs="?", choices=("all", "stream", "memory", "peak", "teacher", "studio"), default="all"
+    )
     parser.add_argument("--model", default="tiny-world")
     parser.add_argument("--seconds", type=float, default=20.0)
     options = parser.parse_args()
@@ -135,6 +217,8 @@ def main() -> None:
         peak(options.model, options.seconds)
     if options.what in ("all", "teacher"):
         against_teacher(options.model)
+    if options.what in ("all", "studio"):
+        studio(options.model)
 
 
 if __name__ == "__main__":

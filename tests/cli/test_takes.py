@@ -114,6 +114,11 @@ def test_scripts_are_looked_at(model: str, tmp_path: Path, capsys: pytest.Captur
         (["restyle", "none.mp4", "a", "--strength", "2"], "strength lies"),
         (["replay", "none.json"], "cannot read"),
         (["script", "check", "none.json"], "cannot read"),
+        (["play"], "no terminal"),
+        (["play", "--keys", "fly:1s"], "a move reads"),
+        (["play", "--keys", "right:9999s"], "between 0 and 600"),
+        (["play", "--keys", "right:1s"], "give both or none"),
+        (["play", "--keys", "right:1s", "--out", "a.mp4", "--subject", "unicorn"], "unicorn"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -126,3 +131,18 @@ def test_mistakes_are_one_line(
     assert message in shown
     assert shown.count("\n") == 1
     assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_the_game_is_played_into_a_file(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "game.mp4"
+    words = ["play", "a tiger", "--keys", "right:1s left+up:0.5s wait:0.5s", "--model", model, "--out", str(out)]
+    assert main(words) == 0
+    pictures = read_video(out)
+    assert pictures.shape == (32, 32, 96, 3)
+
+
+def test_a_picture_becomes_half_blocks() -> None:
+    from longtake.cli.play import half_blocks
+
+    picture = torch.tensor([[[1, 2, 3], [1, 2, 3]], [[4, 5, 6], [7, 8, 9]]], dtype=torch.uint8)
+    assert half_blocks(picture) == "\x1b[38;2;1;2;3;48;2;4;5;6m▀\x1b[38;2;1;2;3;48;2;7;8;9m▀\x1b[0m"

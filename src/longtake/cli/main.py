@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from longtake.cli.generate import generate
 from longtake.cli.models import models
+from longtake.cli.play import play
 from longtake.cli.script import script
 from longtake.cli.takes import animate, extend, replay, restyle
 from longtake.cli.train import train
@@ -28,6 +29,7 @@ app.command()(animate)
 app.command()(extend)
 app.command()(restyle)
 app.command()(replay)
+app.command()(play)
 app.add_typer(script, name="script")
 app.command()(models)
 app.add_typer(worlds, name="worlds")

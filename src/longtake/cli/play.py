@@ -1,0 +1,202 @@
+"""`longtake play`: arrow keys steer a simple game, the model paints it, in the terminal or into a file."""
+
+import re
+import select
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from longtake.core.errors import InputError
+
+if TYPE_CHECKING:
+    from longtake.core.shapes import Pictures
+    from longtake.worlds.game import Game
+
+ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
+CHANGES = {"n": "night falls", "s": "snow starts to fall", "r": "rain starts to fall"}
+HELD_S = 0.25  # a terminal tells presses, not releases: a key counts as held for so long
+MOVE = re.compile(r"(left|right|up|down|wait)(\+(?:left|right|up|down))?:([0-9]+(?:\.[0-9]+)?)s")
+
+
+def play(
+    prompt: Annotated[str, typer.Argument(help="What the model paints.")] = "a tiger walks on the grass",
+    *,
+    subject: Annotated[str, typer.Option(metavar="NAME", help="Who is steered.")] = "tiger",
+    place: Annotated[
+        str, typer.Option(metavar="NAME", help="Where; it gives the ground and the camera.")
+    ] = "green_park",
+    strength: Annotated[
+        float, typer.Option(metavar="X", help="Above 0 (the game as it is) up to 1 (nothing of it is left).")
+    ] = 0.8,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed and keys give the same take.")] = 0,
+    model: Annotated[str, typer.Option(metavar="NAME", help="A preset or a folder.")] = "tiny-world",
+    keys: Annotated[
+        str | None,
+        typer.Option(metavar="MOVES", help='Play without a keyboard: "right:2s left:1s right+up:0.5s wait:1s".'),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write game and painting side by side: .mp4, .gif, .webp, .png.")
+    ] = None,
+) -> None:
+    """Play a simple game while the model paints it.
+
+    In the terminal: arrow keys steer, n lets night fall, s lets it snow, r lets it rain, q ends. The painting is one
+    chunk behind the game. With --keys nothing is shown; give --out to have it in a file.
+    """
+    moves = None if keys is None else parsed_moves(keys)
+    if moves is None and not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise InputError('there is no terminal to play in; give --keys "right:2s left:1s" and --out FILE')
+    if (moves is None) != (out is None):
+        raise InputError(
+            "--keys writes to --out and shows nothing, the keyboard shows and writes nothing: give both or none"
+        )
+
+    from longtake.media.animations import check_suffix
+    from longtake.media.targets import check_target
+    from longtake.studio.studio import open_studio
+    from longtake.worlds.game import Game
+
+    if out is not None:
+        check_suffix(out)
+        check_target(out)
+    with open_studio(model) as studio:
+        game = Game.new(subject, place, studio.size)
+        if moves is not None:
+            assert out is not None
+            pictures = list(played(game, moves))
+            take = studio.restyle(iter(pictures), prompt, strength=strength, seed=seed)
+            write_pairs(out, pictures, [chunk.frames for chunk in take.stream()], studio)
+            sys.stdout.write(f"{out} · {len(pictures) / studio.fps:.2f} s\n")
+            return
+        with keyboard() as pressed:
+            in_terminal(studio, game, prompt, pressed, strength=strength, seed=seed)
+
+
+def parsed_moves(text: str) -> list[tuple[frozenset[str], float]]:
+    """Read "right:2s left+up:1s": keys held, and for how many seconds.
+
+    Raises:
+        InputError: it does not read so, or lasts longer than ten minutes.
+    """
+    moves = []
+    for word in text.split():
+        parts = MOVE.fullmatch(word)
+        if parts is None:
+            raise InputError(f'a move reads "right:2s" or "left+up:0.5s" or "wait:1s", got "{word[:40]}"')
+        held = {parts[1], (parts[2] or "").lstrip("+")} - {"wait", ""}
+        moves.append((frozenset(held), float(parts[3])))
+    total = sum(seconds for _, seconds in moves)
+    if not 0 < total <= 600:
+        raise InputError(f"the moves last between 0 and 600 s in all, got {total:g} s")
+    return moves
+
+
+def played(game: "Game", moves: list[tuple[frozenset[Any], float]]) -> Iterator["Pictures"]:
+    """The game's pictures, frame by frame."""
+    for held, seconds in moves:
+        for _ in range(round(seconds * game.scene.fps)):
+            yield game.picture()
+            game = game.step(held)
+
+
+def write_pairs(out: Path, games: list[Any], painted: list[Any], studio: Any) -> None:
+    """Game and painting side by side."""
+    import torch
+
+    from longtake.core.shapes import PictureSize
+    from longtake.media.animations import open_writer
+
+    size = PictureSize(height=studio.size.height, width=2 * studio.size.width)
+    left, right = torch.stack(games), torch.cat(painted)
+    with open_writer(out, fps=studio.fps, size=size) as writer:
+        writer.push(torch.cat((left[: len(right)], right), 2))
+
+
+@contextmanager
+def keyboard() -> Iterator[Any]:
+    """The keys of a terminal, without waiting for the end of a line: a function that gives what was typed since."""
+    import os
+    import termios
+    import tty
+
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        yield lambda: os.read(sys.stdin.fileno(), 64).decode(errors="ignore") if _has_input() else ""
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _has_input() -> bool:
+    return bool(select.select([sys.stdin], [], [], 0)[0])
+
+
+def in_terminal(studio: Any, game: "Game", prompt: str, typed: Any, *, strength: float, seed: int) -> None:
+    """Three things at once, joined by bounded queues: the game in real time, the model, the screen."""
+    from longtake.studio.sources import LiveSource
+
+    source = LiveSource(studio.size)
+    take = studio.restyle(source, prompt, strength=strength, seed=seed)
+    screen: Queue[Any] = Queue(maxsize=1)
+
+    def run_game(game: "Game") -> None:
+        until: dict[Any, float] = {}
+        due = time.perf_counter()
+        while True:
+            text, now = typed(), time.perf_counter()
+            until |= {key: now + HELD_S for code, key in ARROWS.items() if code in text}
+            letters = re.sub(r"\x1b\[.", "", text)
+            if "q" in letters:
+                source.close()
+                return
+            for letter, change in CHANGES.items():
+                if letter in letters:
+                    take.cue(change)
+            source.push(game.picture())
+            game = game.step(frozenset(key for key, end in until.items() if end > now))
+            due = max(due + 1 / studio.fps, now)
+            time.sleep(max(0.0, due - time.perf_counter()))
+
+    def show() -> None:
+        while (pictures := screen.get()) is not None:
+            for picture in pictures:
+                sys.stdout.write("\x1b[H" + half_blocks(picture))
+                sys.stdout.flush()
+                time.sleep(1 / studio.fps)
+
+    threads = [Thread(target=run_game, args=(game,), daemon=True), Thread(target=show, daemon=True)]
+    sys.stdout.write("\x1b[2J\x1b[?25l")
+    try:
+        for thread in threads:
+            thread.start()
+        for chunk in take.stream():
+            screen.put(chunk.frames)
+    finally:
+        source.close()
+        screen.put(None)
+        threads[1].join()
+        sys.stdout.write("\x1b[0m\x1b[?25h\n")
+    sys.stdout.write(f"{take.duration_s:.1f} s painted, {source.num_dropped} frames of the game were dropped\n")
+
+
+def half_blocks(picture: Any) -> str:
+    """A picture as text: each character shows two pixels, one above the other, in true colour."""
+    rows = picture.tolist()
+    lines = []
+    for top, bottom in zip(rows[::2], rows[1::2], strict=False):
+        line, last = [], None
+        for upper, lower in zip(top, bottom, strict=True):
+            colours = (*upper, *lower)
+            if colours != last:
+                line.append("\x1b[38;2;{};{};{};48;2;{};{};{}m".format(*colours))
+                last = colours
+            line.append("▀")
+        lines.append("".join(line))
+    return "\x1b[0m\n".join(lines) + "\x1b[0m"
