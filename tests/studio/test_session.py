@@ -19,6 +19,7 @@ from longtake.studio.commands import (
     End,
     Plan,
     Rewind,
+    Settle,
 )
 from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import Clock, Settings, path_to
@@ -37,7 +38,7 @@ def after(state: TakeState, *commands: Command) -> TakeState:
 
 
 def made(state: TakeState, num: int) -> TakeState:
-    return after(state, *[command for _ in range(num) for command in (Plan(), Advance())])
+    return after(state, *[command for _ in range(num) for command in (Plan(), Settle(), Advance())])
 
 
 class Takes(RuleBasedStateMachine):
@@ -53,7 +54,7 @@ class Takes(RuleBasedStateMachine):
         self.undone: dict[int, tuple[int, str, str]] = {}
 
     def settled(self) -> int:
-        return len(self.prompts) + (self.planned is not None)
+        return len(self.prompts) + (self.planned is not None and self.state.settled)
 
     @rule(ahead=st.integers(0, 5), prompt=st.sampled_from("bcdef"), how=st.sampled_from(["recache", "flush", "cut"]))
     def cue(self, ahead: int, prompt: str, how: str) -> None:
@@ -92,6 +93,14 @@ class Takes(RuleBasedStateMachine):
         self.state = after(self.state, Plan())
 
     @precondition(lambda self: self.planned is not None)
+    @rule()
+    def settle(self) -> None:
+        overtaken = any(at <= len(self.prompts) for at, _, _ in self.waiting.values())
+        assert self.state.overtaken == overtaken
+        self.state = after(self.state, Settle())
+        assert self.state.settled != overtaken
+
+    @precondition(lambda self: self.planned is not None and self.state.settled)
     @rule()
     def advance(self) -> None:
         assert self.planned is not None

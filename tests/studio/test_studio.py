@@ -174,21 +174,47 @@ def test_chunks_say_where_they_are_and_receipts_when(studio: Studio) -> None:
         receipt.cancel()
 
 
-def test_a_cue_from_another_thread_while_a_chunk_is_made_is_for_the_chunk_after(studio: Studio) -> None:
+@pytest.mark.parametrize(("call", "due"), [(1, 2), (2, 2), (3, 3)])
+def test_a_cue_from_another_thread_overtakes_a_chunk_until_it_is_denoised(
+    studio: Studio, call: int, due: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps: the sampler asks before each and after the last. The third answer settles the chunk."""
     take = studio.take("a tiger walks")
-    made, places = studio.make, []
+    begun = frames(take, 2)
+    places: list[int] = []
+    asked = 0
+    go_on = take._go_on
 
-    def cue_meanwhile(node, source):
-        if node.idx == 2:
+    def cue_meanwhile(done: bool) -> bool:
+        nonlocal asked
+        asked += 1
+        answer = go_on(done) if call == 3 else None
+        if asked == call:
             thread = threading.Thread(target=lambda: places.append(take.cue("night falls").due_at.chunk))
             thread.start()
             thread.join()
-        return made(node, source)
+        return go_on(done) if answer is None else answer
 
-    studio.make = cue_meanwhile  # type: ignore[method-assign]
-    prompts = [chunk.prompt for chunk in take.stream(chunks=4)]
-    assert places == [3]
-    assert prompts == ["a tiger walks"] * 3 + ["a tiger walks, night falls"]
+    monkeypatch.setattr(take, "_go_on", cue_meanwhile)
+    chunks = list(take.stream(chunks=2))
+    assert places == [due]
+    assert [chunk.prompt.endswith("night falls") for chunk in chunks] == [due == 2, True]
+    beforehand = studio.take("a tiger walks")
+    beforehand.cue("night falls", at=due)
+    assert same(begun + [c.frames for c in chunks], frames(beforehand, 4))
+
+
+def test_a_chunk_is_overtaken_only_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    take = studio.take("a tiger walks")
+    go_on, due = take._go_on, []
+
+    def cue_always(done: bool) -> bool:
+        due.append(take.cue(seed=len(due)).due_at.chunk)
+        return go_on(done)
+
+    monkeypatch.setattr(take, "_go_on", cue_always)
+    assert [chunk.index for chunk in take.stream(chunks=1)] == [0]
+    assert due == [0, 1, 1, 1]
 
 
 def test_a_stream_ends_at_its_seconds_and_can_be_gone_on_with(studio: Studio) -> None:
@@ -333,6 +359,7 @@ def test_a_source_that_ends_within_a_chunk_ends_the_take_there(studio: Studio) -
     source = torch.randint(0, 256, (25, 32, 48, 3), generator=rng, dtype=torch.uint8)
     one_by_one = studio.restyle(iter(source), "a red car")
     assert [len(c.frames) for c in one_by_one.stream()] == [9, 12, 4]
+    assert one_by_one.head is not None
     assert one_by_one.duration_s == 25 / 16
     in_pieces = studio.restyle(iter(source.split(7)), "a red car")
     assert torch.equal(

@@ -5,6 +5,7 @@ from pathlib import Path
 import av
 from av.audio.fifo import AudioFifo
 from av.audio.resampler import AudioResampler
+from av.container import InputContainer
 from av.error import FFmpegError
 
 from longtake.core.errors import MediaError
@@ -65,7 +66,7 @@ def _mux(video: Path, audio: Path, out: Path) -> None:
         joined.mux(sound_stream.encode(None))
 
 
-def _frames(sound: av.container.InputContainer, num_samples: int):
+def _frames(sound: InputContainer, num_samples: int):
     """The first samples of a sound track in frames of AAC's size."""
     resampler = AudioResampler("fltp", "stereo", RATE)
     fifo = AudioFifo()

@@ -191,7 +191,7 @@ class LightCodec(nn.Module):
                 continue
             now = x.unflatten(0, (batch, -1))
             first = remembered[len(kept)][:, None] if remembered else torch.zeros_like(now[:, :1])
-            kept.append(now[:, -1])
+            kept.append(now[:, -1].clone())  # a view would keep the frames before it alive
             x = layer(x, torch.cat((first, now[:, :-1]), 1).flatten(0, 1))
         return x, tuple(kept)
 

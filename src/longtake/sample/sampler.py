@@ -5,7 +5,7 @@ prompt, from any memory that was kept; so a take can be steered, gone back to an
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -77,6 +77,19 @@ class Made:
     timings: dict[str, float]  # seconds: memory, denoise, decode; or encode
 
 
+GoOn = Callable[[bool], bool]  # (denoising is done) -> is the chunk still wanted?
+
+
+class OvertakenError(Exception):
+    """A chunk was given up while it was made, because it was no longer wanted. Nothing has changed."""
+
+
+def always(done: bool) -> bool:
+    """The answer of one who never changes their mind."""
+    del done
+    return True
+
+
 class Sampler:
     """A model and a picture size, ready to make chunks. Nothing of any take is kept here."""
 
@@ -102,7 +115,14 @@ class Sampler:
         return self.model.preset
 
     @torch.inference_mode()
-    def make(self, memory: Memory, plan: ChunkPlan, source: Latent | None = None, known: Latent | None = None) -> Made:
+    def make(
+        self,
+        memory: Memory,
+        plan: ChunkPlan,
+        source: Latent | None = None,
+        known: Latent | None = None,
+        go_on: GoOn = always,
+    ) -> Made:
         """The next chunk.
 
         Args:
@@ -110,12 +130,16 @@ class Sampler:
             plan: what is wanted. Its picture is not looked at: see `after_pictures`.
             source: latents of the chunk's shape that it shall follow, entering at `plan.strength`.
             known: the chunk itself, made before: only the memory after it is wanted.
+            go_on: asked before each denoising step, and once after the last.
+
+        Raises:
+            OvertakenError: it said no.
         """
         watch = Stopwatch()
         with watch.span("memory"):
             cache, latents = self._before(memory, plan)
         with watch.span("denoise"):
-            latent = self._denoised(cache, plan, source) if known is None else known.to(self.device)
+            latent = self._denoised(cache, plan, source, go_on) if known is None else known.to(self.device)
         with watch.span("decode"):
             decoder = CodecState() if plan.transition == "cut" else memory.decoder
             frames, decoder = self.model.codec.decode(latent, decoder)
@@ -169,15 +193,20 @@ class Sampler:
         self._words.move_to_end(wording)
         return self._words[wording]
 
-    def _denoised(self, cache: KVCache, plan: ChunkPlan, source: Latent | None) -> Latent:
+    def _denoised(self, cache: KVCache, plan: ChunkPlan, source: Latent | None, go_on: GoOn) -> Latent:
         dit = self.model.dit
         schedule = self._schedule(plan.steps, plan.strength if source is not None else 1.0)
 
         def noise(step: int) -> Latent:
+            if not go_on(False):
+                raise OvertakenError
             return noise_for(plan.seed, ("chunk", plan.idx, "step", step), self.shape).to(dit.patch_embedding.weight)
 
         past = dit.past(cache, self.shape)
-        return denoise(dit, schedule, self.read(plan.wording), past, noise, source=source)
+        latent = denoise(dit, schedule, self.read(plan.wording), past, noise, source=source)
+        if not go_on(True):
+            raise OvertakenError
+        return latent
 
     # Memory before a chunk.
 

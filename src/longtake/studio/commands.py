@@ -84,9 +84,15 @@ class End:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan:
-    """The next chunk is begun: what it is asked for is settled, later cues are for later chunks."""
+    """The next chunk is begun."""
 
     frames: int | None = None  # that are shown of it; None: all
+    settled: bool = False  # later cues are for later chunks; else one may still overtake this one
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """The planned chunk is nearly made: from now on, cues are for the one after it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +105,7 @@ class Abandon:
     """The chunk that was planned could not be made; its cues wait again."""
 
 
-Command = AddCue | CancelCue | Rewind | Begin | End | Plan | Advance | Abandon
+Command = AddCue | CancelCue | Rewind | Begin | End | Plan | Settle | Advance | Abandon
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

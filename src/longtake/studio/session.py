@@ -23,6 +23,7 @@ from longtake.studio.commands import (
     Place,
     Plan,
     Rewind,
+    Settle,
 )
 from longtake.studio.timeline import Clock, Node, Settings, node_at
 
@@ -51,14 +52,20 @@ class TakeState:
     strength: float = 1.0
     head: Node | None = None
     planned: Node | None = None
+    settled: bool = True
     pending: tuple[Pending, ...] = ()  # by chunk, then by number
     next_cue_id: int = 1
     streaming: bool = False
 
     @property
     def tip(self) -> Node | None:
-        """The last chunk that is settled."""
-        return self.planned or self.head
+        """The last chunk that no cue can change any more."""
+        return self.planned if self.planned is not None and self.settled else self.head
+
+    @property
+    def overtaken(self) -> bool:
+        """Is a cue waiting for the chunk that is being made?"""
+        return self.planned is not None and any(p.at <= self.planned.idx for p in self.pending)
 
     @property
     def settings(self) -> Settings:
@@ -72,7 +79,7 @@ class TakeState:
         return self.clock.place(0 if self.given is None else self.given.chunks - 1, 0)
 
 
-def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # noqa: PLR0911  (one a command)
+def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # noqa: PLR0911, PLR0912  (one a command)
     """The state after a command, and its answer.
 
     Raises:
@@ -101,17 +108,20 @@ def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # no
             if command.frames is not None:
                 node = replace(node, num_frames=command.frames)
             left = tuple(p for p in state.pending if p.at > node.idx)
-            return replace(state, planned=node, pending=left), node
+            return replace(state, planned=node, settled=command.settled, pending=left), node
+        case Settle():
+            return replace(state, settled=not state.overtaken), None
         case Advance():
-            return replace(state, head=state.planned, planned=None), None
+            return replace(state, head=state.planned, planned=None, settled=True), None
         case Abandon():
             node = state.planned
             again = () if node is None else tuple(Pending(cue_id=n, cue=cue, at=node.idx) for n, cue in node.cues)
-            return replace(state, planned=None, pending=(*again, *state.pending)), None
+            return replace(state, planned=None, settled=True, pending=(*again, *state.pending)), None
 
 
 def _next(state: TakeState) -> Node:
     """The chunk after the head."""
+    state = replace(state, planned=None)
     idx, before = state.end.chunk, state.settings
     due = [p for p in state.pending if p.at <= idx]
     after, changed, given = before, None, state.given if state.head is None else None

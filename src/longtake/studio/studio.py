@@ -27,7 +27,7 @@ from longtake.nets.light_codec import CodecState
 from longtake.sample.cues import checked_text
 from longtake.sample.generate import Model, open_model
 from longtake.sample.plans import Given
-from longtake.sample.sampler import Made, Memory, Sampler
+from longtake.sample.sampler import GoOn, Made, Memory, OvertakenError, Sampler, always
 from longtake.studio.commands import (
     Cue,
 )
@@ -211,19 +211,21 @@ class Studio:
         with self._device:
             return self.sampler.encode(pictures, state)
 
-    def make(self, node: Node, source: Latent | None = None) -> Made:
+    def make(self, node: Node, source: Latent | None = None, go_on: GoOn = always) -> Made:
         """Make a chunk after its parent, whose memory is found or rebuilt.
 
         Args:
             node: what is planned.
             source: latents that it follows.
+            go_on: see `Sampler.make`.
 
         Raises:
+            OvertakenError: see there.
             MediaError: the chunk's latents cannot be kept.
         """
         with self._device:
             memory = self._memory_after(node.parent)
-            made = self._made(node, memory, source)
+            made = self._made(node, memory, source, go_on=go_on)
             self.spool.write(node, made.latent)
             self.snapshots.keep(node, made.memory)
             return made
@@ -271,10 +273,19 @@ class Studio:
             self.snapshots.keep(node, memory)
         return memory
 
-    def _made(self, node: Node, memory: Memory, source: Latent | None, known: Latent | None = None) -> Made:
+    def _made(
+        self,
+        node: Node,
+        memory: Memory,
+        source: Latent | None,
+        known: Latent | None = None,
+        go_on: GoOn = always,
+    ) -> Made:
         plan = node.plan
         if plan.given is None:
-            return self.sampler.make(memory, plan, source, known)
+            return self.sampler.make(memory, plan, source, known, go_on)
+        if not go_on(True):
+            raise OvertakenError
         first = plan.idx - plan.given.chunks + 1
         return self.sampler.after_pictures(self.given[plan.given.digest], plan.wording, first)
 

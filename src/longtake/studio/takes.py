@@ -15,6 +15,7 @@ from longtake.media.clips import Fit
 from longtake.nets.light_codec import CodecState
 from longtake.sample.cues import checked_text
 from longtake.sample.plans import Transition
+from longtake.sample.sampler import OvertakenError
 from longtake.studio.commands import (
     Abandon,
     Accepted,
@@ -28,6 +29,7 @@ from longtake.studio.commands import (
     Place,
     Plan,
     Rewind,
+    Settle,
 )
 from longtake.studio.session import Answer, TakeState, apply, due_at, prompt_at
 from longtake.studio.sources import Source
@@ -264,18 +266,30 @@ class Take:
             self._apply(End())
 
     def _next(self) -> Chunk | None:
-        """The next chunk; None when nothing more will come."""
-        return self._made(self._plan())
+        """The next chunk; None when nothing more will come.
 
-    def _plan(self, frames: int | None = None) -> Node:
-        node = self._apply(Plan(frames=frames))
+        A cue that comes while it is made overtakes it once: it is begun again, so that the cue shows at once.
+        """
+        try:
+            return self._made(self._plan())
+        except OvertakenError:
+            return self._made(self._plan(settled=True))
+
+    def _plan(self, *, frames: int | None = None, settled: bool = False) -> Node:
+        node = self._apply(Plan(frames=frames, settled=settled))
         assert isinstance(node, Node)
         return node
+
+    def _go_on(self, done: bool) -> bool:
+        """Has no cue overtaken the chunk that is being made? Once its denoising is done, none can any more."""
+        if done:
+            self._apply(Settle())
+        return not self._state.overtaken
 
     def _made(self, node: Node, source: Latent | None = None) -> Chunk:
         """Make a chunk that is planned."""
         try:
-            made = self.studio.make(node, source)
+            made = self.studio.make(node, source, self._go_on)
         except BaseException:
             self._apply(Abandon())
             raise
@@ -307,7 +321,7 @@ class Restyled(Take):
         raise InputError("a restyled take follows its source and cannot go back or be scripted; restyle it again")
 
     def _next(self) -> Chunk | None:
-        node = self._plan()
+        node = self._plan(settled=True)  # what was taken from the source cannot be taken again
         try:
             pictures = self._source.take(node.num_frames)
         except BaseException:
@@ -318,7 +332,7 @@ class Restyled(Take):
             return None
         if len(pictures) < node.num_frames:
             self._apply(Abandon())
-            node = self._plan(frames=len(pictures))
+            node = self._plan(frames=len(pictures), settled=True)
         return self._made(node, self._encoded(node, pictures))
 
     def _encoded(self, node: Node, pictures: Pictures) -> Latent:
