@@ -1,9 +1,10 @@
-"""Writes docs/cli.md from the live help; with --check, only says whether it is in step.
+"""Writes docs/cli.md from the live help and docs/script.schema.json from the code; with --check, only checks them.
 
 The help is read from the commands, not from their printed form, so a new release of the
 printing library changes nothing.
 """
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ from typing import Any
 from typer.main import get_command
 
 from longtake.cli.main import app
+from longtake.studio.script import Script
 
 PAGE = Path(__file__).with_name("cli.md")
+SCHEMA = Path(__file__).with_name("script.schema.json")
 
 
 def page() -> str:
@@ -59,7 +62,9 @@ def dedented(text: str | None) -> str:
 
 
 if __name__ == "__main__":
-    if "--check" not in sys.argv[1:]:
-        PAGE.write_text(page(), encoding="utf-8")
-    elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page():
-        sys.exit("error: docs/cli.md is not in step with the live help; run: make docs")
+    made = {PAGE: page(), SCHEMA: json.dumps(Script.model_json_schema(), indent=2) + "\n"}
+    for path, text in made.items():
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            sys.exit(f"error: docs/{path.name} is not in step with the code; run: make docs")
