@@ -43,9 +43,8 @@ def soak(model: str, minutes: int, prompt: str, out: Path) -> None:
     with longtake.open(model) as studio:
         take = studio.take(prompt)
         for minute in range(1, minutes + 1):
-            started, sampled = time.perf_counter(), []
-            for chunk in take.stream(seconds=60):
-                sampled.append(chunk.frames[:1])
+            started = time.perf_counter()
+            sampled = [chunk.frames[:1].clone() for chunk in take.stream(seconds=60)]
             wall_s = time.perf_counter() - started
             pictures = torch.cat(sampled)
             shown.append(pictures[-1:])
