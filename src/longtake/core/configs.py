@@ -57,6 +57,23 @@ class CodecConfig:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class WanVAEConfig:
+    """The Wan 2.1 video autoencoder. The defaults are the published one: 126,892,531 parameters."""
+
+    latent_channels: int = 16
+    base_dim: int = 96
+    dim_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2  # a stage of the encoder; the decoder has one more
+    temporal_downsample: tuple[bool, ...] = (False, True, True)  # after each stage but the last
+    mean: tuple[float, ...] | None = None  # of the latents, per channel; None: the published ones
+    std: tuple[float, ...] | None = None
+
+    @property
+    def stride(self) -> Stride:
+        return Stride(time=2 ** sum(self.temporal_downsample), space=2 ** len(self.temporal_downsample))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class StreamConfig:
     """How a rollout spends its memory. Lengths are in latent frames."""
 

@@ -21,9 +21,9 @@ from longtake.core.shapes import Latent, Video
 
 @dataclass(frozen=True, slots=True)
 class CodecState:
-    """What one direction of the codec remembers between pieces of a video. A value: keep it to go back."""
+    """What one direction of a codec remembers between pieces of a video. A value: keep it to go back."""
 
-    frames: tuple[Float[Tensor, "b _ _ _"], ...] = ()  # last input of each MemBlock
+    frames: tuple[Float[Tensor, "b ..."], ...] = ()  # of each block that looks back, the last it saw
     started: bool = False
 
 

@@ -1,0 +1,273 @@
+"""The Wan 2.1 video autoencoder: exact, heavy, streaming in both directions. Parameter names are the original ones.
+
+Three-dimensional causal convolutions: each sees its own frame and the two before it. So its whole state is, for each of
+them, the last two frames that came in. Time is halved or doubled by convolutions that *the first latent frame passes
+by*: it holds one frame, and nothing of it enters their history. Coding in pieces equals coding at once for any split.
+
+Structure after Wan 2.1 (Wan team, 2025), sec. 4.1.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from longtake.core.configs import WanVAEConfig
+from longtake.core.errors import ShapeError
+from longtake.core.shapes import Latent, Video
+from longtake.nets.light_codec import CodecState
+
+Maps = Float[Tensor, "b _ _ _ _"]  # channels, frames, height, width
+
+# Of the latents the network was trained on, per channel; what the diffusion model sees is (z - MEAN) / STD.
+# fmt: off
+MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
+        0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
+STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
+       3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
+# fmt: on
+
+
+class History:
+    """What the convolutions of one pass remember, in the order they are visited."""
+
+    def __init__(self, kept: Sequence[Tensor], *, is_first: bool) -> None:
+        """Args: kept: of the pass before; is_first: this is the first latent frame of a video."""
+        self.is_first = is_first
+        self._kept = iter(kept)
+        self.written: list[Tensor] = []
+
+    def join(self, x: Maps, length: int) -> Maps:
+        """`x` after the last `length` frames before it, zeros at the start of a video; remembers the new last ones."""
+        empty = x.new_zeros(x.shape[0], x.shape[1], 0, *x.shape[3:])
+        before = next(self._kept, empty)
+        joined = torch.cat((before, x), 2)
+        self.written.append(joined[:, :, -length:].clone())
+        missing = length - before.shape[2]
+        return functional.pad(joined, (0, 0, 0, 0, missing, 0)) if missing else joined
+
+    def keep(self, x: Maps) -> None:
+        """Remember frames without looking back."""
+        next(self._kept, None)
+        self.written.append(x.clone())
+
+
+class CausalConv3d(nn.Conv3d):
+    """A convolution whose padding in time lies in the past only."""
+
+    def __init__(self, dim_in: int, dim_out: int, kernel: int | tuple[int, int, int], stride: int = 1) -> None:
+        time, height, width = (kernel,) * 3 if isinstance(kernel, int) else kernel
+        padding = (0, height // 2, width // 2)
+        super().__init__(dim_in, dim_out, (time, height, width), (stride, 1, 1), padding)
+
+    def stream(self, x: Maps, history: History) -> Maps:
+        """The frames of `x`, seen after those before them."""
+        reach = self.kernel_size[0] - 1
+        return self(history.join(x, reach) if reach else x)
+
+
+class RMSNorm(nn.Module):
+    """x / |x| * sqrt(channels) * gamma, over the channels."""
+
+    def __init__(self, dim: int, axes: int) -> None:
+        """Args: dim: channels; axes: that follow them, 3 for clips and 2 for frames."""
+        super().__init__()
+        self.gamma = nn.Parameter(torch.ones(dim, *(1,) * axes))
+        self.scale = dim**0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, dim=1) * self.scale * self.gamma
+
+
+class ResidualBlock(nn.Module):
+    """Norm, SiLU, convolution, twice."""
+
+    def __init__(self, dim_in: int, dim_out: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            RMSNorm(dim_in, 3),
+            nn.SiLU(),
+            CausalConv3d(dim_in, dim_out, 3),
+            RMSNorm(dim_out, 3),
+            nn.SiLU(),
+            nn.Identity(),  # a dropout in training; it keeps the number of the convolution after it
+            CausalConv3d(dim_out, dim_out, 3),
+        )
+        self.shortcut = CausalConv3d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
+
+    def stream(self, x: Maps, history: History) -> Maps:
+        h = x
+        for layer in self.residual:
+            h = layer.stream(h, history) if isinstance(layer, CausalConv3d) else layer(h)
+        return h + self.shortcut(x)
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over the pixels of each frame, one head."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.norm = RMSNorm(dim, 2)
+        self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
+        self.proj = nn.Conv2d(dim, dim, 1)
+
+    def stream(self, x: Maps, history: History) -> Maps:
+        del history
+        frames = rearrange(x, "b c f h w -> (b f) c h w")
+        q, k, v = rearrange(self.to_qkv(self.norm(frames)), "n (three c) h w -> three n 1 (h w) c", three=3)
+        out = functional.scaled_dot_product_attention(q, k, v)
+        out = self.proj(rearrange(out, "n 1 (h w) c -> n c h w", h=x.shape[3]))
+        return x + rearrange(out, "(b f) c h w -> b c f h w", b=len(x))
+
+
+class Resample(nn.Module):
+    """Half or twice the height and width, and the frames too where the mode ends in 3d."""
+
+    def __init__(self, dim: int, mode: Literal["upsample2d", "upsample3d", "downsample2d", "downsample3d"]) -> None:
+        super().__init__()
+        self.mode = mode
+        if mode.startswith("upsample"):
+            grow = nn.Upsample(scale_factor=2.0, mode="nearest-exact")
+            self.resample = nn.Sequential(grow, nn.Conv2d(dim, dim // 2, 3, padding=1))
+        else:
+            self.resample = nn.Sequential(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(dim, dim, 3, stride=2))
+        if mode == "upsample3d":
+            self.time_conv = CausalConv3d(dim, 2 * dim, (3, 1, 1))
+        elif mode == "downsample3d":
+            self.time_conv = CausalConv3d(dim, dim, (3, 1, 1), stride=2)
+
+    def stream(self, x: Maps, history: History) -> Maps:
+        if self.mode == "upsample3d":
+            if history.is_first:
+                history.keep(x[:, :, :0])  # the first latent frame is not remembered here
+            else:
+                x = rearrange(self.time_conv.stream(x, history), "b (two c) f h w -> b c (f two) h w", two=2)
+        frames = self.resample(rearrange(x, "b c f h w -> (b f) c h w"))
+        x = rearrange(frames, "(b f) c h w -> b c f h w", b=len(x))
+        if self.mode == "downsample3d":
+            if history.is_first:
+                history.keep(x[:, :, -1:])
+            else:
+                x = self.time_conv(history.join(x, 1))
+        return x
+
+
+class Coder(nn.Module):
+    """What encoder and decoder share: convolution, stages and middle in some order, head."""
+
+    def __init__(self, dim_first: int, dim_middle: int, dim_last: int, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.conv1 = CausalConv3d(channels_in, dim_first, 3)
+        self.middle = nn.Sequential(
+            ResidualBlock(dim_middle, dim_middle), AttentionBlock(dim_middle), ResidualBlock(dim_middle, dim_middle)
+        )
+        self.head = nn.Sequential(RMSNorm(dim_last, 3), nn.SiLU(), CausalConv3d(dim_last, channels_out, 3))
+
+    def through(self, x: Maps, stages: Sequence[nn.Module], history: History) -> Maps:
+        x = self.conv1.stream(x, history)
+        for stage in stages:
+            x = stage.stream(x, history)
+        norm, act, conv = self.head
+        return conv.stream(act(norm(x)), history)
+
+
+class Encoder(Coder):
+    """Pixels to the mean and log-variance of latents."""
+
+    def __init__(self, config: WanVAEConfig) -> None:
+        widths = [config.base_dim * mult for mult in (1, *config.dim_mult)]
+        super().__init__(widths[0], widths[-1], widths[-1], 3, 2 * config.latent_channels)
+        stages: list[nn.Module] = []
+        for i, (width, wider) in enumerate(pairwise(widths)):
+            stages.append(ResidualBlock(width, wider))
+            stages += [ResidualBlock(wider, wider) for _ in range(config.num_res_blocks - 1)]
+            if i < len(config.temporal_downsample):
+                stages.append(Resample(wider, "downsample3d" if config.temporal_downsample[i] else "downsample2d"))
+        self.downsamples = nn.Sequential(*stages)
+
+    def stream(self, x: Maps, history: History) -> Maps:
+        return self.through(x, (*self.downsamples, *self.middle), history)
+
+
+class Decoder(Coder):
+    """Latents to pixels."""
+
+    def __init__(self, config: WanVAEConfig) -> None:
+        mults = config.dim_mult[::-1]
+        widths = [config.base_dim * mult for mult in (mults[0], *mults)]
+        super().__init__(widths[0], widths[0], widths[-1], config.latent_channels, 3)
+        stages: list[nn.Module] = []
+        for i, (width, narrower) in enumerate(pairwise(widths)):
+            stages.append(ResidualBlock(width // 2 if i else width, narrower))
+            stages += [ResidualBlock(narrower, narrower) for _ in range(config.num_res_blocks)]
+            if i < len(config.temporal_downsample):
+                grows = config.temporal_downsample[::-1][i]
+                stages.append(Resample(narrower, "upsample3d" if grows else "upsample2d"))
+        self.upsamples = nn.Sequential(*stages)
+
+    def stream(self, x: Maps, history: History) -> Maps:
+        return self.through(x, (*self.middle, *self.upsamples), history)
+
+
+class WanVAE(nn.Module):
+    """Videos to normalised latents and back, piece by piece or at once; see `LightCodec` for the interface."""
+
+    def __init__(self, config: WanVAEConfig) -> None:
+        super().__init__()
+        self.config = config
+        both = 2 * config.latent_channels
+        self.encoder = Encoder(config)
+        self.conv1 = CausalConv3d(both, both, 1)
+        self.conv2 = CausalConv3d(config.latent_channels, config.latent_channels, 1)
+        self.decoder = Decoder(config)
+        mean, std = (torch.tensor(v).view(1, -1, 1, 1, 1) for v in (config.mean or MEAN, config.std or STD))
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("std", std, persistent=False)
+
+    def encode(self, video: Video, state: CodecState) -> tuple[Latent, CodecState]:
+        """Normalised latents (the mean of the posterior) of the next piece of a video; see `LightCodec.encode`.
+
+        Raises:
+            ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
+        """
+        stride = self.config.stride
+        if not state.started:
+            stride.latent_frames(video.shape[2])
+        elif video.shape[2] % stride.time:
+            raise ShapeError(f"later pieces of a video hold a multiple of {stride.time} frames, got {video.shape[2]}")
+        for name, side in (("height", video.shape[3]), ("width", video.shape[4])):
+            if side % stride.space:
+                raise ShapeError(f"{name} must be a multiple of {stride.space} pixels, got {side}")
+        x, state = self._stream(self.encoder, video, state)
+        mean = self.conv1(x)[:, : self.config.latent_channels]
+        return (mean - self.mean) / self.std, state
+
+    def decode(self, latent: Latent, state: CodecState) -> tuple[Video, CodecState]:
+        """Pixels of the next latent frames: 1 for the first of a video, then 4 for each; see `LightCodec.decode`.
+
+        Raises:
+            ShapeError: the latents have the wrong number of channels.
+        """
+        if latent.shape[1] != self.config.latent_channels:
+            raise ShapeError(
+                f"latent has {latent.shape[1]} channels, the codec expects "
+                f"{self.config.latent_channels}; was it made by another codec?"
+            )
+        x = self.conv2(latent * self.std + self.mean)
+        x, state = self._stream(self.decoder, x, state)
+        return x.clamp(-1, 1), state
+
+    def _stream(self, coder: Encoder | Decoder, x: Maps, state: CodecState) -> tuple[Maps, CodecState]:
+        """All frames through the coder; the first frame of a video goes alone."""
+        kept, pieces = state.frames, []
+        for is_first, piece in ((True, x[:, :, :1]), (False, x[:, :, 1:])) if not state.started else ((False, x),):
+            if piece.shape[2]:
+                history = History(kept, is_first=is_first)
+                pieces.append(coder.stream(piece, history))
+                kept = tuple(history.written)
+        return torch.cat(pieces, 2), CodecState(kept, True)
