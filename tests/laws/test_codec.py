@@ -1,5 +1,7 @@
 """Coding in pieces equals coding at once, for any split, in fp64 to 1e-12 and in fp32 to 1e-5."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -108,3 +110,25 @@ def test_signals_keep_their_size_through_a_new_codec() -> None:
     decoded, _ = codec.decode(torch.randn(1, 16, 3, 8, 8, generator=rng), CodecState())
     assert 0.1 < latent.std() < 3
     assert 0.1 < decoded.std() < 3
+
+
+@torch.no_grad()
+def test_unit_pixels_are_the_same_codec_seen_through_another_scale() -> None:
+    signed = random_codec()
+    unit = LightCodec(replace(signed.config, pixels="unit")).double()
+    unit.load_state_dict(signed.state_dict())
+    clip = video(torch.float64)
+    a, _ = signed.encode(clip, CodecState())
+    b, _ = unit.encode(2 * clip - 1, CodecState())
+    assert torch.allclose(a, b, atol=1e-12)
+    decoded, _ = signed.decode(a, CodecState())
+    scaled, _ = unit.decode(a, CodecState())
+    assert torch.allclose(2 * decoded - 1, scaled, atol=1e-12)
+
+
+def test_the_default_is_taehv_for_wan_by_name_and_size() -> None:
+    with torch.device("meta"):
+        codec = LightCodec(CodecConfig())
+    sizes = {part: sum(p.numel() for p in getattr(codec, part).parameters()) for part in ("encoder", "decoder")}
+    assert sizes == {"encoder": 1_470_928, "decoder": 9_844_611}
+    assert {"decoder.1.weight", "decoder.3.conv.4.bias", "encoder.4.conv.0.weight"} <= codec.state_dict().keys()

@@ -45,6 +45,7 @@ class CodecConfig:
     decoder_time: tuple[int, ...] = (1, 2, 2)  # growth of time at each stage
     space: tuple[int, ...] = (2, 2, 2)  # spatial factor of each stage, latent to picture
     activation: Literal["relu", "silu"] = "relu"  # TAEHV's own is relu; silu cannot die in training
+    pixels: Literal["signed", "unit"] = "signed"  # what the weights know: [-1, 1], or [0, 1] as TAEHV's own do
 
     @property
     def stride(self) -> Stride:

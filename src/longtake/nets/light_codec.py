@@ -197,8 +197,12 @@ class LightCodec(nn.Module):
 
     def _to_patches(self, video: Video) -> Tensor:
         p = self.config.pixel_patch
+        if self.config.pixels == "unit":
+            video = (video + 1) / 2
         return rearrange(video, "b c f (h p) (w q) -> (b f) (c p q) h w", p=p, q=p)
 
     def _from_patches(self, x: Tensor, batch: int) -> Video:
         p = self.config.pixel_patch
+        if self.config.pixels == "unit":
+            x = 2 * x - 1
         return rearrange(x, "(b f) (c p q) h w -> b c f (h p) (w q)", b=batch, p=p, q=p)
