@@ -29,7 +29,6 @@ def preset() -> Preset:
             encoder_time=(4, 1),
             decoder_time=(2, 2),
             space=(2, 2),
-            activation="silu",
         ),
         stream=StreamConfig(chunk=3, window=6),
         student=SamplingConfig(num_steps=2, shift=3.0),

@@ -44,7 +44,6 @@ class CodecConfig:
     encoder_time: tuple[int, ...] = (2, 2, 1)  # pooling of time before each spatial stride
     decoder_time: tuple[int, ...] = (1, 2, 2)  # growth of time at each stage
     space: tuple[int, ...] = (2, 2, 2)  # spatial factor of each stage, latent to picture
-    activation: Literal["relu", "silu"] = "relu"  # TAEHV's own is relu; silu cannot die in training
     pixels: Literal["signed", "unit"] = "signed"  # what the weights know: [-1, 1], or [0, 1] as TAEHV's own do
 
     @property

@@ -27,22 +27,19 @@ class CodecState:
     started: bool = False
 
 
-ACTIVATIONS = {"relu": nn.ReLU, "silu": nn.SiLU}
-
-
 class MemBlock(nn.Module):
     """Residual block that also sees the frame before: act(conv(x, previous) + x)."""
 
-    def __init__(self, width: int, act: type[nn.Module]) -> None:
+    def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Sequential(
             nn.Conv2d(2 * width, width, 3, padding=1),
-            act(),
+            nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1),
-            act(),
+            nn.ReLU(),
             nn.Conv2d(width, width, 3, padding=1),
         )
-        self.act = act()
+        self.act = nn.ReLU()
 
     def forward(self, x: Tensor, previous: Tensor) -> Tensor:
         return self.act(self.conv(torch.cat((x, previous), 1)) + x)
@@ -85,16 +82,15 @@ class LightCodec(nn.Module):
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
         self.config = config
-        act = ACTIVATIONS[config.activation]
         patched = 3 * config.pixel_patch**2
         coarse, *finer = config.decoder_widths
         enc = config.encoder_widths
-        encoder: list[nn.Module] = [nn.Conv2d(patched, enc[0], 3, padding=1), act()]
+        encoder: list[nn.Module] = [nn.Conv2d(patched, enc[0], 3, padding=1), nn.ReLU()]
         for i, (time, space) in enumerate(zip(config.encoder_time, config.space, strict=True)):
             encoder += [
                 TimePool(enc[i], time),
                 nn.Conv2d(enc[i], enc[i + 1], 3, stride=space, padding=1, bias=False),
-                *(MemBlock(enc[i + 1], act) for _ in range(config.blocks)),
+                *(MemBlock(enc[i + 1]) for _ in range(config.blocks)),
             ]
         encoder.append(nn.Conv2d(enc[-1], config.latent_channels, 3, padding=1))
         self.encoder = nn.Sequential(*encoder)
@@ -102,18 +98,18 @@ class LightCodec(nn.Module):
         decoder: list[nn.Module] = [
             Clamp(),
             nn.Conv2d(config.latent_channels, coarse, 3, padding=1),
-            act(),
+            nn.ReLU(),
         ]
         width = coarse
         for time, space, following in zip(config.decoder_time, config.space, finer, strict=True):
             decoder += [
-                *(MemBlock(width, act) for _ in range(config.blocks)),
+                *(MemBlock(width) for _ in range(config.blocks)),
                 nn.Upsample(scale_factor=space) if space > 1 else nn.Identity(),
                 TimeGrow(width, time),
                 nn.Conv2d(width, following, 3, padding=1, bias=False),
             ]
             width = following
-        decoder += [act(), nn.Conv2d(width, patched, 3, padding=1)]
+        decoder += [nn.ReLU(), nn.Conv2d(width, patched, 3, padding=1)]
         self.decoder = nn.Sequential(*decoder)
         self.init_weights()
 
