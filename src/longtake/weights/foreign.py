@@ -1,0 +1,120 @@
+"""Checkpoints of others, read tensor by tensor: files, folders and shards of safetensors, and `.pt` without code in it.
+
+Nothing is loaded before it is asked for, so that converting a network needs little more memory than one tensor.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from longtake.core.errors import WeightsError
+from longtake.weights.wan_names import CONTAINERS, wan_tensors
+
+NAMES = (  # of the network's file in a folder, the likeliest first
+    "model.pt",
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForeignTensor:
+    """A tensor that can be had: its shape is known, its content is read on demand."""
+
+    shape: tuple[int, ...]
+    read: Callable[[], Tensor]
+
+
+def wan_checkpoint(path: Path) -> dict[str, ForeignTensor]:
+    """The tensors of a Wan transformer by their original names, from a file or a folder in any published layout.
+
+    Raises:
+        WeightsError: nothing is there, a file is damaged or holds code, or it is no transformer of Wan's.
+    """
+    return wan_tensors(dict(_tensors(_found(path))))
+
+
+def _found(path: Path) -> Path:
+    """The file that holds the network, or the index of its shards."""
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise WeightsError(f"{path} does not exist; give a checkpoint file, or the folder it is in")
+    for folder in (path, path / "transformer"):
+        for name in NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    held = ", ".join(sorted(p.name for p in path.iterdir())[:8]) or "nothing"
+    raise WeightsError(f"{path} holds no network: expected one of {', '.join(NAMES)}, found {held}")
+
+
+def _tensors(path: Path) -> Iterator[tuple[str, ForeignTensor]]:
+    if path.name.endswith(".index.json"):
+        try:
+            shards = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as err:
+            raise WeightsError(f"{path} is no index of shards ({err})") from err
+        for shard in shards:
+            yield from _of_safetensors(path.parent / shard)
+    elif path.suffix == ".safetensors":
+        yield from _of_safetensors(path)
+    elif path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        yield from _of_pickle(path)
+    else:
+        raise WeightsError(f"{path.name} is no checkpoint: expected .safetensors, .pt, .pth, .bin or .ckpt")
+
+
+def _of_safetensors(path: Path) -> Iterator[tuple[str, ForeignTensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as err:
+        raise WeightsError(f"{path} is missing, damaged or no safetensors file ({err})") from err
+
+    def reader(key: str) -> Callable[[], Tensor]:
+        def read() -> Tensor:
+            with safe_open(path, framework="pt") as file:
+                return file.get_tensor(key)
+
+        return read
+
+    for key, shape in shapes.items():
+        yield key, ForeignTensor(shape=shape, read=reader(key))
+
+
+def _of_pickle(path: Path) -> Iterator[tuple[str, ForeignTensor]]:
+    """A `.pt` file, mapped into memory; whatever could run code in it is refused by torch."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as err:
+        reason = str(err).split("\n", 1)[0][:160]
+        raise WeightsError(f"{path} is damaged, or holds more than tensors and is not opened ({reason})") from err
+    tensors = _network_of(content, path)
+    for key, tensor in tensors.items():
+        yield key, ForeignTensor(shape=tuple(tensor.shape), read=lambda tensor=tensor: tensor)
+
+
+def _network_of(content: object, path: Path) -> Mapping[str, Tensor]:
+    """The network among what a file holds: averaged weights before others, or the bare tensors."""
+    if isinstance(content, Mapping):
+        for name in CONTAINERS:
+            if isinstance(content.get(name), Mapping):
+                return _only_tensors(content[name])
+        if any(isinstance(value, Tensor) for value in content.values()):
+            return _only_tensors(content)
+        keys = ", ".join(str(key) for key in list(content)[:8])
+        raise WeightsError(
+            f"{path} holds no network: expected one of {', '.join(CONTAINERS)}, found {keys or 'nothing'}"
+        )
+    raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name")
+
+
+def _only_tensors(content: Mapping[str, object]) -> dict[str, Tensor]:
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
