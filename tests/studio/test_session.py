@@ -86,7 +86,7 @@ class Takes(RuleBasedStateMachine):
         due = {n: c for n, c in self.waiting.items() if c[0] <= idx}
         last = due[max(due, key=lambda n: (due[n][0], n))] if due else None
         before = self.prompts[-1] if self.prompts else "a"
-        opens = idx == 0 or (last is not None and last[2] == "cut")
+        opens = idx == 0 or any(how == "cut" for _, _, how in due.values())
         self.planned = (last[1] if last else before, 9 if opens else 12)
         self.undone = due
         self.waiting = {n: c for n, c in self.waiting.items() if n not in due}
@@ -212,6 +212,8 @@ def test_going_back_to_what_is_not_there_is_refused(to: int) -> None:
         ({}, "changes something"),
         ({"prompt": "b", "fade": 65}, "fade lasts"),
         ({"seed": 1, "fade": 2}, "one prompt to another"),
+        ({"seed": 1, "transition": "cut"}, "goes with a prompt"),
+        ({"prompt": "b", "change": "c"}, "not both"),
         ({"prompt": "b", "fade": 2, "transition": "cut"}, "one prompt to another"),
         ({"steps": 0}, "steps must"),
         ({"seed": 2**63}, "64 bits"),
@@ -220,3 +222,39 @@ def test_going_back_to_what_is_not_there_is_refused(to: int) -> None:
 def test_a_cue_that_cannot_be_is_refused(fields: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         Cue(**fields)  # type: ignore[arg-type]
+
+
+def test_a_change_is_added_to_what_is_in_force_when_it_is_applied() -> None:
+    state, answer = apply(made(new_take(), 1), AddCue(cue=Cue(change="snow"), at=2))
+    assert isinstance(answer, Accepted)
+    state = after(state, AddCue(cue=Cue(change="night"), at=3), AddCue(cue=Cue(change="wind"), at=1))
+    cancelled = made(after(state, CancelCue(cue_id=answer.cue_id)), 3)
+    assert [n.settings.prompt for n in path_to(made(state, 3).head)] == [
+        "a",
+        "a, wind",
+        "a, wind, snow",
+        "a, wind, snow, night",
+    ]
+    assert [n.settings.prompt for n in path_to(cancelled.head)] == ["a", "a, wind", "a, wind", "a, wind, night"]
+    assert [cue.prompt for n in path_to(made(state, 3).head) for _, cue in n.cues] == whole
+
+
+def test_the_end_of_a_stream_gives_back_what_was_planned() -> None:
+    state = after(made(new_take(), 1), AddCue(cue=Cue(prompt="b")), Begin(), Plan(), End())
+    assert state.planned is None
+    assert [p.cue.prompt for p in state.pending] == ["b"]
+    assert after(state, Rewind(to=0)).end.chunk == 1
+
+
+def test_far_chunks_are_found_at_once() -> None:
+    state = made(new_take(), 1)
+    for at in range(10, 2000, 10):
+        state = after(state, AddCue(cue=Cue(prompt="b", transition="cut"), at=at))
+    _, answer = apply(state, AddCue(cue=Cue(seed=1), at=9_000_000))
+    assert isinstance(answer, Accepted)
+    assert answer.due_at.frame == 9 + 12 * (9_000_000 - 1) - 3 * 199
+    _, by_time = apply(state, AddCue(cue=Cue(seed=1), at_s=answer.due_at.seconds))
+    assert isinstance(by_time, Accepted)
+    assert by_time.due_at == answer.due_at
+    with pytest.raises(InputError, match="beyond"):
+        apply(state, AddCue(cue=Cue(seed=1), at=10**9))

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from longtake.core.shapes import Pictures
 from longtake.media.clips import read_video
 from longtake.sample.cues import Cue as TimedCue
 from longtake.sample.generate import generate
-from longtake.studio.sources import LiveSource
+from longtake.studio.sources import IteratorSource, LiveSource
 from longtake.studio.studio import Studio
 from longtake.studio.takes import Take
 from tests.tiny import write_model
@@ -29,6 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def studio(folder: Path) -> Iterator[Studio]:
     with longtake.open(str(folder)) as studio:
         yield studio
+
+
+LONG = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
 
 
 def frames(take: Take, chunks: int) -> list[Pictures]:
@@ -66,7 +70,7 @@ def test_rewind_and_the_same_cues_again_are_the_never_rewound_take(studio: Studi
     assert not torch.equal(again[0], whole[2])
     take.rewind(to=1)
     take.cue("snow falls", at=2)
-    take.cue(prompt="a tiger walks, snow falls, night", at=4, transition="flush")
+    take.cue("night", at=4, transition="flush")
     take.cue("a car", at=6, transition="cut")
     take.cue("fog", at=7, fade=3)
     take.cue(seed=9, steps=1, at=8)
@@ -253,8 +257,9 @@ def test_long_changes_drop_the_oldest_ones(studio: Studio) -> None:
     assert prompt.startswith("a tiger walks, ")
     assert prompt.endswith("the sun rises")
     assert "snow" not in prompt
-    with pytest.raises(InputError, match="tokens"):
-        take.cue(prompt="one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen")
+    for words in ({"prompt": LONG}, {"change": LONG}):
+        with pytest.raises(InputError, match="tokens"):
+            take.cue(**words)
 
 
 def test_an_image_opens_a_take_and_a_clip_is_gone_on_with(studio: Studio, tmp_path: Path) -> None:
@@ -327,7 +332,11 @@ def test_scripts_that_cannot_be_played_are_refused(studio: Studio, tmp_path: Pat
         ('{"version": 1, "opening": {"prompt": ""}}', "prompt"),
         ('{"version": 1, "model": "other", "opening": {"prompt": "a"}}', "another model"),
         ('{"version": 1, "model": "test", "weights": "x", "opening": {"prompt": "a"}}', "another weights"),
-        ('{"version": 1, "model": "test", "opening": {"prompt": "a"}, "cues": [{"chunk": 1}]}', "cue 1"),
+        ('{"version": 1, "opening": {"prompt": "a"}, "cues": [{"chunk": 1}]}', "changes something"),
+        ('{"version": 1, "opening": {"prompt": "a"}, "cues": [{"chunk": 1, "at_s": 2, "seed": 1}]}', "not by both"),
+        ('{"version": 1, "opening": {"prompt": "a"}, "cues": [{"seed": 1, "fade": 2}]}', "from one prompt"),
+        ('{"version": 1, "opening": {"prompt": "a\\u001b[2J"}}', "control character"),
+        ('{"version": 1, "opening": {"prompt": "a", "given": {"png": ["bm8="], "chunks": 1, "frames": 1}}}', "damaged"),
         (good.model_dump_json().replace('"size":"48x32"', '"size":"64x64"'), "another size"),
     ):
         path.write_text(text)
@@ -395,6 +404,36 @@ def test_a_camera_that_is_too_fast_loses_its_oldest_frames(studio: Studio) -> No
     assert camera.take(1) is None
     with pytest.raises(InputError, match="8x8"):
         camera.push(torch.zeros(8, 8, 3, dtype=torch.uint8))
+
+
+def test_a_buffer_that_is_used_again_does_not_change_what_waits(studio: Studio) -> None:
+    buffer = np.zeros((32, 48, 3), np.uint8)
+    camera = LiveSource(studio.size)
+
+    def levels() -> Iterator[np.ndarray]:
+        for level in range(9):
+            buffer[:] = level
+            yield buffer
+
+    for picture in levels():
+        camera.push(torch.as_tensor(picture))
+    pulled = IteratorSource(map(torch.as_tensor, levels()), studio.size)
+    for source in (camera, pulled):
+        taken = source.take(9)
+        assert taken is not None
+        assert taken[:, 0, 0, 0].tolist() == list(range(9))
+
+
+def test_a_source_with_wrong_pictures_loses_no_cues(studio: Studio) -> None:
+    restyled = studio.restyle(torch.zeros(9, 32, 48, 3, dtype=torch.uint8), "a red car")
+    assert [len(c.frames) for c in restyled.stream()] == [9]
+    bad = studio.restyle(iter([torch.zeros(9, 8, 8, 3, dtype=torch.uint8)]), "a red car")
+    bad.cue("snow")
+    with pytest.raises(InputError, match="8x8"):
+        next(bad.stream())
+    assert len(bad.state.pending) == 1
+    with pytest.raises(InputError, match="no images"):
+        bad.cue(prompt="b", image=torch.zeros(1, 32, 48, 3, dtype=torch.uint8))
 
 
 def test_full_strength_is_text_to_video(studio: Studio) -> None:

@@ -3,6 +3,7 @@
 No torch before a model is opened: mistakes in the words are told at once.
 """
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from longtake.studio.takes import Take
 
 SUBTITLES = (".vtt", ".srt")
+MAX_CLIP_S = 600.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +43,8 @@ class Opening:
         """
         if self.image is not None and self.video is not None:
             raise InputError("a take begins with an image or with a video, not with both")
+        if not (math.isfinite(seconds) and seconds > 0):
+            raise InputError(f"seconds must be a positive number, got {seconds:g}")
         if self.script is None:
             if self.prompt is None:
                 raise InputError("say what should be seen: a prompt, or --script with a file of prompts")
@@ -53,13 +57,23 @@ class Opening:
 
         return tuple(cue for cue in read_subtitles(self.script) if cue.at_s < seconds)
 
-    def take(self, studio: "Studio", cues: Sequence[Cue], *, seed: int, steps: int | None, fit: Any = "crop") -> "Take":
-        """The take, with its cues before it. Times are counted from its first new frame."""
-        prompt = cues[0].prompt
+    def take(
+        self, studio: "Studio", cues: Sequence[Cue], *, seed: int, steps: int | None, fit: Any = "crop"
+    ) -> "tuple[Take, Pictures | None]":
+        """The take, with its cues before it, and the pictures that stand in the file before its own first frame.
+
+        Times are counted from the first new frame. A clip stands in the file but for its end, which the take shows.
+        """
+        prompt, first = cues[0].prompt, None
         if self.image is not None:
             take = studio.animate(self.image, prompt, seed=seed, fit=fit)
         elif self.video is not None:
-            take = studio.extend(self.video, prompt, seed=seed, fit=fit)
+            from longtake.media.clips import read_video
+
+            clip = read_video(self.video, studio.size, studio.fps, MAX_CLIP_S, fit)
+            take = studio.extend(clip, prompt, seed=seed)
+            assert take.state.given is not None
+            first = clip[: len(clip) - take.state.given.frames]
         else:
             take = studio.take(prompt, seed=seed, steps=steps)
         given_s = 0.0 if take.state.given is None else take.state.given.frames / studio.fps
@@ -67,16 +81,7 @@ class Opening:
             take.cue(steps=steps)
         for cue in cues[1:]:
             take.cue(prompt=cue.prompt, at_s=cue.at_s + given_s)
-        return take
-
-    def pictures(self, studio: "Studio") -> "Pictures | None":
-        """What stands in the file before the take's own first frame: the clip but for its end, which the take shows."""
-        if self.video is None:
-            return None
-        from longtake.media.clips import read_video
-
-        clip = read_video(self.video, studio.size, studio.fps, max_seconds=600)
-        return clip[: len(clip) - studio.give_clip(clip).frames]
+        return take, first
 
 
 @dataclass(frozen=True, kw_only=True)

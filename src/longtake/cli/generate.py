@@ -75,5 +75,5 @@ def generate(
         job.record_teacher(model, cues, seconds=seconds, seed=seed, size=wanted, steps=steps)
         return
     with job.open(model, wanted) as studio:
-        take = opening.take(studio, cues, seed=seed, steps=steps)
-        job.record(take, cues, seconds=seconds, first=opening.pictures(studio))
+        take, first = opening.take(studio, cues, seed=seed, steps=steps)
+        job.record(take, cues, seconds=seconds, first=first)

@@ -5,10 +5,10 @@ import select
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import Queue
-from threading import Thread
+from queue import Full, Queue
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -70,10 +70,7 @@ def play(
         game = Game.new(subject, place, studio.size)
         if moves is not None:
             assert out is not None
-            pictures = list(played(game, moves))
-            take = studio.restyle(iter(pictures), prompt, strength=strength, seed=seed)
-            write_pairs(out, pictures, [chunk.frames for chunk in take.stream()], studio)
-            sys.stdout.write(f"{out} · {len(pictures) / studio.fps:.2f} s\n")
+            write_pairs(out, studio, played(game, moves), prompt, strength=strength, seed=seed)
             return
         with keyboard() as pressed:
             in_terminal(studio, game, prompt, pressed, strength=strength, seed=seed)
@@ -93,8 +90,8 @@ def parsed_moves(text: str) -> list[tuple[frozenset[str], float]]:
         held = {parts[1], (parts[2] or "").lstrip("+")} - {"wait", ""}
         moves.append((frozenset(held), float(parts[3])))
     total = sum(seconds for _, seconds in moves)
-    if not 0 < total <= 600:
-        raise InputError(f"the moves last between 0 and 600 s in all, got {total:g} s")
+    if not 0.1 <= total <= 600:
+        raise InputError(f"the moves last between 0.1 and 600 s in all, got {total:g} s")
     return moves
 
 
@@ -106,17 +103,28 @@ def played(game: "Game", moves: list[tuple[frozenset[Any], float]]) -> Iterator[
             game = game.step(held)
 
 
-def write_pairs(out: Path, games: list[Any], painted: list[Any], studio: Any) -> None:
-    """Game and painting side by side."""
+def write_pairs(out: Path, studio: Any, game: Iterator[Any], prompt: str, *, strength: float, seed: int) -> None:
+    """Game and painting side by side, chunk by chunk."""
     import torch
 
     from longtake.core.shapes import PictureSize
     from longtake.media.animations import open_writer
 
+    waiting: list[Any] = []
+
+    def kept() -> Iterator[Any]:
+        for picture in game:
+            waiting.append(picture)
+            yield picture
+
     size = PictureSize(height=studio.size.height, width=2 * studio.size.width)
-    left, right = torch.stack(games), torch.cat(painted)
+    take = studio.restyle(kept(), prompt, strength=strength, seed=seed)
     with open_writer(out, fps=studio.fps, size=size) as writer:
-        writer.push(torch.cat((left[: len(right)], right), 2))
+        for chunk in take.stream():
+            num = len(chunk.frames)
+            writer.push(torch.cat((torch.stack(waiting[:num]), chunk.frames), 2))
+            del waiting[:num]
+    sys.stdout.write(f"{out} · {take.duration_s:.2f} s\n")
 
 
 @contextmanager
@@ -138,7 +146,9 @@ def _has_input() -> bool:
     return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
-def in_terminal(studio: Any, game: "Game", prompt: str, typed: Any, *, strength: float, seed: int) -> None:
+def in_terminal(  # noqa: PLR0915  (three loops that share what is in sight)
+    studio: Any, game: "Game", prompt: str, typed: Any, *, strength: float, seed: int
+) -> None:
     """Three things at once, joined by bounded queues: the game in real time, the model, the screen."""
     from longtake.studio.sources import LiveSource
 
@@ -149,12 +159,11 @@ def in_terminal(studio: Any, game: "Game", prompt: str, typed: Any, *, strength:
     def run_game(game: "Game") -> None:
         until: dict[Any, float] = {}
         due = time.perf_counter()
-        while True:
+        while not ended.is_set():
             text, now = typed(), time.perf_counter()
             until |= {key: now + HELD_S for code, key in ARROWS.items() if code in text}
             letters = re.sub(r"\x1b\[.", "", text)
             if "q" in letters:
-                source.close()
                 return
             for letter, change in CHANGES.items():
                 if letter in letters:
@@ -164,24 +173,40 @@ def in_terminal(studio: Any, game: "Game", prompt: str, typed: Any, *, strength:
             due = max(due + 1 / studio.fps, now)
             time.sleep(max(0.0, due - time.perf_counter()))
 
-    def show() -> None:
-        while (pictures := screen.get()) is not None:
-            for picture in pictures:
-                sys.stdout.write("\x1b[H" + half_blocks(picture))
-                sys.stdout.flush()
-                time.sleep(1 / studio.fps)
+    def play_on() -> None:
+        try:
+            run_game(game)
+        finally:
+            source.close()
 
-    threads = [Thread(target=run_game, args=(game,), daemon=True), Thread(target=show, daemon=True)]
+    def show() -> None:
+        try:
+            while (pictures := screen.get()) is not None:
+                for picture in pictures:
+                    sys.stdout.write("\x1b[H" + half_blocks(picture))
+                    sys.stdout.flush()
+                    time.sleep(1 / studio.fps)
+        finally:
+            ended.set()
+
+    ended = Event()
+    threads = [Thread(target=play_on, daemon=True), Thread(target=show, daemon=True)]
     sys.stdout.write("\x1b[2J\x1b[?25l")
     try:
         for thread in threads:
             thread.start()
         for chunk in take.stream():
-            screen.put(chunk.frames)
+            while not ended.is_set():
+                try:
+                    screen.put(chunk.frames, timeout=0.2)
+                    break
+                except Full:
+                    continue
     finally:
-        source.close()
-        screen.put(None)
-        threads[1].join()
+        ended.set()
+        with suppress(Full):
+            screen.put(None, timeout=2.0)
+        threads[1].join(timeout=2.0)
         sys.stdout.write("\x1b[0m\x1b[?25h\n")
     sys.stdout.write(f"{take.duration_s:.1f} s painted, {source.num_dropped} frames of the game were dropped\n")
 

@@ -23,7 +23,7 @@ def check(file: Annotated[Path, typer.Argument(help="A take's script (.json), or
 
     read = Script.load(file)
     begins = " (begins with pictures)" if read.opening.given else ""
-    sys.stdout.write(f"{read.model} {read.size or ''} {read.chunks} chunks{begins}\n")
+    sys.stdout.write(f"{read.model or 'any model'} {read.size or ''} {read.chunks} chunks{begins}\n")
     sys.stdout.write(f"opening      {read.opening.prompt}\n")
     for cue in read.cues:
         when = "next chunk" if cue.chunk is None and cue.at_s is None else ""

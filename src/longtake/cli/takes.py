@@ -59,7 +59,8 @@ def animate(
     job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
     job.check()
     with job.open(model, None if size is None else parsed_size(size)) as studio:
-        job.record(opening.take(studio, cues, seed=seed, steps=None, fit=fit.value), cues, seconds=seconds)
+        take, _ = opening.take(studio, cues, seed=seed, steps=None, fit=fit.value)
+        job.record(take, cues, seconds=seconds)
 
 
 def extend(
@@ -84,8 +85,7 @@ def extend(
     job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
     job.check()
     with job.open(model, None if size is None else parsed_size(size)) as studio:
-        first = opening.pictures(studio)
-        take = opening.take(studio, cues, seed=seed, steps=None, fit=fit.value)
+        take, first = opening.take(studio, cues, seed=seed, steps=None, fit=fit.value)
         job.record(take, cues, seconds=seconds, first=first)
 
 
@@ -144,6 +144,6 @@ def replay(
         raise InputError(f"{script} does not say how many chunks; give --seconds")
     job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log)
     job.check()
-    with job.open(model or read.model, None if read.size is None else parsed_size(read.size)) as studio:
+    with job.open(model or read.model or "tiny-world", None if read.size is None else parsed_size(read.size)) as studio:
         take = studio.replay(read)
         job.record(take, [Cue(at_s=0.0, prompt=read.opening.prompt)], seconds=seconds)

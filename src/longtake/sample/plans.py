@@ -1,7 +1,7 @@
 """What a chunk can be asked for. Plain values, no torch: the studio's bookkeeping is made of them."""
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 Transition = Literal["recache", "flush", "cut"]
 Wording = tuple[tuple[str, float], ...]  # prompts and their weights, which sum to 1
@@ -14,6 +14,7 @@ class Given:
     digest: str  # of the pictures
     chunks: int  # that they fill in memory
     frames: int  # that are shown
+    pictures: Any = field(default=None, repr=False, compare=False)  # uint8 [frames, height, width, 3]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,10 +13,11 @@ class Cue:
     """A change. None leaves a thing as it is.
 
     Raises:
-        InputError: nothing would change; a fade has no prompt, is a cut, or is too long; steps are out of range.
+        InputError: nothing would change; a transition or a fade has no words to go with; a value is out of range.
     """
 
     prompt: str | None = None  # whole: what the take shows from then on
+    change: str | None = None  # or what is added to the prompt that is in force when it is applied
     seed: int | None = None
     steps: int | None = None
     given: Given | None = None  # a picture that the take goes on from
@@ -24,20 +25,28 @@ class Cue:
     fade: int = 0  # chunks over which the prompt changes; 0: at once
 
     def __post_init__(self) -> None:
-        if self.prompt is None and self.seed is None and self.steps is None and self.given is None:
+        if not self.has_words and self.seed is None and self.steps is None and self.given is None:
             raise InputError("a cue changes something: give it a prompt, a seed, steps or an image")
+        if self.prompt is not None and self.change is not None:
+            raise InputError("give a change or a whole prompt, not both")
         if self.transition not in ("recache", "flush", "cut"):
             raise InputError(f'a transition is "recache", "flush" or "cut", got "{self.transition}"')
+        if self.transition != "recache" and (not self.has_words or self.given is not None):
+            raise InputError(
+                f"a {self.transition} goes with a prompt and without an image, which replaces memory anyway"
+            )
         if not 0 <= self.fade <= LONGEST_FADE:
             raise InputError(f"a fade lasts 0 to {LONGEST_FADE} chunks, got {self.fade}")
-        if self.fade and (self.prompt is None or self.given is not None or self.transition != "recache"):
-            raise InputError(
-                "a fade goes from one prompt to another and recaches; it cannot cut, flush or show an image"
-            )
+        if self.fade and (not self.has_words or self.given is not None or self.transition != "recache"):
+            raise InputError("a fade goes from one prompt to another and recaches; no cut, no flush, no image")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise InputError(f"steps must be between 1 and 1000, got {self.steps}")
         if self.seed is not None and not -(2**63) <= self.seed < 2**63:
             raise InputError(f"a seed fits in 64 bits, got {self.seed}")
+
+    @property
+    def has_words(self) -> bool:
+        return self.prompt is not None or self.change is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,8 +95,14 @@ class End:
 class Plan:
     """The next chunk is begun."""
 
-    frames: int | None = None  # that are shown of it; None: all
     settled: bool = False  # later cues are for later chunks; else one may still overtake this one
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shorten:
+    """Only the first frames of the planned chunk will be shown: its source ends there."""
+
+    frames: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +120,7 @@ class Abandon:
     """The chunk that was planned could not be made; its cues wait again."""
 
 
-Command = AddCue | CancelCue | Rewind | Begin | End | Plan | Settle | Advance | Abandon
+Command = AddCue | CancelCue | Rewind | Begin | End | Plan | Shorten | Settle | Advance | Abandon
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

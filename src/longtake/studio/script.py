@@ -9,12 +9,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from longtake.core.errors import InputError, MediaError
-from longtake.core.shapes import Pictures
+from longtake.core.shapes import Pictures, PictureSize
 from longtake.core.version import __version__
 from longtake.media.targets import Target, reason
+from longtake.sample.cues import checked_text
 from longtake.sample.plans import Given, Transition
 from longtake.studio.commands import LONGEST_FADE, AddCue, Cue
 from longtake.studio.session import apply
@@ -27,7 +28,7 @@ MAX_SCRIPT_BYTES = 64 * 1024**2
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
-Prompt = Annotated[str, Field(min_length=1, max_length=1000)]
+Prompt = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(lambda text: checked_text("it", text))]
 
 
 class Part(BaseModel):
@@ -56,6 +57,24 @@ class ScriptCue(Part):
     fade: int = Field(default=0, ge=0, le=LONGEST_FADE, description="Chunks over which the prompt changes")
     given: GivenPictures | None = None
 
+    @model_validator(mode="after")
+    def _can_be(self) -> "ScriptCue":
+        if self.chunk is not None and self.at_s is not None:
+            raise ValueError("say when by a chunk or by seconds, not by both")
+        self.as_cue(None if self.given is None else Given(digest="", chunks=1, frames=1))
+        return self
+
+    def as_cue(self, given: Given | None) -> Cue:
+        """The cue that this line means."""
+        return Cue(
+            prompt=self.prompt,
+            seed=self.seed,
+            steps=self.steps,
+            transition=self.transition,
+            fade=self.fade,
+            given=given,
+        )
+
 
 class Opening(Part):
     """How the take begins."""
@@ -67,15 +86,15 @@ class Opening(Part):
 
 
 class Script(Part):
-    """A take. Leave out `weights` to play a script on any weights of the model."""
+    """A take. Leave out `model`, `weights` or `size` to play it on another."""
 
     version: Literal[1] = Field(description="Of this format")
     longtake: str = Field(default=__version__, description="That wrote it")
-    model: str = "tiny-world"
+    model: str | None = None
     weights: str | None = Field(default=None, description="Hash of the weights that made the take")
     size: str | None = Field(default=None, description="Of the pictures, WIDTHxHEIGHT")
     opening: Opening
-    cues: list[ScriptCue] = Field(default_factory=list, max_length=100_000)
+    cues: list[ScriptCue] = Field(default_factory=list, max_length=10_000)
     chunks: int = Field(default=0, ge=0, description="How many were made")
 
     def save(self, path: Path | str) -> Path:
@@ -87,7 +106,7 @@ class Script(Part):
         target = Target(Path(path))
         target.prepare()
         try:
-            target.growing_path.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n")
+            target.growing_path.write_text(self.model_dump_json(indent=2, exclude_none=True) + "\n", "utf-8")
         except OSError as error:
             target.discard()
             raise MediaError(f"cannot write {path}: {reason(error)}") from error
@@ -119,10 +138,11 @@ class Script(Part):
 def script_of(take: Take) -> Script:
     """What makes a take again: its opening and the cues that were applied, up to its head."""
     studio, state = take.studio, take.state
+    path = path_to(state.head)
     cues = []
-    for node in path_to(take.head):
+    for node in path:
         for _, cue in node.cues:
-            given = None if cue.given is None else _pictures_of(studio, cue.given)
+            given = None if cue.given is None else _pictures_of(cue.given)
             cues.append(
                 ScriptCue(
                     chunk=node.idx,
@@ -144,10 +164,10 @@ def script_of(take: Take) -> Script:
             prompt=opening.prompt,
             seed=opening.seed,
             steps=opening.steps,
-            given=None if state.given is None else _pictures_of(studio, state.given),
+            given=None if state.given is None else _pictures_of(state.given),
         ),
         cues=cues,
-        chunks=0 if take.head is None else len(path_to(take.head)),
+        chunks=len(path),
     )
 
 
@@ -174,28 +194,22 @@ def take_from(script: Script, studio: Studio) -> Take:
         state = replace(state, given=_given_of(studio, opening.given, "the opening"))
     for number, line in enumerate(script.cues, 1):
         try:
-            cue = Cue(
-                prompt=None if line.prompt is None else studio.checked_prompt(line.prompt),
-                seed=line.seed,
-                steps=line.steps,
-                transition=line.transition,
-                fade=line.fade,
-                given=None if line.given is None else _given_of(studio, line.given, f"cue {number}"),
-            )
+            if line.prompt is not None:
+                studio.checked_prompt(line.prompt)
+            cue = line.as_cue(None if line.given is None else _given_of(studio, line.given, f"cue {number}"))
             state, _ = apply(state, AddCue(cue=cue, at=line.chunk, at_s=line.at_s))
         except InputError as error:
             raise InputError(f"cue {number} of the script: {error}") from error
     return Take(studio, state, script.chunks or None)
 
 
-def _pictures_of(studio: Studio, given: Given) -> GivenPictures:
-    pictures = studio.given[given.digest]
-    distinct = pictures[:1] if given.frames == 1 else pictures
-    return GivenPictures(png=[_png(picture) for picture in distinct], chunks=given.chunks, frames=given.frames)
+def _pictures_of(given: Given) -> GivenPictures:
+    png = [_png(picture) for picture in given.pictures]
+    return GivenPictures(png=png, chunks=given.chunks, frames=given.frames)
 
 
 def _given_of(studio: Studio, pictures: GivenPictures, where: str) -> Given:
-    decoded = torch.cat([_picture(png, where) for png in pictures.png])
+    decoded = torch.cat([_picture(png, studio.size, where) for png in pictures.png])
     given = studio.give_image(decoded) if pictures.frames == 1 else studio.give_clip(decoded)
     if (given.chunks, given.frames) != (pictures.chunks, pictures.frames):
         raise InputError(
@@ -211,9 +225,13 @@ def _png(picture: torch.Tensor) -> str:
     return base64.b64encode(buffer.getvalue()).decode()
 
 
-def _picture(png: str, where: str) -> Pictures:
+def _picture(png: str, size: PictureSize, where: str) -> Pictures:
     try:
         with Image.open(io.BytesIO(base64.b64decode(png, validate=True))) as opened:
-            return torch.from_numpy(np.array(opened.convert("RGB")))[None]
+            fits = opened.size == (size.width, size.height)  # known before its pixels are unpacked
+            picture = opened.convert("RGB") if fits else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{where} of the script holds a picture that is damaged: {reason(error)}") from error
+    if picture is None:
+        raise InputError(f"{where} of the script holds a picture of another size than the take's, {size}")
+    return torch.from_numpy(np.array(picture))[None]

@@ -6,6 +6,7 @@ plan_next   what the next chunk will be asked for, from the settings at the head
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from longtake.core.errors import InputError
@@ -24,10 +25,10 @@ from longtake.studio.commands import (
     Plan,
     Rewind,
     Settle,
+    Shorten,
 )
 from longtake.studio.timeline import Clock, Node, Settings, node_at
 
-MAX_PENDING = 1000
 FARTHEST_CHUNK = 10_000_000
 
 Answer = Accepted | Node | None
@@ -42,17 +43,24 @@ class Pending:
     at: int
 
 
+def joined(prompt: str, change: str) -> str:
+    """A prompt that goes on with a change."""
+    return f"{prompt}, {change}"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TakeState:
     """Everything about a take but its tensors."""
 
     clock: Clock
     opening: Settings
+    join: Callable[[str, str], str] = joined
     given: Given | None = None  # pictures that the take opens with
     strength: float = 1.0
     head: Node | None = None
     planned: Node | None = None
     settled: bool = True
+    due: tuple[Pending, ...] = ()  # what waited for the planned chunk
     pending: tuple[Pending, ...] = ()  # by chunk, then by number
     next_cue_id: int = 1
     streaming: bool = False
@@ -102,21 +110,27 @@ def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # no
                 raise InputError("this take is being streamed already; close that stream first, or retake")
             return replace(state, streaming=True), None
         case End():
-            return replace(state, streaming=False), None
+            return replace(_abandoned(state), streaming=False), None
         case Plan():
             node = _next(state)
-            if command.frames is not None:
-                node = replace(node, num_frames=command.frames)
+            due = tuple(p for p in state.pending if p.at <= node.idx)
             left = tuple(p for p in state.pending if p.at > node.idx)
-            return replace(state, planned=node, settled=command.settled, pending=left), node
+            return replace(state, planned=node, settled=command.settled, due=due, pending=left), node
+        case Shorten():
+            assert state.planned is not None
+            node = replace(state.planned, num_frames=command.frames)
+            return replace(state, planned=node), node
         case Settle():
             return replace(state, settled=not state.overtaken), None
         case Advance():
-            return replace(state, head=state.planned, planned=None, settled=True), None
+            return replace(state, head=state.planned, planned=None, settled=True, due=()), None
         case Abandon():
-            node = state.planned
-            again = () if node is None else tuple(Pending(cue_id=n, cue=cue, at=node.idx) for n, cue in node.cues)
-            return replace(state, planned=None, settled=True, pending=(*again, *state.pending)), None
+            return _abandoned(state), None
+
+
+def _abandoned(state: TakeState) -> TakeState:
+    """Nothing planned; what was due waits again."""
+    return replace(state, planned=None, settled=True, due=(), pending=(*state.due, *state.pending))
 
 
 def _next(state: TakeState) -> Node:
@@ -125,11 +139,15 @@ def _next(state: TakeState) -> Node:
     idx, before = state.end.chunk, state.settings
     due = [p for p in state.pending if p.at <= idx]
     after, changed, given = before, None, state.given if state.head is None else None
+    cues = []
     for p in due:
-        after = _changed(after, p.cue)
-        given = p.cue.given or given
-        if p.cue.prompt is not None or p.cue.given is not None:
-            changed = p.cue.transition
+        words = p.cue.prompt if p.cue.change is None else state.join(after.prompt, p.cue.change)
+        cue = replace(p.cue, prompt=words, change=None)
+        cues.append((p.cue_id, cue))
+        after = _changed(after, cue)
+        given = cue.given or given
+        if cue.has_words:
+            changed = max(changed or "recache", cue.transition, key=("recache", "flush", "cut").index)
     if after.fading_from is not None:
         after = replace(after, fade_done=after.fade_done + 1)
         changed = changed or "recache"
@@ -150,7 +168,7 @@ def _next(state: TakeState) -> Node:
         parent=state.head,
         start_frame=state.end.frame,
         num_frames=_num_frames(state.clock, plan, is_first=state.head is None),
-        cues=tuple((p.cue_id, p.cue) for p in due),
+        cues=tuple(cues),
     )
 
 
@@ -160,12 +178,6 @@ def wording_of(settings: Settings) -> Wording:
         return ((settings.prompt, 1.0),)
     new = settings.fade_done / settings.fade_length
     return ((settings.fading_from, 1 - new), (settings.prompt, new))
-
-
-def prompt_at(state: TakeState, idx: int) -> str:
-    """The prompt that chunk `idx` would be made under, with what is pending."""
-    due = [p.cue.prompt for p in state.pending if p.at <= idx and p.cue.prompt is not None]
-    return due[-1] if due else state.settings.prompt
 
 
 def due_at(state: TakeState, at: int | None, at_s: float | None) -> Place:
@@ -186,23 +198,26 @@ def due_at(state: TakeState, at: int | None, at_s: float | None) -> Place:
         raise InputError(
             f"{asked} has passed: the next chunk is {end.chunk}, at {end.seconds:.2f} s; rewind, or choose a later time"
         )
-    chunk, frame = end.chunk, end.frame
-    cuts = {p.at for p in state.pending if p.cue.transition == "cut" and p.cue.given is None and p.cue.prompt}
-    shown = {p.at: p.cue.given.frames for p in state.pending if p.cue.given is not None}
-    if state.tip is None and state.given is not None:
-        shown[end.chunk] = state.given.frames
-    while chunk < FARTHEST_CHUNK:
-        if chunk == at or (at_s is not None and frame / state.clock.fps >= at_s - 1e-6):
-            return state.clock.place(chunk, frame)
-        is_opening = chunk in cuts or (state.tip is None and chunk == end.chunk)
-        frame += shown.get(chunk, state.clock.opening_frames if is_opening else state.clock.chunk_frames)
-        chunk += 1
+    if (at or 0) > FARTHEST_CHUNK or (at_s or 0) * state.clock.fps > FARTHEST_CHUNK * state.clock.chunk_frames:
+        raise InputError(f"no cue can be scheduled beyond chunk {FARTHEST_CHUNK:,}")
+    # From one chunk of another length to the next; those in between are alike.
+    waiting = state.pending if state.settled else (*state.due, *state.pending)
+    other = {p.at: state.clock.opening_frames for p in waiting if p.cue.transition == "cut"}
+    other |= {p.at: p.cue.given.frames for p in waiting if p.cue.given is not None}
+    if state.tip is None:
+        other[end.chunk] = state.clock.opening_frames if state.given is None else state.given.frames
+    chunk, frame, usual = end.chunk, end.frame, state.clock.chunk_frames
+    wanted = math.ceil((at_s or 0.0) * state.clock.fps - 1e-6)  # frame
+    for special in [*sorted(other), FARTHEST_CHUNK]:
+        ahead = at - chunk if at is not None else max(0, -((frame - wanted) // usual))
+        if chunk + ahead <= special:
+            return state.clock.place(chunk + ahead, frame + ahead * usual)
+        frame += (special - chunk) * usual + other.get(special, usual)
+        chunk = special + 1
     raise InputError(f"no cue can be scheduled beyond chunk {FARTHEST_CHUNK:,}")
 
 
 def _add(state: TakeState, command: AddCue) -> tuple[TakeState, Accepted]:
-    if len(state.pending) >= MAX_PENDING:
-        raise InputError(f"{MAX_PENDING} cues are waiting already; cancel some first")
     place = due_at(state, command.at, command.at_s)
     if state.tip is None and place.chunk == state.end.chunk and command.cue.given is not None:
         raise InputError("a take cannot open with an image cue; begin it with animate")

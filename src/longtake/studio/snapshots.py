@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from longtake.sample.sampler import Memory
-from longtake.studio.timeline import Node, back_from
+from longtake.studio.timeline import Node, back_from, path_to
 
 HOST = torch.device("cpu")
 
@@ -49,6 +49,10 @@ class Snapshots:
                 self._kept[cold] = self._kept[cold].to(HOST)
         while self.num_bytes(HOST) > self.host_bytes and (cold := self._thinnest(node, HOST)):
             del self._kept[cold]
+
+    def num_missing(self, node: Node | None) -> int:
+        """Chunks between `node` and the nearest memory before it."""
+        return next((i for i, earlier in enumerate(back_from(node)) if earlier in self._kept), len(path_to(node)))
 
     def find(self, node: Node | None) -> Found:
         """The memory after `node`, or the nearest one before it."""

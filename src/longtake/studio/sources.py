@@ -37,7 +37,8 @@ class IteratorSource:
             InputError: a piece has another size or type.
         """
         while sum(map(len, self._rest)) < num and (piece := next(self._pieces, None)) is not None:
-            self._rest.append(checked_pictures(torch.as_tensor(piece), self._size))
+            # A copy: cameras decode into one buffer again and again.
+            self._rest.append(checked_pictures(torch.as_tensor(piece), self._size).clone())
         if not self._rest:
             return None
         joined = torch.cat(self._rest)
@@ -63,7 +64,7 @@ class LiveSource:
         Raises:
             InputError: it has another size or type.
         """
-        checked = checked_pictures(torch.as_tensor(picture), self._size)
+        checked = checked_pictures(torch.as_tensor(picture), self._size).clone()  # the camera's buffer is its own
         with self._changed:
             self._waiting.extend(checked.split(1))
             while len(self._waiting) > self._capacity:

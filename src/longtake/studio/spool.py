@@ -18,7 +18,10 @@ class Spool:
     """A temporary folder with a file a chunk (fp32). Files go with their chunks, the folder with the spool."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="longtake-"))
+        try:
+            self.folder = Path(tempfile.mkdtemp(prefix="longtake-"))
+        except OSError as error:
+            raise MediaError(f"no temporary folder: {reason(error)}; set TMPDIR to another") from error
         self._paths: WeakKeyDictionary[Node, Path] = WeakKeyDictionary()
         self._num_written = 0
         self._remove = finalize(self, shutil.rmtree, self.folder, ignore_errors=True)

@@ -18,6 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from longtake.core.errors import InputError
@@ -66,7 +68,6 @@ class Studio:
             self.sampler.device, host_bytes=snapshot_mib * MiB, device_bytes=device_snapshot_mib * MiB
         )
         self.spool = Spool()
-        self.given: dict[str, Pictures] = {}  # pictures that takes open with or go on from, by digest
         self._device = threading.Lock()
 
     @property
@@ -135,9 +136,7 @@ class Studio:
         if not isinstance(image, Tensor):
             image = read_image(Path(image), self.size, fit)
         image = checked_pictures(image, self.size)
-        # The network knows chunks, not single frames: the picture stands still for one.
-        still = image[:1].expand(self.clock.opening_frames, -1, -1, -1)
-        return Given(digest=self._keep(still), chunks=1, frames=1)
+        return given_of(image[:1], chunks=1)
 
     def give_clip(self, pictures: Pictures) -> Given:
         """Keep the end of a clip: as much as fits the window beside a chunk."""
@@ -146,7 +145,7 @@ class Studio:
         for chunks in range(stream.window // stream.chunk - 1, 0, -1):
             frames = stride.frames(chunks * stream.chunk)
             if frames <= len(pictures):
-                return Given(digest=self._keep(pictures[-frames:]), chunks=chunks, frames=frames)
+                return given_of(pictures[-frames:], chunks=chunks)
         raise InputError(
             f"the clip has {len(pictures)} frames at {self.fps:g} fps; {self.clock.opening_frames} are needed to go on"
         )
@@ -154,15 +153,14 @@ class Studio:
     def full_prompt(self, base: str, change: str) -> str:
         """A prompt that goes on with a change; the oldest changes are left out where the model could not read all.
 
-        Raises:
-            InputError: the change alone is too long for the model.
+        Args:
+            base: an opening and changes, joined by ", ".
+            change: one that the model can read by itself.
         """
         parts = [*base.split(", "), change]
-        while True:
-            prompt = ", ".join(parts)
-            if len(parts) <= 2 or self._num_tokens(prompt) <= self.model.preset.dit.text_len:
-                return self.checked_prompt(prompt)
-            del parts[1]
+        while len(parts) > 1 and self._num_tokens(", ".join(parts)) > self.model.preset.dit.text_len:
+            del parts[1 if len(parts) > 2 else 0]
+        return ", ".join(parts)
 
     def checked_prompt(self, prompt: str) -> str:
         """A prompt that the model can read whole.
@@ -178,7 +176,7 @@ class Studio:
 
     def restyle(
         self,
-        source: Source | Path | str | Iterable[Tensor],
+        source: Source | Path | str | Tensor | np.ndarray | Iterable[Tensor],
         prompt: str,
         *,
         strength: float = 0.6,
@@ -200,6 +198,8 @@ class Studio:
         """
         if not 0 < strength <= 1:
             raise InputError(f"strength lies above 0 (the source as it is) and up to 1 (none of it), got {strength}")
+        if isinstance(source, Tensor | np.ndarray):
+            source = [torch.as_tensor(source)]
         if isinstance(source, str | Path):
             source = stream_video(Path(source), self.size, self.fps, fit)
         if not isinstance(source, Source):
@@ -229,6 +229,11 @@ class Studio:
             self.spool.write(node, made.latent)
             self.snapshots.keep(node, made.memory)
             return made
+
+    def num_missing(self, node: Node | None) -> int:
+        """Chunks that must be made again before the one after `node` can be made."""
+        with self._device:
+            return self.snapshots.num_missing(node)
 
     def shown(self, head: Node) -> Iterator[Pictures]:
         """The pictures of all chunks up to a head again, decoded from their latents."""
@@ -262,7 +267,8 @@ class Studio:
 
     def _opening(self, prompt: str, seed: int, steps: int | None) -> TakeState:
         cue = Cue(prompt=self.checked_prompt(prompt), seed=seed, steps=steps)  # checks the ranges
-        return TakeState(clock=self.clock, opening=Settings(prompt=cue.prompt or "", seed=seed, steps=steps))
+        opening = Settings(prompt=cue.prompt or "", seed=seed, steps=steps)
+        return TakeState(clock=self.clock, opening=opening, join=self.full_prompt)
 
     def _memory_after(self, node: Node | None) -> Memory:
         found = self.snapshots.find(node)
@@ -286,17 +292,21 @@ class Studio:
             return self.sampler.make(memory, plan, source, known, go_on)
         if not go_on(True):
             raise OvertakenError
-        first = plan.idx - plan.given.chunks + 1
-        return self.sampler.after_pictures(self.given[plan.given.digest], plan.wording, first)
+        given = plan.given
+        pictures = given.pictures
+        if given.frames == 1:  # the network knows chunks, not single frames: the picture stands still for one
+            pictures = pictures.expand(self.clock.opening_frames, -1, -1, -1)
+        return self.sampler.after_pictures(pictures, plan.wording, plan.idx - given.chunks + 1)
 
     def _num_tokens(self, prompt: str) -> int:
         return self.model.text_encoder.num_tokens(prompt)
 
-    def _keep(self, pictures: Pictures) -> str:
-        pictures = pictures.contiguous().cpu()
-        digest = hashlib.sha256(pictures.numpy().tobytes()).hexdigest()
-        self.given[digest] = pictures
-        return digest
+
+def given_of(pictures: Pictures, chunks: int) -> Given:
+    """Pictures as a take is given them."""
+    kept = pictures.contiguous().cpu().clone()
+    digest = hashlib.sha256(kept.numpy().tobytes()).hexdigest()
+    return Given(digest=digest, chunks=chunks, frames=len(kept), pictures=kept)
 
 
 def open_studio(name: str = "tiny-world", *, size: PictureSize | None = None, device: str = "cpu") -> Studio:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from longtake.core.errors import InputError
-from longtake.core.shapes import Latent, Pictures
+from longtake.core.shapes import Pictures
 from longtake.media.animations import open_writer
 from longtake.media.clips import Fit
 from longtake.nets.light_codec import CodecState
-from longtake.sample.cues import checked_text
 from longtake.sample.plans import Transition
-from longtake.sample.sampler import OvertakenError
+from longtake.sample.sampler import Made, OvertakenError
 from longtake.studio.commands import (
     Abandon,
     Accepted,
@@ -30,14 +29,18 @@ from longtake.studio.commands import (
     Plan,
     Rewind,
     Settle,
+    Shorten,
 )
-from longtake.studio.session import Answer, TakeState, apply, due_at, prompt_at
-from longtake.studio.sources import Source
+from longtake.studio.session import Answer, TakeState, apply
+from longtake.studio.sources import Source, checked_pictures
 from longtake.studio.timeline import Clock, Node, back_from, path_to
 
 if TYPE_CHECKING:
     from longtake.studio.script import Script
     from longtake.studio.studio import Studio
+
+
+MAX_WAITING = 1000  # cues
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -171,21 +174,19 @@ class Take:
             InputError: nothing would change, the time has passed, or a value cannot be.
             MediaError: the image cannot be read.
         """
-        given = None if image is None else self.studio.give_image(image, fit)
-        if change is not None and prompt is not None:
-            raise InputError("give a change or a whole prompt, not both")
         if change is not None:
-            change = checked_text("the change", change)
-            if transition == "cut":
-                prompt = change
-        if prompt is not None:
+            change = self.studio.checked_prompt(change)
+        if change is not None and prompt is None and transition == "cut":
+            prompt, change = change, None
+        elif prompt is not None:
             prompt = self.studio.checked_prompt(prompt)
-        with self._lock:
-            if change is not None and prompt is None:
-                when = due_at(self._state, at, at_s).chunk
-                prompt = self.studio.full_prompt(prompt_at(self._state, when), change)
-            cue = Cue(prompt=prompt, seed=seed, steps=steps, given=given, transition=transition, fade=fade)
-            self._state, accepted = apply(self._state, AddCue(cue=cue, at=at, at_s=at_s))
+        if image is not None:
+            self._check_repeatable()
+        given = None if image is None else self.studio.give_image(image, fit)
+        cue = Cue(prompt=prompt, change=change, seed=seed, steps=steps, given=given, transition=transition, fade=fade)
+        if len(self._state.pending) >= MAX_WAITING:
+            raise InputError(f"{MAX_WAITING} cues are waiting already; cancel some first")
+        accepted = self._apply(AddCue(cue=cue, at=at, at_s=at_s))
         assert isinstance(accepted, Accepted)
         return Receipt(self, accepted)
 
@@ -205,7 +206,7 @@ class Take:
         """
         self._check_repeatable()
         self._apply(Rewind(to=to))
-        return Rewound(head=to, to_rebuild=len(self.studio.snapshots.find(self.head).missing))
+        return Rewound(head=to, to_rebuild=self.studio.num_missing(self.head))
 
     def retake(self, at: int, prompt: str | None = None, *, seed: int | None = None, **cue: object) -> "Take":
         """Another take that shares all chunks before `at` with this one, and costs nothing until it is streamed.
@@ -221,8 +222,8 @@ class Take:
         """
         self._check_repeatable()
         with self._lock:
-            state = replace(self._state, streaming=False, planned=None, pending=())
-        state, _ = apply(state, Rewind(to=at - 1))
+            state, _ = apply(self._state, End())
+        state, _ = apply(replace(state, pending=()), Rewind(to=at - 1))
         other = Take(self.studio, state)
         if prompt is not None or seed is not None or cue:
             other.cue(prompt=prompt, seed=seed, **cue)  # type: ignore[arg-type]
@@ -271,25 +272,20 @@ class Take:
         A cue that comes while it is made overtakes it once: it is begun again, so that the cue shows at once.
         """
         try:
-            return self._made(self._plan())
+            return self._attempt(settled=False)
         except OvertakenError:
-            return self._made(self._plan(settled=True))
+            return self._attempt(settled=True)
 
-    def _plan(self, *, frames: int | None = None, settled: bool = False) -> Node:
-        node = self._apply(Plan(frames=frames, settled=settled))
+    def _attempt(self, *, settled: bool) -> Chunk | None:
+        """Plan a chunk and make it; whatever goes wrong, its cues wait again and the take stands where it stood."""
+        node = self._apply(Plan(settled=settled))
         assert isinstance(node, Node)
-        return node
-
-    def _go_on(self, done: bool) -> bool:
-        """Has no cue overtaken the chunk that is being made? Once its denoising is done, none can any more."""
-        if done:
-            self._apply(Settle())
-        return not self._state.overtaken
-
-    def _made(self, node: Node, source: Latent | None = None) -> Chunk:
-        """Make a chunk that is planned."""
         try:
-            made = self.studio.make(node, source, self._go_on)
+            done = self._make(node)
+            if done is None:
+                self._apply(Abandon())
+                return None
+            node, made = done
         except BaseException:
             self._apply(Abandon())
             raise
@@ -302,6 +298,16 @@ class Take:
             cue=node.cues[-1][1] if node.cues else None,
             timings=made.timings,
         )
+
+    def _make(self, node: Node) -> tuple[Node, Made] | None:
+        return node, self.studio.make(node, go_on=self._go_on)
+
+    def _go_on(self, done: bool) -> bool:
+        """Has no cue overtaken the chunk that is being made? Once its denoising is done, none can any more."""
+        if not done:
+            return not self._state.overtaken
+        self._apply(Settle())
+        return self._state.settled
 
     def _apply(self, command: Command) -> Answer:
         with self._lock:
@@ -318,28 +324,25 @@ class Restyled(Take):
         self._encoder = CodecState()
 
     def _check_repeatable(self) -> None:
-        raise InputError("a restyled take follows its source and cannot go back or be scripted; restyle it again")
+        raise InputError("a restyled take follows its source: no going back, no script, no images of its own")
 
     def _next(self) -> Chunk | None:
-        node = self._plan(settled=True)  # what was taken from the source cannot be taken again
-        try:
-            pictures = self._source.take(node.num_frames)
-        except BaseException:
-            self._apply(Abandon())
-            raise
-        if pictures is None:
-            self._apply(Abandon())
-            return None
-        if len(pictures) < node.num_frames:
-            self._apply(Abandon())
-            node = self._plan(frames=len(pictures), settled=True)
-        return self._made(node, self._encoded(node, pictures))
+        return self._attempt(settled=True)  # what was taken from the source cannot be taken again
 
-    def _encoded(self, node: Node, pictures: Pictures) -> Latent:
+    def _make(self, node: Node) -> tuple[Node, Made] | None:
+        pictures = self._source.take(node.num_frames)
+        if pictures is None:
+            return None
+        pictures = checked_pictures(pictures, self.studio.size)
         opens = node.parent is None or node.plan.transition == "cut"
-        wanted = self.clock.opening_frames if opens else self.clock.chunk_frames
+        wanted = node.num_frames
+        if len(pictures) < wanted:
+            shortened = self._apply(Shorten(frames=len(pictures)))
+            assert isinstance(shortened, Node)
+            node = shortened
         still = pictures[-1:].expand(wanted - len(pictures), -1, -1, -1)  # after the end the last picture stands still
-        latent, self._encoder = self.studio.encode(
-            torch.cat((pictures, still)), CodecState() if opens else self._encoder
-        )
-        return latent
+        state = CodecState() if opens else self._encoder
+        latent, encoder = self.studio.encode(torch.cat((pictures, still)), state)
+        made = self.studio.make(node, latent)
+        self._encoder = encoder
+        return node, made

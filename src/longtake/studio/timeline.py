@@ -42,7 +42,7 @@ class Node:
     parent: "Node | None" = field(repr=False)
     start_frame: int
     num_frames: int
-    cues: tuple[tuple[int, Cue], ...] = ()  # that it was the first to show, with their numbers
+    cues: tuple[tuple[int, Cue], ...] = ()  # that it was the first to show, with their numbers and whole prompts
 
     @property
     def idx(self) -> int:
@@ -71,12 +71,14 @@ def node_at(head: Node | None, idx: int) -> Node | None:
     Raises:
         InputError: there is no such chunk.
     """
+    first = 0
     for node in back_from(head):
         if node.idx == idx:
             return node
-        if node.parent is None and idx == -1:
-            return None
-    if head is None and idx == -1:
+        first = node.idx
+    if idx == -1:
         return None
-    made = "no chunk is made yet" if head is None else f"chunks -1 (the beginning) to {head.idx} can be gone back to"
+    made = (
+        "no chunk is made yet" if head is None else f"-1 (the beginning) and {first} to {head.idx} can be gone back to"
+    )
     raise InputError(f"there is no chunk {idx} to go back to: {made}")

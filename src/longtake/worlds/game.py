@@ -55,7 +55,7 @@ class Game:
             )
             scene = sample_scene(world, 0)
         except ConfigError as error:
-            raise InputError(f"{subject} cannot move about in {place}; choose another subject or place") from error
+            raise InputError(f"{subject} cannot move about in {place} ({error})") from error
         actor = replace(scene.actors[0], x=0.5, direction="right", speed=SPEED)
         return cls(scene=replace(scene, actors=(actor,)))
 
