@@ -229,12 +229,8 @@ def test_a_change_is_added_to_what_is_in_force_when_it_is_applied() -> None:
     assert isinstance(answer, Accepted)
     state = after(state, AddCue(cue=Cue(change="night"), at=3), AddCue(cue=Cue(change="wind"), at=1))
     cancelled = made(after(state, CancelCue(cue_id=answer.cue_id)), 3)
-    assert [n.settings.prompt for n in path_to(made(state, 3).head)] == [
-        "a",
-        "a, wind",
-        "a, wind, snow",
-        "a, wind, snow, night",
-    ]
+    whole = ["a, wind", "a, wind, snow", "a, wind, snow, night"]
+    assert [n.settings.prompt for n in path_to(made(state, 3).head)] == ["a", *whole]
     assert [n.settings.prompt for n in path_to(cancelled.head)] == ["a", "a, wind", "a, wind", "a, wind, night"]
     assert [cue.prompt for n in path_to(made(state, 3).head) for _, cue in n.cues] == whole
 

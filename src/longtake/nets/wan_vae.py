@@ -7,9 +7,9 @@ by*: it holds one frame, and nothing of it enters their history. Coding in piece
 Structure after Wan 2.1 (Wan team, 2025), sec. 4.1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import rearrange
@@ -157,6 +157,9 @@ class Resample(nn.Module):
         return x
 
 
+Stage = ResidualBlock | AttentionBlock | Resample
+
+
 class Coder(nn.Module):
     """What encoder and decoder share: convolution, stages and middle in some order, head."""
 
@@ -168,12 +171,12 @@ class Coder(nn.Module):
         )
         self.head = nn.Sequential(RMSNorm(dim_last, 3), nn.SiLU(), CausalConv3d(dim_last, channels_out, 3))
 
-    def through(self, x: Maps, stages: Sequence[nn.Module], history: History) -> Maps:
+    def through(self, x: Maps, stages: Iterable[nn.Module], history: History) -> Maps:
         x = self.conv1.stream(x, history)
         for stage in stages:
-            x = stage.stream(x, history)
+            x = cast("Stage", stage).stream(x, history)
         norm, act, conv = self.head
-        return conv.stream(act(norm(x)), history)
+        return cast("CausalConv3d", conv).stream(act(norm(x)), history)
 
 
 class Encoder(Coder):
@@ -216,6 +219,9 @@ class Decoder(Coder):
 
 class WanVAE(nn.Module):
     """Videos to normalised latents and back, piece by piece or at once; see `LightCodec` for the interface."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: WanVAEConfig) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from longtake.core.errors import InputError
-from longtake.sample.plans import ChunkPlan, Given, Wording
+from longtake.sample.plans import ChunkPlan, Given, Transition, Wording
 from longtake.studio.commands import (
     Abandon,
     Accepted,
@@ -138,7 +138,8 @@ def _next(state: TakeState) -> Node:
     state = replace(state, planned=None)
     idx, before = state.end.chunk, state.settings
     due = [p for p in state.pending if p.at <= idx]
-    after, changed, given = before, None, state.given if state.head is None else None
+    after, given = before, state.given if state.head is None else None
+    changed: Transition | None = None
     cues = []
     for p in due:
         words = p.cue.prompt if p.cue.change is None else state.join(after.prompt, p.cue.change)
@@ -147,7 +148,7 @@ def _next(state: TakeState) -> Node:
         after = _changed(after, cue)
         given = cue.given or given
         if cue.has_words:
-            changed = max(changed or "recache", cue.transition, key=("recache", "flush", "cut").index)
+            changed = _stronger(changed, cue.transition)
     if after.fading_from is not None:
         after = replace(after, fade_done=after.fade_done + 1)
         changed = changed or "recache"
@@ -225,6 +226,12 @@ def _add(state: TakeState, command: AddCue) -> tuple[TakeState, Accepted]:
     waiting = sorted((*state.pending, pending), key=lambda p: (p.at, p.cue_id))
     accepted = Accepted(cue_id=pending.cue_id, accepted_at=state.end, due_at=place)
     return replace(state, pending=tuple(waiting), next_cue_id=state.next_cue_id + 1), accepted
+
+
+def _stronger(one: Transition | None, other: Transition) -> Transition:
+    """Of the transitions of several cues at one chunk, the one that forgets more."""
+    order: tuple[Transition, ...] = ("recache", "flush", "cut")
+    return max(one or "recache", other, key=order.index)
 
 
 def _changed(settings: Settings, cue: Cue) -> Settings:
