@@ -231,7 +231,8 @@ def _add(state: TakeState, command: AddCue) -> tuple[TakeState, Accepted]:
 def _stronger(one: Transition | None, other: Transition) -> Transition:
     """Of the transitions of several cues at one chunk, the one that forgets more."""
     order: tuple[Transition, ...] = ("recache", "flush", "cut")
-    return max(one or "recache", other, key=order.index)
+    first: Transition = one or "recache"
+    return max(first, other, key=order.index)
 
 
 def _changed(settings: Settings, cue: Cue) -> Settings:
