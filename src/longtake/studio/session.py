@@ -232,7 +232,7 @@ def _stronger(one: Transition | None, other: Transition) -> Transition:
     """Of the transitions of several cues at one chunk, the one that forgets more."""
     order: tuple[Transition, ...] = ("recache", "flush", "cut")
     first: Transition = one or "recache"
-    return max(first, other, key=order.index)
+    return first if order.index(first) >= order.index(other) else other
 
 
 def _changed(settings: Settings, cue: Cue) -> Settings:
