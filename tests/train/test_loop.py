@@ -11,6 +11,7 @@ from longtake.core.errors import TrainingError
 from longtake.train.ema import EMA
 from longtake.train.loop import Limits, LoopConfig, Trainee, precision, train
 from longtake.train.optim import Muon, OptimConfig, optimizers_for, orthogonalise
+from longtake.train.run import denormals_flushed
 
 OPTIM = OptimConfig(adam_lr=1e-2, muon_lr=1e-2, warmup=3, cooldown=0.5)
 STEPS = 12
@@ -148,3 +149,10 @@ def test_a_weight_used_first_without_gradient_still_gets_one(bf16: bool) -> None
     assert net.weight.grad is not None
     expected = -2 * torch.ones(32, 64).T @ x / out.numel()
     assert torch.allclose(net.weight.grad, expected, rtol=0.02, atol=1e-3)
+
+
+def test_denormals_are_flushed_in_training_and_not_after_it() -> None:
+    tiny = torch.tensor([2.0**-127])
+    with denormals_flushed():
+        assert float(tiny * 0.5 * 2**20) == 0
+    assert float(tiny * 0.5 * 2**20) > 0
