@@ -104,6 +104,20 @@ def load_recipe(name: str) -> Recipe:
     return made
 
 
+@contextmanager
+def denormals_flushed() -> Iterator[None]:
+    """Tiny numbers are zero: averages decay into denormal ones, which a CPU handles many times slower.
+
+    To be entered before torch starts its threads, which inherit it.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
+@denormals_flushed()
 def run_recipe(
     name: str,
     *,
@@ -147,31 +161,16 @@ def run_recipe(
         workers=workers or (cores if (cores := os.cpu_count() or 1) > 2 else 1),
         encoder=TextEncoder(recipe.preset.dit.text_len).to(device),
     )
-    with denormals_flushed():
-        return _run_stages(recipe, stages, context)
-
-
-def _run_stages(recipe: Recipe, stages: Sequence[str], context: Context) -> bool:
     for stage, run in recipe.stages().items():
         if stages and stage not in stages:
             continue
         try:
             complete = run(context)
         except OSError as err:
-            raise TrainingError(f"{stage} cannot write to {context.out}: {err}") from err
+            raise TrainingError(f"{stage} cannot write to {out}: {err}") from err
         if not complete:
             return False
     if all(context.done(stage) for stage in recipe.stages()):
         export(context)
         return True
     return bool(stages)
-
-
-@contextmanager
-def denormals_flushed() -> Iterator[None]:
-    """Tiny numbers are zero: averages decay into denormal ones, which a CPU handles many times slower."""
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
