@@ -181,7 +181,7 @@ def test_memory_stays_where_only_the_seed_changes() -> None:
 
 
 def test_given_pictures_open_a_take_and_take_their_own_time() -> None:
-    given = Given(digest="x", chunks=2, frames=21)
+    given = Given(chunks=2, frames=21)
     state = TakeState(clock=CLOCK, opening=Settings(prompt="a", seed=0), given=given)
     state = made(state, 2)
     nodes = path_to(state.head)

@@ -14,6 +14,7 @@ import typer
 
 from longtake.core.errors import InputError
 from longtake.sample.cues import Cue, cues_from
+from longtake.studio.subtitles import SUFFIXES, read_subtitles
 
 if TYPE_CHECKING:
     from longtake.cli.recording import Report
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from longtake.studio.studio import Studio
     from longtake.studio.takes import Take
 
-SUBTITLES = (".vtt", ".srt")
 MAX_CLIP_S = 600.0
 
 
@@ -49,12 +49,10 @@ class Opening:
             if self.prompt is None:
                 raise InputError("say what should be seen: a prompt, or --script with a file of prompts")
             return cues_from(self.prompt, self.then, seconds)
-        if self.script.suffix.lower() not in SUBTITLES:
+        if self.script.suffix.lower() not in SUFFIXES:
             raise InputError(f"{self.script} is no .vtt or .srt; a take's script is played by longtake replay")
         if self.prompt is not None or self.then:
             raise InputError("the prompts come from --script; leave out the prompt and --then")
-        from longtake.studio.subtitles import read_subtitles
-
         return tuple(cue for cue in read_subtitles(self.script) if cue.at_s < seconds)
 
     def take(

@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
+from longtake.studio.subtitles import SUFFIXES, read_subtitles
+
 script = typer.Typer(help="Check scripts of takes, and print their schema.", no_args_is_help=True)
 
 
 @script.command()
 def check(file: Annotated[Path, typer.Argument(help="A take's script (.json), or subtitles (.vtt, .srt).")]) -> None:
     """Say what a script holds, or what is wrong with it. Nothing is generated."""
-    if file.suffix.lower() in (".vtt", ".srt"):
-        from longtake.studio.subtitles import read_subtitles
-
+    if file.suffix.lower() in SUFFIXES:
         for cue in read_subtitles(file):
             sys.stdout.write(f"{cue.at_s:8.2f} s  {cue.prompt}\n")
         return

@@ -55,12 +55,8 @@ def animate(
 ) -> None:
     """Make a picture move. It is the first frame; the prompt says what happens."""
     opening = Opening(prompt=prompt, then=tuple(then or ()), image=image)
-    cues = opening.cues(seconds)
     job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
-    job.check()
-    with job.open(model, None if size is None else parsed_size(size)) as studio:
-        take, _ = opening.take(studio, cues, seed=seed, steps=None, fit=fit.value)
-        job.record(take, cues, seconds=seconds)
+    _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
 
 def extend(
@@ -81,8 +77,13 @@ def extend(
 ) -> None:
     """Go on where a clip ends. The file holds the clip and what follows."""
     opening = Opening(prompt=prompt, then=tuple(then or ()), video=video)
-    cues = opening.cues(seconds)
     job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
+    _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
+
+
+def _begin(opening: Opening, job: Job, *, seconds: float, seed: int, fit: Fit, size: str | None, model: str) -> None:
+    """Make a take that begins with pictures."""
+    cues = opening.cues(seconds)
     job.check()
     with job.open(model, None if size is None else parsed_size(size)) as studio:
         take, first = opening.take(studio, cues, seed=seed, steps=None, fit=fit.value)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from longtake.core.configs import CodecConfig
 from longtake.core.errors import ShapeError
-from longtake.core.shapes import Latent, Video
+from longtake.core.shapes import Latent, Stride, Video
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,33 @@ class CodecState:
 
     frames: tuple[Float[Tensor, "b ..."], ...] = ()  # of each block that looks back, the last it saw
     started: bool = False
+
+
+def check_video(video: Video, stride: Stride, state: CodecState) -> None:
+    """Refuse a piece of a video that no codec of this stride can take.
+
+    Raises:
+        ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
+    """
+    if not state.started:
+        stride.latent_frames(video.shape[2])
+    elif video.shape[2] % stride.time:
+        raise ShapeError(f"later pieces of a video hold a multiple of {stride.time} frames, got {video.shape[2]}")
+    for name, side in (("height", video.shape[3]), ("width", video.shape[4])):
+        if side % stride.space:
+            raise ShapeError(f"{name} must be a multiple of {stride.space} pixels, got {side}")
+
+
+def check_latent(latent: Latent, channels: int) -> None:
+    """Refuse latents of another codec.
+
+    Raises:
+        ShapeError: they have the wrong number of channels.
+    """
+    if latent.shape[1] != channels:
+        raise ShapeError(
+            f"latent has {latent.shape[1]} channels, the codec expects {channels}; was it made by another codec?"
+        )
 
 
 class MemBlock(nn.Module):
@@ -142,15 +169,10 @@ class LightCodec(nn.Module):
         Raises:
             ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
         """
-        stride = self.config.stride
+        check_video(video, self.config.stride, state)
         if not state.started:
-            stride.latent_frames(video.shape[2])
-            video = torch.cat((video[:, :, :1].expand(-1, -1, stride.time - 1, -1, -1), video), 2)
-        elif video.shape[2] % stride.time:
-            raise ShapeError(f"later pieces of a video hold a multiple of {stride.time} frames, got {video.shape[2]}")
-        for name, side in (("height", video.shape[3]), ("width", video.shape[4])):
-            if side % stride.space:
-                raise ShapeError(f"{name} must be a multiple of {stride.space} pixels, got {side}")
+            repeats = video[:, :, :1].expand(-1, -1, self.config.stride.time - 1, -1, -1)
+            video = torch.cat((repeats, video), 2)
         x, frames = self._stream(self.encoder, self._to_patches(video), len(video), state.frames)
         return rearrange(x, "(b f) c h w -> b c f h w", b=len(video)), CodecState(frames, True)
 
@@ -160,11 +182,7 @@ class LightCodec(nn.Module):
         Raises:
             ShapeError: the latents have the wrong number of channels.
         """
-        if latent.shape[1] != self.config.latent_channels:
-            raise ShapeError(
-                f"latent has {latent.shape[1]} channels, the codec expects "
-                f"{self.config.latent_channels}; was it made by another codec?"
-            )
+        check_latent(latent, self.config.latent_channels)
         x = rearrange(latent, "b c f h w -> (b f) c h w")
         x, frames = self._stream(self.decoder, x, len(latent), state.frames)
         video = self._from_patches(x, len(latent))

@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from longtake.core.configs import WanVAEConfig
-from longtake.core.errors import ShapeError
 from longtake.core.shapes import Latent, Video
-from longtake.nets.light_codec import CodecState
+from longtake.nets.light_codec import CodecState, check_latent, check_video
 
 Maps = Float[Tensor, "b _ _ _ _"]  # channels, frames, height, width
 
@@ -241,14 +240,7 @@ class WanVAE(nn.Module):
         Raises:
             ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
         """
-        stride = self.config.stride
-        if not state.started:
-            stride.latent_frames(video.shape[2])
-        elif video.shape[2] % stride.time:
-            raise ShapeError(f"later pieces of a video hold a multiple of {stride.time} frames, got {video.shape[2]}")
-        for name, side in (("height", video.shape[3]), ("width", video.shape[4])):
-            if side % stride.space:
-                raise ShapeError(f"{name} must be a multiple of {stride.space} pixels, got {side}")
+        check_video(video, self.config.stride, state)
         x, state = self._stream(self.encoder, video, state)
         mean = self.conv1(x)[:, : self.config.latent_channels]
         return (mean - self.mean) / self.std, state
@@ -259,11 +251,7 @@ class WanVAE(nn.Module):
         Raises:
             ShapeError: the latents have the wrong number of channels.
         """
-        if latent.shape[1] != self.config.latent_channels:
-            raise ShapeError(
-                f"latent has {latent.shape[1]} channels, the codec expects "
-                f"{self.config.latent_channels}; was it made by another codec?"
-            )
+        check_latent(latent, self.config.latent_channels)
         x = self.conv2(latent * self.std + self.mean)
         x, state = self._stream(self.decoder, x, state)
         return x.clamp(-1, 1), state

@@ -11,7 +11,6 @@ Wording = tuple[tuple[str, float], ...]  # prompts and their weights, which sum 
 class Given:
     """Pictures that are not made but given: an image to animate, the end of a clip to extend."""
 
-    digest: str  # of the pictures
     chunks: int  # that they fill in memory
     frames: int  # that are shown
     pictures: Any = field(default=None, repr=False, compare=False)  # uint8 [frames, height, width, 3]

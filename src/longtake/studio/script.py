@@ -61,7 +61,7 @@ class ScriptCue(Part):
     def _can_be(self) -> "ScriptCue":
         if self.chunk is not None and self.at_s is not None:
             raise ValueError("say when by a chunk or by seconds, not by both")
-        self.as_cue(None if self.given is None else Given(digest="", chunks=1, frames=1))
+        self.as_cue(None if self.given is None else Given(chunks=1, frames=1))
         return self
 
     def as_cue(self, given: Given | None) -> Cue:

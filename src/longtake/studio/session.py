@@ -2,7 +2,8 @@
 
 head        the chunk after which the next one is made
 pending     cues that are accepted and not yet applied, each for a chunk
-plan_next   what the next chunk will be asked for, from the settings at the head and the cues that are due
+planned     the chunk that is being made: what it is asked for follows from the settings at the head and the cues
+            that are due. A cue that comes while it is not settled *overtakes* it: it is begun again
 """
 
 import math

@@ -13,7 +13,7 @@ from weakref import WeakKeyDictionary
 import torch
 
 from longtake.sample.sampler import Memory
-from longtake.studio.timeline import Node, back_from, path_to
+from longtake.studio.timeline import Node, back_from
 
 HOST = torch.device("cpu")
 
@@ -52,16 +52,21 @@ class Snapshots:
 
     def num_missing(self, node: Node | None) -> int:
         """Chunks between `node` and the nearest memory before it."""
-        return next((i for i, earlier in enumerate(back_from(node)) if earlier in self._kept), len(path_to(node)))
+        return len(self._way_to(node)[1])
 
     def find(self, node: Node | None) -> Found:
         """The memory after `node`, or the nearest one before it."""
+        memory, missing = self._way_to(node)
+        return Found(memory=memory.to(self.device), missing=missing)
+
+    def _way_to(self, node: Node | None) -> tuple[Memory, tuple[Node, ...]]:
+        """The nearest memory, where it is kept, and the chunks after it."""
         missing: list[Node] = []
         for earlier in back_from(node):
-            if earlier in self._kept:
-                return Found(memory=self._kept[earlier].to(self.device), missing=tuple(missing[::-1]))
+            if (memory := self._kept.get(earlier)) is not None:
+                return memory, tuple(missing[::-1])
             missing.append(earlier)
-        return Found(memory=Memory(), missing=tuple(missing[::-1]))
+        return Memory(), tuple(missing[::-1])
 
     def num_bytes(self, device: torch.device) -> int:
         """Bytes held on a device; what memories share counts once."""

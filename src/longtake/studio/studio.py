@@ -11,7 +11,6 @@ Bookkeeping is `session.apply`; this file is the only one that joins it to the m
 whichever thread asks; a take may be cued from any thread while another one streams it.
 """
 
-import hashlib
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -30,9 +29,7 @@ from longtake.sample.cues import checked_text
 from longtake.sample.generate import Model, open_model
 from longtake.sample.plans import Given
 from longtake.sample.sampler import GoOn, Made, Memory, OvertakenError, Sampler, always
-from longtake.studio.commands import (
-    Cue,
-)
+from longtake.studio.commands import Cue
 from longtake.studio.session import TakeState
 from longtake.studio.snapshots import Snapshots
 from longtake.studio.sources import IteratorSource, Source, checked_pictures
@@ -304,9 +301,7 @@ class Studio:
 
 def given_of(pictures: Pictures, chunks: int) -> Given:
     """Pictures as a take is given them."""
-    kept = pictures.contiguous().cpu().clone()
-    digest = hashlib.sha256(kept.numpy().tobytes()).hexdigest()
-    return Given(digest=digest, chunks=chunks, frames=len(kept), pictures=kept)
+    return Given(chunks=chunks, frames=len(pictures), pictures=pictures.contiguous().cpu().clone())
 
 
 def open_studio(name: str = "tiny-world", *, size: PictureSize | None = None, device: str = "cpu") -> Studio:

@@ -19,53 +19,45 @@ EXTRAS = (
     "freqs",
 )  # of a GAN's critic, of a table: not ours
 
-# diffusers -> original, in order; "norm2" comes before what would make another one.
-FROM_DIFFUSERS = (
-    (r"^condition_embedder\.text_embedder\.linear_1\.", "text_embedding.0."),
-    (r"^condition_embedder\.text_embedder\.linear_2\.", "text_embedding.2."),
-    (r"^condition_embedder\.time_embedder\.linear_1\.", "time_embedding.0."),
-    (r"^condition_embedder\.time_embedder\.linear_2\.", "time_embedding.2."),
-    (r"^condition_embedder\.time_proj\.", "time_projection.1."),
-    (r"^(blocks\.\d+)\.scale_shift_table$", r"\1.modulation"),
-    (r"^scale_shift_table$", "head.modulation"),
-    (r"^proj_out\.", "head.head."),
-    (r"^(blocks\.\d+)\.norm2\.", r"\1.norm3."),
-    (r"^(blocks\.\d+)\.ffn\.net\.0\.proj\.", r"\1.ffn.0."),
-    (r"^(blocks\.\d+)\.ffn\.net\.2\.", r"\1.ffn.2."),
-    (r"^(blocks\.\d+)\.attn1\.", r"\1.self_attn."),
-    (r"^(blocks\.\d+)\.attn2\.", r"\1.cross_attn."),
-    (r"\.to_out\.0\.", ".o."),
-    (r"\.to_([qkv])\.", r".\1."),
-)
-TO_DIFFUSERS = (
-    (r"^text_embedding\.0\.", "condition_embedder.text_embedder.linear_1."),
-    (r"^text_embedding\.2\.", "condition_embedder.text_embedder.linear_2."),
-    (r"^time_embedding\.0\.", "condition_embedder.time_embedder.linear_1."),
-    (r"^time_embedding\.2\.", "condition_embedder.time_embedder.linear_2."),
-    (r"^time_projection\.1\.", "condition_embedder.time_proj."),
-    (r"^(blocks\.\d+)\.modulation$", r"\1.scale_shift_table"),
-    (r"^head\.modulation$", "scale_shift_table"),
-    (r"^head\.head\.", "proj_out."),
-    (r"^(blocks\.\d+)\.norm3\.", r"\1.norm2."),
-    (r"^(blocks\.\d+)\.ffn\.0\.", r"\1.ffn.net.0.proj."),
-    (r"^(blocks\.\d+)\.ffn\.2\.", r"\1.ffn.net.2."),
-    (r"\.self_attn\.o\.", ".attn1.to_out.0."),
-    (r"\.cross_attn\.o\.", ".attn2.to_out.0."),
-    (r"\.self_attn\.([qkv])\.", r".attn1.to_\1."),
-    (r"\.cross_attn\.([qkv])\.", r".attn2.to_\1."),
-    (r"\.self_attn\.", ".attn1."),
-    (r"\.cross_attn\.", ".attn2."),
-)
+# original -> diffusers: outside the blocks, and inside one, without ".weight" and ".bias".
+OUTSIDE = {
+    "text_embedding.0": "condition_embedder.text_embedder.linear_1",
+    "text_embedding.2": "condition_embedder.text_embedder.linear_2",
+    "time_embedding.0": "condition_embedder.time_embedder.linear_1",
+    "time_embedding.2": "condition_embedder.time_embedder.linear_2",
+    "time_projection.1": "condition_embedder.time_proj",
+    "head.modulation": "scale_shift_table",
+    "head.head": "proj_out",
+}
+INSIDE = {
+    "modulation": "scale_shift_table",
+    "norm3": "norm2",
+    "ffn.0": "ffn.net.0.proj",
+    "ffn.2": "ffn.net.2",
+    **{
+        f"{ours}.{part}": f"{theirs}.{its}"
+        for ours, theirs in (("self_attn", "attn1"), ("cross_attn", "attn2"))
+        for part, its in (
+            ("q", "to_q"),
+            ("k", "to_k"),
+            ("v", "to_v"),
+            ("o", "to_out.0"),
+            ("norm_q", "norm_q"),
+            ("norm_k", "norm_k"),
+        )
+    },
+}
+PARTS = re.compile(r"(?P<block>blocks\.\d+\.)?(?P<stem>.+?)(?P<kind>\.weight|\.bias)?")
 
 
 def original_name(name: str) -> str:
     """The original Wan name of a parameter of diffusers' `WanTransformer3DModel`; original names stay."""
-    return _renamed(name, FROM_DIFFUSERS)
+    return _renamed(name, _turned(OUTSIDE), _turned(INSIDE))
 
 
 def diffusers_name(name: str) -> str:
     """The name in diffusers of an original Wan parameter."""
-    return _renamed(name, TO_DIFFUSERS)
+    return _renamed(name, OUTSIDE, INSIDE)
 
 
 def peeled(name: str) -> str:
@@ -105,7 +97,13 @@ def wan_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
     return found
 
 
-def _renamed(name: str, rules: tuple[tuple[str, str], ...]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
+def _renamed(name: str, outside: Mapping[str, str], inside: Mapping[str, str]) -> str:
+    parts = PARTS.fullmatch(name)
+    if parts is None:
+        return name
+    block, stem, kind = parts["block"] or "", parts["stem"], parts["kind"] or ""
+    return f"{block}{(inside if block else outside).get(stem, stem)}{kind}"
+
+
+def _turned(table: Mapping[str, str]) -> dict[str, str]:
+    return {theirs: ours for ours, theirs in table.items()}
