@@ -79,7 +79,7 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1750),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=5400,
+                steps=5800,
                 optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.995,
                 log_every=20,
@@ -88,8 +88,8 @@ def recipe() -> Recipe:
             ),
             phases=(
                 Phase(until=3200, latent_frames=1, batch=48),
-                Phase(until=5000, latent_frames=9, batch=8),
-                Phase(until=5400, latent_frames=15, batch=4),
+                Phase(until=5300, latent_frames=9, batch=8),
+                Phase(until=5800, latent_frames=15, batch=4),
             ),
             shift=SHIFT,
         ),

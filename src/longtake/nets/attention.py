@@ -22,7 +22,11 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 def attention(q: Heads, k: Float[Tensor, "b m n k"], v: Float[Tensor, "b m n k"]) -> Heads:
     """softmax(q k^T / sqrt(k)) v, no mask."""
-    out = functional.scaled_dot_product_attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
+    q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # torch's own products would be made in fp32
+        out = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
+    else:
+        out = functional.scaled_dot_product_attention(q, k, v)
     return out.transpose(1, 2)
 
 
