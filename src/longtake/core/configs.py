@@ -1,6 +1,7 @@
 """What a network, a codec and a stream are made of. Frozen, complete, resolved once at the door."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 from longtake.core.errors import ConfigError
@@ -36,6 +37,7 @@ class DiTConfig:
 class CodecConfig:
     """The light codec (TAEHV's shape). Widths run from the latent (coarse) to the picture (fine)."""
 
+    kind: Literal["light"] = "light"
     latent_channels: int = 16
     pixel_patch: int = 1  # space-to-depth of the picture before the first convolution
     encoder_widths: tuple[int, ...] = (64, 64, 64, 64)
@@ -60,6 +62,7 @@ class CodecConfig:
 class WanVAEConfig:
     """The Wan 2.1 video autoencoder. The defaults are the published one: 126,892,531 parameters."""
 
+    kind: Literal["wan"] = "wan"
     latent_channels: int = 16
     base_dim: int = 96
     dim_mult: tuple[int, ...] = (1, 2, 4, 4)
@@ -99,9 +102,20 @@ class SamplingConfig:
     num_steps: int
     shift: float
     guidance_scale: float = 1.0
+    sigmas: tuple[float, ...] = ()  # noise levels a student was distilled at; (): evenly spaced, then shifted
 
     def __post_init__(self) -> None:
         check_positive(self, "num_steps", "shift")
+        if self.sigmas and len(self.sigmas) != self.num_steps:
+            raise ConfigError(f"{self.num_steps} steps need as many sigmas, got {len(self.sigmas)}")
+        if self.sigmas and not all(1 >= a > b > 0 for a, b in pairwise((*self.sigmas, 1e-9))):
+            raise ConfigError(f"sigmas fall from at most 1 to above 0, got {self.sigmas}")
+
+    def with_steps(self, num_steps: int | None) -> "SamplingConfig":
+        """The same with another number of steps, evenly spaced; None: its own."""
+        if num_steps in (None, self.num_steps):
+            return self
+        return replace(self, num_steps=num_steps, sigmas=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,13 +125,14 @@ class Preset:
     name: str
     description: str
     dit: DiTConfig
-    codec: CodecConfig
+    codec: CodecConfig | WanVAEConfig
     stream: StreamConfig
     student: SamplingConfig
     teacher: SamplingConfig
     size: PictureSize
     fps: float
     clip_latent_frames: int  # the longest clip the teacher was trained on
+    text: Literal["minilm", "umt5"] = "minilm"  # who turns prompts into text states
 
     def __post_init__(self) -> None:
         check_positive(self, "fps", "clip_latent_frames")

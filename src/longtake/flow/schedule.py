@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from longtake.core.configs import SamplingConfig
+
 NUM_TIMESTEPS = 1000  # the network's clock: timestep = 1000 sigma, never rounded to a grid
 
 
@@ -19,6 +21,11 @@ def few_step_sigmas(num_steps: int, shift: float) -> tuple[float, ...]:
     """
     linear = torch.linspace(1, 0, num_steps + 1, dtype=torch.float64)[:-1]
     return tuple(float(sigma) for sigma in shift_sigma(linear, shift))
+
+
+def sigmas_of(sampling: SamplingConfig) -> tuple[float, ...]:
+    """The student's noise levels: those it was distilled at, or evenly spaced and shifted ones."""
+    return sampling.sigmas or few_step_sigmas(sampling.num_steps, sampling.shift)
 
 
 def solver_sigmas(num_steps: int, shift: float) -> tuple[float, ...]:

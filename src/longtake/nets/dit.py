@@ -202,6 +202,20 @@ class DiT(nn.Module):
 
     # What can be computed before the tokens are known.
 
+    @property
+    def device(self) -> torch.device:
+        return self.patch_embedding.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights, and of all that is computed with them."""
+        return self.patch_embedding.weight.dtype
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """Of the latents between calls: at least fp32, for the steps of a sampler add up what is rounded off."""
+        return torch.promote_types(self.dtype, torch.float32)
+
     def modulation(self, sigma: Sigma) -> Modulation:
         """Modulation of noise levels [b, f]; f = 1 stands for all latent frames."""
         half = self.config.freq_dim // 2
@@ -209,12 +223,12 @@ class DiT(nn.Module):
         exponents = torch.arange(half, dtype=torch.float64, device=sigma.device) / half
         angles = (NUM_TIMESTEPS * sigma.double())[..., None] * 10_000.0**-exponents
         waves = torch.cat((angles.cos(), angles.sin()), -1)
-        time = self.time_embedding(waves.to(self.patch_embedding.weight.dtype))
+        time = self.time_embedding(waves.to(self.dtype))
         return Modulation(self.time_projection(time).unflatten(-1, (6, -1)), time)
 
     def read_text(self, text: TextStates) -> TextMemory:
         """Cross-attention memory of text states [b, g, t, e]."""
-        states = self.text_embedding(rearrange(text, "b g t e -> (b g) t e"))
+        states = self.text_embedding(rearrange(text.to(self.dtype), "b g t e -> (b g) t e"))
         pairs = [block.cross_attn.keys_values(states) for block in self._layers()]
         return TextMemory(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), text.shape[1])
 
@@ -271,7 +285,7 @@ class DiT(nn.Module):
     def past(self, cache: KVCache, x_shape: Sequence[int]) -> Past:
         """Rotate what is remembered, for a chunk of shape [b, c, f, h, w] that follows it."""
         frames, (height, width) = x_shape[2], self._grid(x_shape)
-        device = self.patch_embedding.weight.device
+        device = self.device
         positions = torch.arange(len(cache) + frames, device=device)
         kv = cache.keys_values()
         if kv is not None:
@@ -294,11 +308,11 @@ class DiT(nn.Module):
             tokens, _, _ = block(tokens, modulation.blocks, rope, words, layer, attend)
         patches = self.head(tokens, modulation.head)
         p = self.config.patch
-        return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p)
+        return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p).to(x.dtype)
 
     def _patchify(self, x: Latent) -> Tokens:
         p = self.config.patch
-        patches = rearrange(x, "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=p)
+        patches = rearrange(x.to(self.dtype), "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=p)
         return functional.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
 
     def _rope(self, positions: Tensor, x: Latent) -> Rope:

@@ -158,6 +158,11 @@ class LightCodec(nn.Module):
                         conv.weight.mul_(2**0.5)  # what the activation takes away
                     last.weight.mul_(0.1)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the weights. What comes in is converted; what goes out has the precision of what came in."""
+        return next(self.parameters()).dtype
+
     def encode(self, video: Video, state: CodecState) -> tuple[Latent, CodecState]:
         """Latents of the next piece of a video.
 
@@ -174,7 +179,8 @@ class LightCodec(nn.Module):
             repeats = video[:, :, :1].expand(-1, -1, self.config.stride.time - 1, -1, -1)
             video = torch.cat((repeats, video), 2)
         x, frames = self._stream(self.encoder, self._to_patches(video), len(video), state.frames)
-        return rearrange(x, "(b f) c h w -> b c f h w", b=len(video)), CodecState(frames, True)
+        latent = rearrange(x, "(b f) c h w -> b c f h w", b=len(video))
+        return latent.to(video.dtype), CodecState(frames, True)
 
     def decode(self, latent: Latent, state: CodecState) -> tuple[Video, CodecState]:
         """Pixels in [-1, 1] of the next latent frames: 1 for the first of a video, then 4 for each.
@@ -183,12 +189,12 @@ class LightCodec(nn.Module):
             ShapeError: the latents have the wrong number of channels.
         """
         check_latent(latent, self.config.latent_channels)
-        x = rearrange(latent, "b c f h w -> (b f) c h w")
+        x = rearrange(latent.to(self.dtype), "b c f h w -> (b f) c h w")
         x, frames = self._stream(self.decoder, x, len(latent), state.frames)
         video = self._from_patches(x, len(latent))
         if not state.started:
             video = video[:, :, self.config.stride.time - 1 :]
-        return video, CodecState(frames, True)
+        return video.to(latent.dtype), CodecState(frames, True)
 
     def _stream(
         self,
@@ -213,7 +219,7 @@ class LightCodec(nn.Module):
         p = self.config.pixel_patch
         if self.config.pixels == "unit":
             video = (video + 1) / 2
-        return rearrange(video, "b c f (h p) (w q) -> (b f) (c p q) h w", p=p, q=p)
+        return rearrange(video.to(self.dtype), "b c f (h p) (w q) -> (b f) (c p q) h w", p=p, q=p)
 
     def _from_patches(self, x: Tensor, batch: int) -> Video:
         p = self.config.pixel_patch

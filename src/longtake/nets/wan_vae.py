@@ -234,6 +234,11 @@ class WanVAE(nn.Module):
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """As `LightCodec.dtype`."""
+        return self.conv1.weight.dtype
+
     def encode(self, video: Video, state: CodecState) -> tuple[Latent, CodecState]:
         """Normalised latents (the mean of the posterior) of the next piece of a video; see `LightCodec.encode`.
 
@@ -241,9 +246,9 @@ class WanVAE(nn.Module):
             ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
         """
         check_video(video, self.config.stride, state)
-        x, state = self._stream(self.encoder, video, state)
+        x, state = self._stream(self.encoder, video.to(self.dtype), state)
         mean = self.conv1(x)[:, : self.config.latent_channels]
-        return (mean - self.mean) / self.std, state
+        return ((mean - self.mean) / self.std).to(video.dtype), state
 
     def decode(self, latent: Latent, state: CodecState) -> tuple[Video, CodecState]:
         """Pixels of the next latent frames: 1 for the first of a video, then 4 for each; see `LightCodec.decode`.
@@ -252,9 +257,9 @@ class WanVAE(nn.Module):
             ShapeError: the latents have the wrong number of channels.
         """
         check_latent(latent, self.config.latent_channels)
-        x = self.conv2(latent * self.std + self.mean)
+        x = self.conv2(latent.to(self.dtype) * self.std + self.mean)
         x, state = self._stream(self.decoder, x, state)
-        return x.clamp(-1, 1), state
+        return x.clamp(-1, 1).to(latent.dtype), state
 
     def _stream(self, coder: Encoder | Decoder, x: Maps, state: CodecState) -> tuple[Maps, CodecState]:
         """All frames through the coder; the first frame of a video goes alone."""

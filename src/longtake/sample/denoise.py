@@ -8,7 +8,7 @@ import torch
 from longtake.core.configs import SamplingConfig
 from longtake.core.shapes import Latent
 from longtake.flow.path import add_noise, x0_from_velocity
-from longtake.flow.schedule import few_step_sigmas
+from longtake.flow.schedule import sigmas_of
 from longtake.nets.dit import DiT, Modulation, Past, TextMemory
 
 
@@ -23,14 +23,13 @@ class Schedule:
     @classmethod
     def of(cls, dit: DiT, sampling: SamplingConfig) -> "Schedule":
         """The table for a network and its sampling settings."""
-        return cls.at(dit, few_step_sigmas(sampling.num_steps, sampling.shift))
+        return cls.at(dit, sigmas_of(sampling))
 
     @classmethod
     @torch.no_grad()
     def at(cls, dit: DiT, sigmas: tuple[float, ...]) -> "Schedule":
         """The table for a network and descending noise levels, without the final 0."""
-        device = dit.patch_embedding.weight.device
-        levels = torch.tensor([*sigmas, 0.0], dtype=torch.float64, device=device)
+        levels = torch.tensor([*sigmas, 0.0], dtype=torch.float64, device=dit.device)
         tables = [dit.modulation(level.view(1, 1)) for level in levels]
         return cls(sigmas, tuple(tables[:-1]), tables[-1])
 

@@ -8,7 +8,7 @@ after a minute.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import torch
@@ -19,8 +19,9 @@ from longtake.core.errors import InputError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Span, TextStates, chunk_spans, chunks_for
 from longtake.media.frames import to_pictures
+from longtake.nets.codec import Codec
 from longtake.nets.dit import DiT, TextMemory
-from longtake.nets.light_codec import CodecState, LightCodec
+from longtake.nets.light_codec import CodecState
 from longtake.nets.text import TextEncoder
 from longtake.sample.cues import Cue
 from longtake.sample.denoise import Schedule
@@ -35,7 +36,7 @@ class Model:
 
     preset: Preset
     dit: DiT
-    codec: LightCodec
+    codec: Codec
     text_encoder: TextEncoder
     digest: str  # of the weights
     is_teacher: bool
@@ -166,7 +167,7 @@ def plan_for(
         num_chunks=num_chunks,
         shape=shape,
         seed=seed,
-        sampling=own if steps is None else replace(own, num_steps=steps),
+        sampling=own.with_steps(steps),
     )
 
 
@@ -204,7 +205,7 @@ def _teacher_steps(model: Model, plan: Plan, watch: Stopwatch) -> Iterator[Step]
 
 
 def _states(model: Model, prompt: str) -> TextStates:
-    return model.text_encoder(prompt).to(model.dit.patch_embedding.weight)
+    return model.text_encoder(prompt).to(model.dit.device, model.dit.latent_dtype)
 
 
 def _start_s(preset: Preset, span: Span) -> float:

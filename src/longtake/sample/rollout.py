@@ -48,14 +48,13 @@ def rollout(
         cache: memory to go on from.
     """
     cache = cache or KVCache()
-    weight = dit.patch_embedding.weight
     size = (1, dit.config.in_dim, stream.chunk, *shape)
     first = cache.stop // stream.chunk
     for span in chunk_spans(stream.chunk, first):
         text = text_for(span)
 
         def noise(step: int, idx: int = span.idx) -> Latent:
-            return noise_for(seed, ("chunk", idx, "step", step), size).to(weight)
+            return noise_for(seed, ("chunk", idx, "step", step), size).to(dit.device, dit.latent_dtype)
 
         # The caller runs between the yields: inference mode must not leak into it.
         with torch.inference_mode():

@@ -13,11 +13,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtake.core.clock import Stopwatch
-from longtake.core.configs import Preset, SamplingConfig
+from longtake.core.configs import Preset
 from longtake.core.errors import InputError, ShapeError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Video
-from longtake.flow.schedule import few_step_sigmas
+from longtake.flow.schedule import sigmas_of
 from longtake.media.frames import from_pictures, to_pictures
 from longtake.nets.dit import TextMemory
 from longtake.nets.kv_cache import KVCache
@@ -104,7 +104,7 @@ class Sampler:
         self.model = model
         self.size = size or model.size
         self.stream = model.preset.stream
-        self.device = model.dit.patch_embedding.weight.device
+        self.device = model.dit.device
         height, width = self.size.latent(model.preset.codec.stride, model.preset.dit.patch)
         self.shape = (1, model.preset.dit.in_dim, self.stream.chunk, height, width)
         self._schedules: dict[tuple[int | None, float], Schedule] = {}
@@ -186,8 +186,7 @@ class Sampler:
         """Cross-attention memory of a mixture of prompts: their states, averaged by weight."""
         if wording not in self._words:
             states = [self.model.text_encoder(prompt) * weight for prompt, weight in wording]
-            mixed = torch.stack(states).sum(0).to(self.model.dit.patch_embedding.weight)
-            self._words[wording] = self.model.dit.read_text(mixed)
+            self._words[wording] = self.model.dit.read_text(torch.stack(states).sum(0).to(self.device))
             while len(self._words) > KEPT_WORDINGS:
                 self._words.popitem(last=False)
         self._words.move_to_end(wording)
@@ -200,7 +199,7 @@ class Sampler:
         def noise(step: int) -> Latent:
             if not go_on(False):
                 raise OvertakenError
-            return noise_for(plan.seed, ("chunk", plan.idx, "step", step), self.shape).to(dit.patch_embedding.weight)
+            return noise_for(plan.seed, ("chunk", plan.idx, "step", step), self.shape).to(self.device, dit.latent_dtype)
 
         past = dit.past(cache, self.shape)
         latent = denoise(dit, schedule, self.read(plan.wording), past, noise, source=source)
@@ -256,9 +255,7 @@ class Sampler:
     def _schedule(self, steps: int | None, entry: float) -> Schedule:
         key = (steps, entry)
         if key not in self._schedules:
-            own = self.preset.student
-            sampling: SamplingConfig = own if steps is None else replace(own, num_steps=steps)
-            sigmas = few_step_sigmas(sampling.num_steps, sampling.shift)
+            sigmas = sigmas_of(self.preset.student.with_steps(steps))
             levels = sigmas if entry == 1.0 else (entry, *(s for s in sigmas if s < entry))
             self._schedules[key] = Schedule.at(self.model.dit, levels)
         return self._schedules[key]
@@ -267,4 +264,4 @@ class Sampler:
         _, height, width, _ = pictures.shape
         if (height, width) != (self.size.height, self.size.width):
             raise ShapeError(f"the pictures are {width}x{height}, the take is {self.size}; resize them first")
-        return from_pictures(pictures).to(self.model.dit.patch_embedding.weight)
+        return from_pictures(pictures).to(self.device, self.model.dit.latent_dtype)

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from longtake.core.configs import CodecConfig
+from longtake.core.configs import CodecConfig, WanVAEConfig
+from longtake.core.errors import TrainingError
 from longtake.core.shapes import Latent, Video
+from longtake.nets.codec import Codec, codec_for
 from longtake.nets.light_codec import CodecState, LightCodec
 from longtake.train.batches import pixels
 from longtake.train.ema import EMA
@@ -47,7 +49,10 @@ def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
     folder = context.begin(STAGE, stage, world, context.preset.codec)
     if context.done(STAGE):
         return True
-    codec = seeded(stage.loop.seed, lambda: LightCodec(context.preset.codec)).to(context.device)
+    config = context.preset.codec
+    if not isinstance(config, CodecConfig):
+        raise TrainingError("only the light codec is trained here; the recipe's preset has the Wan VAE")
+    codec = seeded(stage.loop.seed, lambda: LightCodec(config)).to(context.device)
     clips = clips_in_memory(world, stage.num_clips, stage.loop.seed, context)
     ema = EMA(codec, stage.loop.ema_decay)
 
@@ -85,9 +90,9 @@ def away_from_normal(latent: Latent) -> Tensor:
     return latent.mean(over).square().mean() + (latent.std(over) - 1).square().mean()
 
 
-def load_codec(folder: Path, config: CodecConfig, device: torch.device) -> LightCodec:
+def load_codec(folder: Path, config: CodecConfig | WanVAEConfig, device: torch.device) -> Codec:
     """The codec that a run has trained, frozen."""
-    codec = LightCodec(config)
+    codec = codec_for(config)
     load_into(codec, read_weights(folder, "codec"), str(folder / "codec.safetensors"))
     return codec.to(device).eval().requires_grad_(requires_grad=False)
 

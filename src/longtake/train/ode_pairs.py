@@ -13,7 +13,7 @@ from torch import Tensor
 from longtake.core.configs import SamplingConfig
 from longtake.core.errors import ConfigError, TrainingError
 from longtake.core.noise import rng_for
-from longtake.flow.schedule import few_step_sigmas
+from longtake.flow.schedule import sigmas_of
 from longtake.sample.teacher import teacher_states
 from longtake.train.batches import LatentClips, normal
 from longtake.train.latents import STAGE as LATENTS
@@ -78,7 +78,7 @@ def run(stage: OdePairStage, context: Context) -> bool:
                 states.append(x)
         pairs = torch.stack(states, 1).half().cpu()
         part = path.with_suffix(".part")
-        levels = (*few_step_sigmas(preset.student.num_steps, preset.student.shift), 0.0)
+        levels = (*sigmas_of(preset.student), 0.0)
         tensors = {"states": pairs, "text": batch.text.half().cpu()}
         save_file(tensors, part, {"sigmas": json.dumps(levels)})
         part.replace(path)

@@ -9,8 +9,8 @@ from torch import nn
 
 from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
+from longtake.nets.codec import Codec, codec_for
 from longtake.nets.dit import DiT
-from longtake.nets.light_codec import LightCodec
 from longtake.weights.checkpoint import load_into, read_weights, weight_files
 from longtake.weights.manifest import NETS, check_digest, read_manifest
 
@@ -33,7 +33,7 @@ class Nets:
 
     preset: Preset
     dit: DiT
-    codec: LightCodec
+    codec: Codec
     digest: str  # of the network and the codec together
 
 
@@ -71,7 +71,7 @@ def describe(folder: Path) -> ModelInfo:
     preset, sha256 = read_manifest(folder)
     files = {p.name: p.stat().st_size for n in NETS for p in weight_files(folder, n)}
     with torch.device("meta"):
-        dit, codec = DiT(preset.dit), LightCodec(preset.codec)
+        dit, codec = DiT(preset.dit), codec_for(preset.codec)
     sizes = {"student": _count(dit), "teacher": _count(dit), "codec": _count(codec)}
     return ModelInfo(
         name=preset.name,
@@ -93,7 +93,7 @@ def open_nets(name: str, *, teacher: bool = False, device: str = "cpu") -> Nets:
     preset, sha256 = read_manifest(folder)
     kind = "teacher" if teacher else "student"
     digest = f"{check_digest(folder, kind, sha256)[:16]}-{check_digest(folder, 'codec', sha256)[:16]}"
-    dit, codec = DiT(preset.dit), LightCodec(preset.codec)
+    dit, codec = DiT(preset.dit), codec_for(preset.codec)
     load_into(dit, read_weights(folder, kind), f"{kind} in {folder}")
     load_into(codec, read_weights(folder, "codec"), f"codec in {folder}")
     for net in (dit, codec):

@@ -1,0 +1,114 @@
+"""Wan 2.1 text-to-video, and the causal students that others distilled from it: how each of them is sampled.
+
+wan-1.3b, wan-14b       the bidirectional models (Wan team, 2025): teachers
+causvid                 Yin et al. 2025: three steps, at entries 0, 36 and 44 of a 50-step schedule of shift 8
+self-forcing            Huang et al. 2025: four steps of shift 5
+causal-forcing          Zhu et al. 2026: the same sampling, a better initialisation; also frame by frame
+"""
+
+from dataclasses import dataclass, replace
+
+from longtake.core.configs import CodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig, WanVAEConfig
+from longtake.core.errors import InputError
+from longtake.core.shapes import PictureSize
+
+TAEW = CodecConfig(pixels="unit")  # taew2_1: the light codec that was trained for Wan's latents
+
+FOUR_STEPS = SamplingConfig(num_steps=4, shift=5.0)
+THREES = StreamConfig(chunk=3, window=21)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class KnownStudent:
+    """A published student: what it is made of and where its file lies."""
+
+    base: str
+    sampling: SamplingConfig
+    stream: StreamConfig
+    hub: str  # owner/name of the repository
+    file: str  # in it
+
+
+def wan(name: str, dit: DiTConfig, shift: float, guidance_scale: float) -> Preset:
+    """A bidirectional Wan; a student of it is sampled as its own card says."""
+    return Preset(
+        name=name,
+        description=f"Wan 2.1 text-to-video {name.removeprefix('wan-').upper()}, 832x480 at 16 frames/s",
+        dit=dit,
+        codec=WanVAEConfig(),
+        stream=THREES,
+        student=FOUR_STEPS,
+        teacher=SamplingConfig(num_steps=50, shift=shift, guidance_scale=guidance_scale),
+        size=PictureSize(height=480, width=832),
+        fps=16.0,
+        clip_latent_frames=21,
+        text="umt5",
+    )
+
+
+WANS = {
+    preset.name: preset
+    for preset in (
+        wan(
+            "wan-1.3b",
+            DiTConfig(dim=1536, num_layers=30, num_heads=12, ffn_dim=8960, text_dim=4096, text_len=512),
+            shift=8.0,
+            guidance_scale=6.0,
+        ),
+        wan(
+            "wan-14b",
+            DiTConfig(dim=5120, num_layers=40, num_heads=40, ffn_dim=13824, text_dim=4096, text_len=512),
+            shift=5.0,
+            guidance_scale=5.0,
+        ),
+    )
+}
+
+STUDENTS = {
+    "causvid": KnownStudent(
+        base="wan-1.3b",
+        sampling=SamplingConfig(num_steps=3, shift=8.0, sigmas=(1.0, 0.757, 0.522)),
+        stream=THREES,
+        hub="tianweiy/CausVid",
+        file="autoregressive_checkpoint/model.pt",
+    ),
+    "self-forcing": KnownStudent(
+        base="wan-1.3b",
+        sampling=FOUR_STEPS,
+        stream=THREES,
+        hub="gdhe17/Self-Forcing",
+        file="checkpoints/self_forcing_dmd.pt",
+    ),
+    "causal-forcing": KnownStudent(
+        base="wan-1.3b",
+        sampling=FOUR_STEPS,
+        stream=THREES,
+        hub="zhuhz22/Causal-Forcing",
+        file="chunkwise/causal_forcing.pt",
+    ),
+    "causal-forcing-frame": KnownStudent(
+        base="wan-1.3b",
+        sampling=FOUR_STEPS,
+        stream=StreamConfig(chunk=1, window=21),
+        hub="zhuhz22/Causal-Forcing",
+        file="framewise/causal_forcing.pt",
+    ),
+}
+
+
+def student_preset(name: str) -> Preset:
+    """The preset of a published student.
+
+    Raises:
+        InputError: it is not one of `STUDENTS`.
+    """
+    if name not in STUDENTS:
+        raise InputError(f'no student "{name}" is known; give one of: {", ".join(STUDENTS)}')
+    known = STUDENTS[name]
+    return replace(
+        WANS[known.base],
+        name=name,
+        description=f"{name}, a causal student of {known.base}: {known.sampling.num_steps} steps, 832x480",
+        stream=known.stream,
+        student=known.sampling,
+    )
