@@ -14,16 +14,17 @@ if TYPE_CHECKING:
     from longtake.studio.studio import Studio
 
 
-def open(name: str = "tiny-world", *, size: "PictureSize | None" = None, device: str = "cpu") -> "Studio":  # noqa: A001
+def open(name: str = "tiny-world", *, size: "PictureSize | None" = None, device: str | None = None) -> "Studio":  # noqa: A001
     """Open a model to make and direct takes on it.
 
     Args:
-        name: a packaged model, or a model folder.
+        name: a packaged or imported model, or a model folder.
         size: of the pictures; None: what the model was trained on.
-        device: "cpu", "cuda", "cuda:1".
+        device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one.
 
     Raises:
         WeightsError: the model is unknown, incomplete or damaged.
+        DeviceError: the device is not there, or its memory is too small.
         InputError: the size does not fit the model.
     """
     from longtake.studio.studio import open_studio  # noqa: PLC0415  (torch: seconds to import)

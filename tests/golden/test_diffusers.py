@@ -6,7 +6,7 @@ import torch
 from longtake.core.configs import WanVAEConfig
 from longtake.nets.light_codec import CodecState
 from longtake.nets.wan_vae import WanVAE
-from longtake.weights.wan_names import diffusers_name, wan_tensors
+from longtake.weights.wan_names import diffusers_name, vae_tensors, wan_tensors
 from tests.tiny import DIT, random_dit, shake
 
 pytestmark = pytest.mark.golden
@@ -64,6 +64,9 @@ def test_the_autoencoder_says_the_same() -> None:
     shake(ours)
     theirs = diffusers.AutoencoderKLWan(base_dim=4).eval()
     theirs.load_state_dict(convert_wan_vae_to_diffusers(dict(ours.state_dict())))
+    back = vae_tensors(theirs.state_dict())
+    assert back.keys() == ours.state_dict().keys()
+    assert all(torch.equal(back[name], tensor) for name, tensor in ours.state_dict().items())
     video = 2 * torch.rand(1, 3, 17, 32, 48, generator=torch.Generator().manual_seed(0)) - 1
     latent, _ = ours.encode(video, CodecState())
     expected = theirs.encode(video).latent_dist.mean

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.core.noise import rng_for
-from longtake.nets.text import TextEncoder
+from longtake.nets.text import MiniLMEncoder
 from longtake.train.batches import LatentClips
 
 CHUNK, CHUNKS, NUM = 3, 4, 5
@@ -22,7 +22,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
     names = torch.arange(NUM)[:, None] * 100 + torch.arange(CHUNKS * CHUNK)
     latents = names[:, None, :, None, None].expand(-1, 2, -1, 2, 2).half().contiguous()
     save_file({"latents": latents}, folder / "0.safetensors", {"captions": json.dumps(CAPTIONS)})
-    return LatentClips(Path(folder), TextEncoder(16), CHUNK, torch.device("cpu"))
+    return LatentClips(Path(folder), MiniLMEncoder(16), CHUNK, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("latent_frames", [1, 3, 6, 12])

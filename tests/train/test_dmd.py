@@ -9,7 +9,7 @@ from torch import Tensor
 from longtake.core.configs import StreamConfig
 from longtake.flow.path import add_noise
 from longtake.nets.dit import DiT
-from longtake.nets.text import TextEncoder
+from longtake.nets.text import MiniLMEncoder
 from longtake.sample.denoise import Schedule
 from longtake.train import dmd, ode_init
 from longtake.train.dmd import DmdStage, dmd_gradient, dmd_loss, scores
@@ -37,12 +37,12 @@ def stage(steps: int = 0) -> DmdStage:
 
 
 @pytest.fixture(scope="module")
-def encoder() -> TextEncoder:
-    return TextEncoder(PRESET.dit.text_len)
+def encoder() -> MiniLMEncoder:
+    return MiniLMEncoder(PRESET.dit.text_len)
 
 
 @pytest.fixture
-def run(tmp_path: Path, encoder: TextEncoder) -> Context:
+def run(tmp_path: Path, encoder: MiniLMEncoder) -> Context:
     ready = prepared(tmp_path, encoder)
     done(ready, ode_init.STAGE)
     return ready

@@ -13,7 +13,7 @@ from longtake.core.configs import SamplingConfig
 from longtake.core.errors import ConfigError, TrainingError
 from longtake.flow.path import x0_from_velocity
 from longtake.flow.schedule import few_step_sigmas, solver_sigmas
-from longtake.nets.text import TextEncoder
+from longtake.nets.text import MiniLMEncoder
 from longtake.sample.teacher import teacher_states
 from longtake.train import ode_init, ode_pairs
 from longtake.train.batches import LatentClips
@@ -34,12 +34,12 @@ CHUNK = PRESET.stream.chunk
 
 
 @pytest.fixture(scope="module")
-def encoder() -> TextEncoder:
-    return TextEncoder(PRESET.dit.text_len)
+def encoder() -> MiniLMEncoder:
+    return MiniLMEncoder(PRESET.dit.text_len)
 
 
 @pytest.fixture(scope="module")
-def paired(tmp_path_factory: pytest.TempPathFactory, encoder: TextEncoder) -> Context:
+def paired(tmp_path_factory: pytest.TempPathFactory, encoder: MiniLMEncoder) -> Context:
     """A run up to and with its ODE pairs."""
     run = prepared(tmp_path_factory.mktemp("run"), encoder)
     assert ode_pairs.run(PAIRS, run)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.core.errors import ConfigError, InputError, TrainingError
-from longtake.nets.text import TextEncoder
+from longtake.nets.text import MiniLMEncoder
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.run import load_recipe, run_recipe
@@ -19,11 +19,11 @@ LOOP = LoopConfig(steps=3, optim=OptimConfig(adam_lr=1e-3))
 
 
 @pytest.fixture(scope="module")
-def encoder() -> TextEncoder:
-    return TextEncoder(PRESET.dit.text_len)
+def encoder() -> MiniLMEncoder:
+    return MiniLMEncoder(PRESET.dit.text_len)
 
 
-def test_a_finished_stage_is_recognised_and_a_changed_one_refused(tmp_path: Path, encoder: TextEncoder) -> None:
+def test_a_finished_stage_is_recognised_and_a_changed_one_refused(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     run = context(tmp_path, encoder)
     assert run.begin("codec", LOOP) == tmp_path / "codec"
     assert not run.done("codec")
@@ -34,12 +34,12 @@ def test_a_finished_stage_is_recognised_and_a_changed_one_refused(tmp_path: Path
         run.begin("codec", replace(LOOP, steps=4))
 
 
-def test_a_stage_waits_for_those_it_reads(tmp_path: Path, encoder: TextEncoder) -> None:
+def test_a_stage_waits_for_those_it_reads(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     with pytest.raises(TrainingError, match="latents needs codec, which is not finished"):
         context(tmp_path, encoder).begin("latents", LOOP, after=("codec",))
 
 
-def test_what_was_made_from_an_older_stage_is_refused(tmp_path: Path, encoder: TextEncoder) -> None:
+def test_what_was_made_from_an_older_stage_is_refused(tmp_path: Path, encoder: MiniLMEncoder) -> None:
     run = context(tmp_path, encoder)
     run.begin("codec", LOOP)
     run.finish("codec", version=1)

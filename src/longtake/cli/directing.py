@@ -4,11 +4,12 @@ No torch before a model is opened: mistakes in the words are told at once.
 """
 
 import math
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,10 +20,15 @@ from longtake.studio.subtitles import SUFFIXES, read_subtitles
 if TYPE_CHECKING:
     from longtake.cli.recording import Report
     from longtake.core.shapes import Pictures, PictureSize
+    from longtake.sample.generate import Model
     from longtake.studio.studio import Studio
     from longtake.studio.takes import Take
 
 MAX_CLIP_S = 600.0
+
+Device = Annotated[
+    str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1; the first GPU if there is one, if not given.")
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -103,6 +109,7 @@ class Job:
     save_script: Path | None = None
     json_lines: bool = False
     chunk_log: bool = False
+    device: str | None = None
     load_s: float = 0.0
 
     def check(self) -> None:
@@ -131,7 +138,8 @@ class Job:
         from longtake.studio.studio import open_studio
 
         started = time.perf_counter()
-        studio = open_studio(model, size=size)
+        studio = open_studio(model, size=size, device=self.device)
+        self._tell(studio.model)
         self.load_s = time.perf_counter() - started
         return studio
 
@@ -166,13 +174,19 @@ class Job:
         from longtake.sample.generate import generate, open_model
 
         started = time.perf_counter()
-        opened = open_model(model, teacher=True)
+        opened = open_model(model, teacher=True, device=self.device)
+        self._tell(opened)
         size = options["size"] or opened.size
         size.latent(opened.preset.codec.stride, opened.preset.dit.patch)
         self.load_s = time.perf_counter() - started
         chunks = generate(opened, cues, **options)
         made = record(opened, chunks, cues=cues, size=size, out=self.out, report=self._report(), load_s=self.load_s)
         self._finish(interrupted=made.interrupted, has_file=made.path is not None)
+
+    def _tell(self, model: "Model") -> None:
+        """Where the model went, where that was not plain."""
+        if model.plan.placement.device.type != "cpu" and not self.json_lines:
+            sys.stderr.write(f"{model.plan.told()}\n")
 
     def _finish(self, *, interrupted: bool, has_file: bool) -> None:
         if self.audio is not None and has_file:

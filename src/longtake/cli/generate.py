@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Job, Opening, parsed_size
+from longtake.cli.directing import Device, Job, Opening, parsed_size
 from longtake.core.errors import InputError
 
 
@@ -39,6 +39,7 @@ def generate(
     model: Annotated[
         str, typer.Option(metavar="NAME", help="A preset (longtake models lists them) or a folder.")
     ] = "tiny-world",
+    device: Device = None,
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Where to: .mp4, .gif, .webp, or .png for a contact sheet.")
     ] = Path("take.mp4"),
@@ -68,7 +69,7 @@ def generate(
         raise InputError(f"seed must fit in 64 bits, got {seed}")
     if teacher and (image or video or save_script):
         raise InputError("the teacher makes whole clips of a prompt; leave out --teacher to direct a take")
-    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
+    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log, device=device)
     job.check()
     wanted = None if size is None else parsed_size(size)
     if teacher:

@@ -31,7 +31,7 @@ app.command()(restyle)
 app.command()(replay)
 app.command()(play)
 app.add_typer(script, name="script")
-app.command()(models)
+app.add_typer(models, name="models")
 app.add_typer(worlds, name="worlds")
 app.command()(train)
 

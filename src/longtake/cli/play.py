@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from longtake.cli.directing import Device
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def play(
     ] = 0.8,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed and keys give the same take.")] = 0,
     model: Annotated[str, typer.Option(metavar="NAME", help="A preset or a folder.")] = "tiny-world",
+    device: Device = None,
     keys: Annotated[
         str | None,
         typer.Option(metavar="MOVES", help='Play without a keyboard: "right:2s left:1s right+up:0.5s wait:1s".'),
@@ -66,7 +68,7 @@ def play(
     if out is not None:
         check_suffix(out)
         check_target(out)
-    with open_studio(model) as studio:
+    with open_studio(model, device=device) as studio:
         game = Game.new(subject, place, studio.size)
         if moves is not None:
             assert out is not None

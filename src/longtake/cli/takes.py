@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Job, Opening, parsed_size
+from longtake.cli.directing import Device, Job, Opening, parsed_size
 from longtake.core.errors import InputError
 from longtake.sample.cues import Cue, cues_from
 
@@ -47,6 +47,7 @@ def animate(
     fit: FitOption = Fit.CROP,
     size: Size = None,
     model: Model = "tiny-world",
+    device: Device = None,
     out: Out = Path("animated.mp4"),
     audio: Audio = None,
     save_script: SaveScript = None,
@@ -55,7 +56,7 @@ def animate(
 ) -> None:
     """Make a picture move. It is the first frame; the prompt says what happens."""
     opening = Opening(prompt=prompt, then=tuple(then or ()), image=image)
-    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
+    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log, device=device)
     _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
 
@@ -69,6 +70,7 @@ def extend(
     fit: FitOption = Fit.CROP,
     size: Size = None,
     model: Model = "tiny-world",
+    device: Device = None,
     out: Out = Path("extended.mp4"),
     audio: Audio = None,
     save_script: SaveScript = None,
@@ -77,7 +79,7 @@ def extend(
 ) -> None:
     """Go on where a clip ends. The file holds the clip and what follows."""
     opening = Opening(prompt=prompt, then=tuple(then or ()), video=video)
-    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log)
+    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log, device=device)
     _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
 
@@ -105,6 +107,7 @@ def restyle(
     fit: FitOption = Fit.CROP,
     size: Size = None,
     model: Model = "tiny-world",
+    device: Device = None,
     out: Out = Path("restyled.mp4"),
     audio: Audio = None,
     json_lines: Json = False,
@@ -114,7 +117,7 @@ def restyle(
     cues = cues_from(prompt, tuple(then or ()), 1e9 if seconds is None else seconds)
     if seconds is None and len(cues) > 1 + len(then or ()):
         raise InputError('", then " needs --seconds to know where half-way is; or use --then with times')
-    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log)
+    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device)
     job.check()
     with job.open(model, None if size is None else parsed_size(size)) as studio:
         take = studio.restyle(video, cues[0].prompt, strength=strength, seed=seed, fit=fit.value)
@@ -132,6 +135,7 @@ def replay(
     model: Annotated[
         str | None, typer.Option(metavar="NAME", help="A preset or a folder; the one the script names if not given.")
     ] = None,
+    device: Device = None,
     out: Out = Path("replayed.mp4"),
     audio: Audio = None,
     json_lines: Json = False,
@@ -143,7 +147,7 @@ def replay(
     read = Script.load(script)
     if not read.chunks and seconds is None:
         raise InputError(f"{script} does not say how many chunks; give --seconds")
-    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log)
+    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device)
     job.check()
     with job.open(model or read.model or "tiny-world", None if read.size is None else parsed_size(read.size)) as studio:
         take = studio.replay(read)

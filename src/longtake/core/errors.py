@@ -21,6 +21,10 @@ class WeightsError(LongtakeError, ValueError):
     """A checkpoint is missing, damaged, or made for another network."""
 
 
+class DeviceError(LongtakeError, RuntimeError):
+    """A device is not there, or its memory is too small for what was asked."""
+
+
 class MediaError(LongtakeError, OSError):
     """A picture or a video cannot be read or written."""
 

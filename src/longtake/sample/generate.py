@@ -27,6 +27,7 @@ from longtake.sample.cues import Cue
 from longtake.sample.denoise import Schedule
 from longtake.sample.rollout import Step, rollout
 from longtake.sample.teacher import teacher_clip
+from longtake.weights.plan import Plan as MemoryPlan
 from longtake.weights.presets import open_nets
 
 
@@ -38,8 +39,9 @@ class Model:
     dit: DiT
     codec: Codec
     text_encoder: TextEncoder
-    digest: str  # of the weights
+    digest: str  # of the weights, and of what else decides bits: precision and window, where they are not the preset's
     is_teacher: bool
+    plan: MemoryPlan
 
     @property
     def name(self) -> str:
@@ -77,20 +79,34 @@ class Plan:
     sampling: SamplingConfig
 
 
-def open_model(name: str = "tiny-world", *, teacher: bool = False, device: str = "cpu") -> Model:
-    """Open a packaged model or a model folder: its student, or the many-step teacher.
+def open_model(
+    name: str = "tiny-world",
+    *,
+    teacher: bool = False,
+    device: str | None = None,
+    size: PictureSize | None = None,
+) -> Model:
+    """Open a packaged or imported model, or a model folder: its student, or the many-step teacher.
+
+    Args:
+        name: of the model, or its folder.
+        teacher: open that.
+        device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one.
+        size: for which memory is planned; None: what the model was trained on.
 
     Raises:
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
+        DeviceError: the device is not there, or its memory is too small.
     """
-    nets = open_nets(name, teacher=teacher, device=device)
+    nets = open_nets(name, teacher=teacher, device=device, size=size)
     return Model(
         preset=nets.preset,
         dit=nets.dit,
         codec=nets.codec,
-        text_encoder=TextEncoder(nets.preset.dit.text_len),
+        text_encoder=nets.text_encoder,
         digest=nets.digest,
         is_teacher=teacher,
+        plan=nets.plan,
     )
 
 

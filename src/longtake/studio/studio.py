@@ -304,11 +304,12 @@ def given_of(pictures: Pictures, chunks: int) -> Given:
     return Given(chunks=chunks, frames=len(pictures), pictures=pictures.contiguous().cpu().clone())
 
 
-def open_studio(name: str = "tiny-world", *, size: PictureSize | None = None, device: str = "cpu") -> Studio:
-    """Open a packaged model or a model folder to direct takes on it.
+def open_studio(name: str = "tiny-world", *, size: PictureSize | None = None, device: str | None = None) -> Studio:
+    """Open a packaged or imported model, or a model folder, to direct takes on it.
 
     Raises:
         WeightsError: the model is unknown, incomplete or damaged.
+        DeviceError: the device is not there, or its memory is too small.
         InputError: the size does not fit the model.
     """
-    return Studio(open_model(name, device=device), size=size)
+    return Studio(open_model(name, device=device, size=size), size=size)

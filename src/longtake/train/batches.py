@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.core.errors import TrainingError
 from longtake.core.shapes import Latent, TextStates, Video
-from longtake.nets.text import TextEncoder
+from longtake.nets.text import MiniLMEncoder
 
 # Takes begin with a video's first latent frame, which holds one frame; a sliding window does not.
 FROM_THE_START = 0.4
@@ -30,7 +30,7 @@ class Batch:
 class TextTable:
     """States of every caption of a data set, encoded once, kept in fp16; row 0 is the empty prompt."""
 
-    def __init__(self, encoder: TextEncoder, captions: Sequence[str]) -> None:
+    def __init__(self, encoder: MiniLMEncoder, captions: Sequence[str]) -> None:
         unique = ["", *sorted(set(captions) - {""})]
         self.rows = {caption: row for row, caption in enumerate(unique)}
         pieces = [encoder.encode(unique[i : i + 64]).half() for i in range(0, len(unique), 64)]
@@ -48,7 +48,7 @@ class LatentClips:
         TrainingError: the folder holds no shards, or one is damaged.
     """
 
-    def __init__(self, folder: Path, encoder: TextEncoder, chunk: int, device: torch.device) -> None:
+    def __init__(self, folder: Path, encoder: MiniLMEncoder, chunk: int, device: torch.device) -> None:
         latents, captions = [], []
         for path in sorted(folder.glob("*.safetensors")):
             try:

@@ -12,7 +12,7 @@ import torch
 
 from longtake.core.configs import Preset
 from longtake.core.errors import ConfigError, InputError, TrainingError
-from longtake.nets.text import TextEncoder
+from longtake.nets.text import MiniLMEncoder
 from longtake.train import codec_fit, dmd, latents, ode_init, ode_pairs, teacher
 from longtake.train.export import export
 from longtake.train.loop import Limits
@@ -159,7 +159,7 @@ def run_recipe(
         limits=Limits(deadline=deadline),
         progress=progress,
         workers=workers or (cores if (cores := os.cpu_count() or 1) > 2 else 1),
-        encoder=TextEncoder(recipe.preset.dit.text_len).to(device),
+        encoder=MiniLMEncoder(recipe.preset.dit.text_len).to(device),
     )
     for stage, run in recipe.stages().items():
         if stages and stage not in stages:

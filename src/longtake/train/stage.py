@@ -15,7 +15,7 @@ from torch import nn
 from longtake.core.configs import Preset
 from longtake.core.errors import TrainingError
 from longtake.core.version import __version__
-from longtake.nets.text import TextEncoder
+from longtake.nets.text import MiniLMEncoder
 from longtake.train.loop import Limits
 from longtake.weights.checkpoint import write_json
 
@@ -32,7 +32,7 @@ class Context:
     device: torch.device
     limits: Limits
     progress: Progress
-    encoder: TextEncoder
+    encoder: MiniLMEncoder
     workers: int  # processes that render
 
     def folder(self, stage: str) -> Path:

@@ -13,39 +13,55 @@ from torch import Tensor, nn
 from longtake.core.errors import WeightsError
 
 MAX_FILE_BYTES = 15_500_000
+HASHED_AT_ONCE = 16 * 2**20
 
 
 def save_weights(
-    folder: Path, name: str, tensors: Mapping[str, Tensor], dtype: torch.dtype = torch.float32
+    folder: Path,
+    name: str,
+    tensors: Mapping[str, Tensor],
+    dtype: torch.dtype = torch.float32,
+    max_file_bytes: int | None = None,
 ) -> list[Path]:
     """Write `name.safetensors`, or `name-00001-of-0000N.safetensors` when it is large.
 
-    Old files of that name are removed only after the new ones are complete.
+    Tensors are asked for one after the other, and at most a file of them is held. Old files of that name are removed
+    only after the new ones are complete.
 
     Args:
         folder: made if missing.
         name: "student", "codec", ...
         tensors: by parameter name.
         dtype: floating tensors are stored in this precision.
+        max_file_bytes: of one file; None: `MAX_FILE_BYTES`. A larger tensor has a file of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    groups: list[dict[str, Tensor]] = [{}]
-    size = 0
-    for key, tensor in tensors.items():
-        stored = tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
-        if groups[-1] and size + stored.nbytes > MAX_FILE_BYTES:
-            groups.append({})
-            size = 0
-        groups[-1][key] = stored
-        size += stored.nbytes
+    parts: list[Path] = []
+    group: dict[str, Tensor] = {}
+
+    def write() -> None:
+        parts.append(folder / f"{name}.{len(parts)}.part")
+        save_file(group, parts[-1])
+        group.clear()
+
+    size, limit = 0, max_file_bytes or MAX_FILE_BYTES
+    try:
+        for key, tensor in tensors.items():
+            stored = tensor.detach().cpu().to(dtype if tensor.is_floating_point() else tensor.dtype).contiguous()
+            if group and size + stored.nbytes > limit:
+                write()
+                size = 0
+            group[key] = stored
+            size += stored.nbytes
+        write()
+    except BaseException:
+        for part in parts:
+            part.unlink(missing_ok=True)
+        raise
     paths = []
-    for i, group in enumerate(groups, 1):
-        suffix = "" if len(groups) == 1 else f"-{i:05d}-of-{len(groups):05d}"
-        path = folder / f"{name}{suffix}.safetensors"
-        part = path.with_suffix(".part")
-        save_file(group, part)
-        part.replace(path)
-        paths.append(path)
+    for i, part in enumerate(parts, 1):
+        suffix = "" if len(parts) == 1 else f"-{i:05d}-of-{len(parts):05d}"
+        paths.append(part.replace(folder / f"{name}{suffix}.safetensors"))
     for stale in set(weight_files(folder, name)) - set(paths):
         stale.unlink()
     return paths
@@ -75,8 +91,8 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
     return tensors
 
 
-def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Fill a network; every name and shape must fit.
+def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str, dtype: torch.dtype = torch.float32) -> None:
+    """Fill a network; every name and shape must fit. One that was made on the meta device takes the tensors over.
 
     Raises:
         WeightsError: names what does not fit and gives an example of each kind.
@@ -96,14 +112,17 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str) -> Non
             n = wrong[0]
             parts.append(f"{len(wrong)} have another shape (e.g. {n}: {found[n]}, expected {wanted[n]})")
         raise WeightsError(f"{source} does not fit this network: " + "; ".join(parts))
-    net.load_state_dict({name: t.float() for name, t in tensors.items()})
+    empty = any(p.is_meta for p in net.parameters())
+    net.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, assign=empty)
 
 
 def digest(paths: list[Path]) -> str:
     """SHA-256 over files, in order."""
     total = hashlib.sha256()
     for path in paths:
-        total.update(path.read_bytes())
+        with path.open("rb") as file:
+            while piece := file.read(HASHED_AT_ONCE):
+                total.update(piece)
     return total.hexdigest()
 
 

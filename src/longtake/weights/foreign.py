@@ -38,11 +38,43 @@ def wan_checkpoint(path: Path) -> dict[str, ForeignTensor]:
     Raises:
         WeightsError: nothing is there, a file is damaged or holds code, or it is no transformer of Wan's.
     """
-    return wan_tensors(dict(_tensors(_found(path))))
+    return wan_tensors(tensors_of(found(path)))
 
 
-def _found(path: Path) -> Path:
-    """The file that holds the network, or the index of its shards."""
+def tensors_of(path: Path) -> dict[str, ForeignTensor]:
+    """All tensors of a file, or of the shards an index names, under their own names.
+
+    Raises:
+        WeightsError: the file is missing, damaged, or holds code.
+    """
+    return dict(_tensors(path))
+
+
+class Contents(Mapping[str, Tensor]):
+    """Tensors by name, each read when it is asked for, so that a network need never be whole in memory."""
+
+    def __init__(self, tensors: Mapping[str, ForeignTensor], read: Callable[[int], None]) -> None:
+        """Args: tensors: where they lie; read: told how many of them have been read."""
+        self._tensors, self._read, self._done = tensors, read, 0
+
+    def __getitem__(self, name: str) -> Tensor:
+        self._done += 1
+        self._read(self._done)
+        return self._tensors[name].read()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+def found(path: Path) -> Path:
+    """The file that holds the network, or the index of its shards.
+
+    Raises:
+        WeightsError: there is none.
+    """
     if path.is_file():
         return path
     if not path.is_dir():

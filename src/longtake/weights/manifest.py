@@ -12,6 +12,12 @@ from longtake.weights.checkpoint import digest, weight_files, write_json
 
 FORMAT = 1
 NETS = ("student", "teacher", "codec")
+TEXT = "text"  # a folder of its own, as transformers keeps it
+HASHED_WHEN_OPENED = 256 * 2**20  # bytes; a larger net is checked by its size, and whole by `longtake models check`
+ADVICE = {
+    "student": "a bidirectional model makes whole clips: import a causal student of it (longtake models import --help)",
+    "teacher": "a published student comes without its teacher",
+}
 _PRESET = TypeAdapter(Preset)
 _HASHES = TypeAdapter(dict[str, str])
 
@@ -23,7 +29,8 @@ def write_manifest(folder: Path, preset: Preset, provenance: dict[str, Any]) -> 
         {
             "format": FORMAT,
             "preset": _PRESET.dump_python(preset, mode="json"),
-            "sha256": {name: digest(files) for name in NETS if (files := weight_files(folder, name))},
+            "sha256": {name: digest(files) for name in (*NETS, TEXT) if (files := net_files(folder, name))},
+            "bytes": {name: _size(files) for name in (*NETS, TEXT) if (files := net_files(folder, name))},
             "provenance": provenance,
         },
     )
@@ -48,19 +55,41 @@ def read_manifest(folder: Path) -> tuple[Preset, dict[str, str]]:
     raise WeightsError(f"{path} has format {version}, this longtake reads {FORMAT}; update longtake")
 
 
-def check_digest(folder: Path, name: str, expected: dict[str, str]) -> str:
+def net_files(folder: Path, name: str) -> list[Path]:
+    """The files that hold a net of a model folder, or its text encoder."""
+    return weight_files(folder / TEXT, "model") if name == TEXT else weight_files(folder, name)
+
+
+def check_digest(folder: Path, name: str, expected: dict[str, str], *, whole: bool = False) -> str:
     """The hash of a net's files, which must be the manifest's.
+
+    Args:
+        folder: of the model.
+        name: of the net.
+        expected: hashes, as `read_manifest` gives them.
+        whole: read large files too; else their size has to do.
 
     Raises:
         WeightsError: the files are missing or are not the ones the manifest was written for.
     """
-    files = weight_files(folder, name)
+    files = net_files(folder, name)
+    if name not in expected:
+        raise WeightsError(f"{folder.name} has no {name}, only {', '.join(sorted(expected))}; {ADVICE.get(name, '')}")
     if not files:
         raise WeightsError(f"no {name}.safetensors in {folder}; the model folder is incomplete")
+    if not whole and _size(files) > HASHED_WHEN_OPENED:
+        size = json.loads((folder / "manifest.json").read_text()).get("bytes", {}).get(name)
+        if size != _size(files):
+            raise WeightsError(f"{name} in {folder} has {_size(files)} bytes, the manifest says {size}; fetch it again")
+        return expected[name]
     found = digest(files)
-    if found != expected.get(name):
+    if found != expected[name]:
         raise WeightsError(
             f"{name} in {folder} is damaged or was exchanged: its hash is {found[:12]}, the manifest "
-            f"says {str(expected.get(name))[:12]}; fetch the model again"
+            f"says {expected[name][:12]}; fetch the model again"
         )
     return found
+
+
+def _size(files: list[Path]) -> int:
+    return sum(file.stat().st_size for file in files)

@@ -1,18 +1,24 @@
 """Which models there are, and opening one: nets with their weights, checked against the manifest."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
 import torch
+from platformdirs import user_data_path
 from torch import nn
 
 from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
+from longtake.core.shapes import PictureSize
 from longtake.nets.codec import Codec, codec_for
 from longtake.nets.dit import DiT
-from longtake.weights.checkpoint import load_into, read_weights, weight_files
-from longtake.weights.manifest import NETS, check_digest, read_manifest
+from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
+from longtake.weights.checkpoint import load_into, read_weights
+from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest
+from longtake.weights.plan import Placement, Plan, plan_for
+from longtake.weights.wan_presets import STUDENTS, WANS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +40,9 @@ class Nets:
     preset: Preset
     dit: DiT
     codec: Codec
-    digest: str  # of the network and the codec together
+    text_encoder: TextEncoder
+    digest: str  # of the network and the codec together, their precision and window
+    plan: Plan
 
 
 def packaged_models() -> Path:
@@ -42,24 +50,38 @@ def packaged_models() -> Path:
     return Path(str(resources.files("longtake.weights") / "data"))
 
 
+def home() -> Path:
+    """The folder for what is imported and kept: LONGTAKE_HOME, or the user's data folder."""
+    folder = os.environ.get("LONGTAKE_HOME")
+    return Path(folder) if folder else user_data_path("longtake")
+
+
+def imported_models() -> Path:
+    """The folder that models are imported into."""
+    return home() / "models"
+
+
 def model_folder(name: str) -> Path:
-    """Where a model lies: a packaged name, or a folder.
+    """Where a model lies: a packaged or imported name, or a folder.
 
     Raises:
         WeightsError: neither.
     """
-    packaged = packaged_models() / name
-    if (packaged / "manifest.json").is_file():
-        return packaged
+    for folder in (packaged_models(), imported_models()):
+        if (folder / name / "manifest.json").is_file():
+            return folder / name
     if Path(name).is_dir():
         return Path(name)
+    if name in WANS or name in STUDENTS:
+        raise WeightsError(f"{name} is not here yet; fetch and convert it with: longtake models import {name}")
     known = ", ".join(info.name for info in list_models())
     raise WeightsError(f'no model "{name}": give a model folder or one of: {known or "(none)"}')
 
 
 def list_models() -> list[ModelInfo]:
-    """The packaged models."""
-    return [describe(path.parent) for path in sorted(packaged_models().glob("*/manifest.json"))]
+    """The packaged and the imported models."""
+    folders = (packaged_models(), imported_models())
+    return [describe(path.parent) for folder in folders for path in sorted(folder.glob("*/manifest.json"))]
 
 
 def describe(folder: Path) -> ModelInfo:
@@ -69,7 +91,7 @@ def describe(folder: Path) -> ModelInfo:
         WeightsError: the manifest is missing or damaged.
     """
     preset, sha256 = read_manifest(folder)
-    files = {p.name: p.stat().st_size for n in NETS for p in weight_files(folder, n)}
+    files = {str(p.relative_to(folder)): p.stat().st_size for n in sha256 for p in net_files(folder, n)}
     with torch.device("meta"):
         dit, codec = DiT(preset.dit), codec_for(preset.codec)
     sizes = {"student": _count(dit), "teacher": _count(dit), "codec": _count(codec)}
@@ -78,27 +100,64 @@ def describe(folder: Path) -> ModelInfo:
         description=preset.description,
         path=folder,
         files=files,
-        parameters={name: sizes[name] for name in sha256},
+        parameters={name: sizes[name] for name in sha256 if name in sizes},
         sha256=sha256,
     )
 
 
-def open_nets(name: str, *, teacher: bool = False, device: str = "cpu") -> Nets:
-    """Load a model's network (the student, or the teacher) and its codec.
+def open_nets(name: str, *, teacher: bool = False, device: str | None = None, size: PictureSize | None = None) -> Nets:
+    """Load a model's network (the student, or the teacher), its codec and its text encoder.
 
     Raises:
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
+        DeviceError: the device is not there, or too small.
     """
     folder = model_folder(name)
     preset, sha256 = read_manifest(folder)
+    planned = plan_for(preset, device, size)
+    placement = planned.placement
     kind = "teacher" if teacher else "student"
     digest = f"{check_digest(folder, kind, sha256)[:16]}-{check_digest(folder, 'codec', sha256)[:16]}"
-    dit, codec = DiT(preset.dit), codec_for(preset.codec)
-    load_into(dit, read_weights(folder, kind), f"{kind} in {folder}")
+    with torch.device("meta"):
+        dit = DiT(preset.dit)
+    codec = codec_for(preset.codec)
+    load_into(dit, read_weights(folder, kind), f"{kind} in {folder}", placement.dtype)
     load_into(codec, read_weights(folder, "codec"), f"codec in {folder}")
+    dit.to(placement.device)
+    codec.to(placement.device, placement.dtype)
     for net in (dit, codec):
-        net.to(device).eval().requires_grad_(requires_grad=False)
-    return Nets(preset=preset, dit=dit, codec=codec, digest=digest)
+        net.eval().requires_grad_(requires_grad=False)
+    encoder = _text_encoder(folder, preset, sha256, placement)
+    if placement.window != preset.stream.window:
+        digest += f"-window{placement.window}"
+        preset = replace(preset, stream=replace(preset.stream, window=placement.window))
+    if placement.dtype != torch.float32:
+        digest += f"-{str(placement.dtype).removeprefix('torch.')}"
+    return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned)
+
+
+def check_model(folder: Path) -> None:
+    """Compare every byte of a model with its manifest.
+
+    Raises:
+        WeightsError: something is missing or damaged; names it.
+    """
+    _, sha256 = read_manifest(folder)
+    for name in sha256:
+        check_digest(folder, name, sha256, whole=True)
+
+
+def _text_encoder(folder: Path, preset: Preset, sha256: dict[str, str], placement: Placement) -> TextEncoder:
+    if preset.text == "minilm":
+        return MiniLMEncoder(preset.dit.text_len)
+    return UMT5Encoder(
+        folder / TEXT,
+        preset.dit.text_len,
+        cache=home() / "text" / check_digest(folder, TEXT, sha256)[:16],
+        device=placement.text_device,
+        int8=placement.text_int8,
+        keep=placement.text_stays,
+    )
 
 
 def _count(net: nn.Module) -> int:

@@ -97,6 +97,47 @@ def wan_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
     return found
 
 
+# diffusers -> original in the video autoencoder, in this order: inside the blocks, then around them.
+VAE = tuple(
+    (re.compile(theirs), ours)
+    for theirs, ours in (
+        (r"\.norm1\.", ".residual.0."),
+        (r"\.conv1\.", ".residual.2."),
+        (r"\.norm2\.", ".residual.3."),
+        (r"\.conv2\.", ".residual.6."),
+        (r"\.conv_shortcut\.", ".shortcut."),
+        (r"\.conv_in\.", ".conv1."),
+        (r"\.norm_out\.", ".head.0."),
+        (r"\.conv_out\.", ".head.2."),
+        (r"\.mid_block\.resnets\.0\.", ".middle.0."),
+        (r"\.mid_block\.attentions\.0\.", ".middle.1."),
+        (r"\.mid_block\.resnets\.1\.", ".middle.2."),
+        (r"\.down_blocks\.", ".downsamples."),
+        (r"^quant_conv\.", "conv1."),
+        (r"^post_quant_conv\.", "conv2."),
+    )
+)
+VAE_UP = re.compile(r"\.up_blocks\.(\d+)\.(?:resnets\.(\d+)|upsamplers\.0)\.")  # of the decoder: stages, not a list
+
+
+def vae_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
+    """Tensors of a Wan video autoencoder under their original names, whether those or diffusers' came."""
+    if "decoder.conv_in.weight" not in tensors:
+        return dict(tensors)
+    blocks = 1 + max(int(up[2]) for key in tensors if (up := VAE_UP.search(key)) and up[2])
+
+    def place(up: re.Match[str]) -> str:
+        return f".upsamples.{int(up[1]) * (blocks + 1) + int(up[2] or blocks)}."
+
+    renamed: dict[str, T] = {}
+    for key, tensor in tensors.items():
+        name = VAE_UP.sub(place, key)
+        for theirs, ours in VAE:
+            name = theirs.sub(ours, name)
+        renamed[name] = tensor
+    return renamed
+
+
 def _renamed(name: str, outside: Mapping[str, str], inside: Mapping[str, str]) -> str:
     parts = PARTS.fullmatch(name)
     if parts is None:

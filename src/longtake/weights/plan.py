@@ -1,0 +1,189 @@
+"""What a model needs of a device's memory, and how it is laid out there: counted from its sizes, before it is loaded.
+
+Counted exactly: weights, keys and values, text memory, what codecs remember. Estimated: what a pass through a net needs
+besides (`WORKING`), and a tenth for the allocator. `longtake bench` tells what was used.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from itertools import product
+
+import torch
+
+from longtake.core.configs import CodecConfig, Preset
+from longtake.core.errors import DeviceError
+from longtake.core.shapes import PictureSize
+from longtake.nets.codec import codec_for
+from longtake.nets.dit import DiT
+
+GIB = 2**30
+UMT5_BYTES = {"bf16": 11_361_820_672, "int8": 6_731_857_920}  # 5.68 billion parameters, the embedding always in bf16
+KEPT_WORDINGS = 4  # as `Sampler` keeps
+# Numbers a codec remembers for each pixel of a picture, and has at hand for each pixel of a chunk.
+CODEC_STATE = {"wan": 2365, "light": 84}
+WORKING = {"wan": 4 * 96, "light": 3 * 64}
+HEADROOM = 1.1
+LARGE = 100_000_000  # parameters; on a GPU a larger network computes in bf16
+CUDA_CONTEXT = 600 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placement:
+    """Where and in which precision the parts of a model are kept."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    window: int  # latent frames in sight
+    text_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    text_int8: bool = False
+    text_stays: bool = True  # False: read anew for each new prompt, and dropped
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A placement, and what it comes to."""
+
+    preset: Preset
+    placement: Placement
+    size: PictureSize
+    parts: dict[str, int]  # bytes on the device, while a chunk is made
+
+    @property
+    def peak_bytes(self) -> int:
+        """Of the device's memory, with headroom: while a chunk is made, or a prompt read, whichever is more."""
+        making = sum(self.parts.values())
+        if self._reads_on_device and not self.placement.text_stays:
+            making = max(making, self.parts["network"] + text_bytes(self.placement))
+        return round(making * HEADROOM) + (CUDA_CONTEXT if self.placement.device.type == "cuda" else 0)
+
+    @property
+    def _reads_on_device(self) -> bool:
+        return self.preset.text == "umt5" and self.placement.text_device == self.placement.device
+
+    def told(self) -> str:
+        """In one line."""
+        placed, preset = self.placement, self.preset
+        precision = str(placed.dtype).removeprefix("torch.")
+        told = f"{preset.name} on {placed.device}: {precision}, window {placed.window}, codec {preset.codec.kind}"
+        if preset.text == "umt5":
+            kept = "kept" if placed.text_stays else "read anew for each new prompt"
+            told += f", text encoder on {placed.text_device} in {'int8' if placed.text_int8 else 'bf16'}, {kept}"
+        return f"{told}; about {self.peak_bytes / GIB:.1f} GiB"
+
+
+def plan(preset: Preset, device: torch.device, memory: int, size: PictureSize | None = None) -> Plan:
+    """The best placement that fits.
+
+    What is given up, in this order: the text encoder's precision, its place beside the network while chunks are made,
+    its place on the device; then chunks of the window.
+
+    Args:
+        preset: of the model.
+        device: where the network shall run. On a CPU everything is there, in fp32.
+        memory: bytes there are.
+        size: of the pictures; None: the preset's own.
+
+    Raises:
+        DeviceError: nothing fits. Says what would be needed.
+    """
+    size = size or preset.size
+    chunk, sink = preset.stream.chunk, preset.stream.sink
+    windows = range(preset.stream.window, 2 * chunk + sink - 1, -chunk)
+    on_cpu = Placement(device=device, window=preset.stream.window)
+    texts = [on_cpu]
+    if device.type != "cpu":
+        with torch.device("meta"):
+            large = sum(p.numel() for p in DiT(preset.dit).parameters()) > LARGE
+        texts = [replace(on_cpu, dtype=torch.bfloat16 if large else torch.float32)]
+        if preset.text == "umt5":
+            here = replace(texts[0], text_device=device)
+            in_bytes = replace(here, text_int8=True)
+            texts = [here, in_bytes, replace(in_bytes, text_stays=False), *texts]
+    least: Plan | None = None
+    for window, text in product(windows, texts):
+        placement = replace(text, window=window)
+        made = Plan(preset=preset, placement=placement, size=size, parts=footprint(preset, placement, size))
+        if made.peak_bytes <= memory:
+            return made
+        least = min(made, least or made, key=lambda p: p.peak_bytes)
+    needs = least.peak_bytes / GIB if least else 0
+    advice = " or the light codec" if preset.codec.kind == "wan" else ""
+    raise DeviceError(
+        f"{preset.name} at {size} needs at least {needs:.1f} GiB, {device} has {memory / GIB:.1f} GiB free; "
+        f"take smaller pictures{advice}"
+    )
+
+
+def footprint(preset: Preset, placement: Placement, size: PictureSize) -> dict[str, int]:
+    """Bytes on the device while a chunk is made, part by part."""
+    dit, item = preset.dit, placement.dtype.itemsize
+    stream = preset.stream
+    window = placement.window
+    height, width = size.latent(preset.codec.stride, dit.patch)
+    per_frame = height * width // dit.patch**2
+    own, past = stream.chunk * per_frame, (window - stream.chunk) * per_frame
+    kv = dit.num_layers * dit.dim * past * item  # keys, or values
+    frames = stream.chunk * preset.codec.stride.time
+    pixels = size.height * size.width
+    with torch.device("meta"):
+        network, codec = DiT(dit), codec_for(preset.codec)
+    weights = [sum(p.numel() for p in net.parameters()) * item for net in (network, codec)]
+    kind = preset.codec.kind
+    patched = preset.codec.pixel_patch**2 if isinstance(preset.codec, CodecConfig) else 1
+    parts = {
+        "network": weights[0],
+        "keys and values": 2 * kv,
+        "the same, joined and rotated": 3 * kv,
+        "text memory": KEPT_WORDINGS * 2 * dit.num_layers * dit.text_len * dit.dim * item,
+        "a pass": own * (2 * dit.ffn_dim + 12 * dit.dim) * item + 2 * (own + past) * dit.dim * item,
+        "codec": weights[1] + (CODEC_STATE[kind] + WORKING[kind] * frames) * pixels * item // patched,
+    }
+    if preset.text == "umt5" and placement.text_device == placement.device and placement.text_stays:
+        parts["text encoder"] = text_bytes(placement)
+    return parts
+
+
+def text_bytes(placement: Placement) -> int:
+    """Of UMT5-XXL."""
+    return UMT5_BYTES["int8" if placement.text_int8 else "bf16"]
+
+
+def plan_for(preset: Preset, device: str | None = None, size: PictureSize | None = None) -> Plan:
+    """Where the parts of a model go on a device of this machine, by the memory that is free now.
+
+    Args:
+        preset: of the model.
+        device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one. On a CPU memory is not looked at.
+        size: of the pictures; None: the preset's own.
+
+    Raises:
+        DeviceError: there is no such device, or its memory is too small.
+    """
+    try:
+        place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as err:
+        raise DeviceError(f'"{device}" is no device; give "cpu", "cuda" or "cuda:1"') from err
+    if place.type == "cpu":
+        return plan(preset, place, sys.maxsize, size)
+    if place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(f'device "{device}" was asked for, but this torch sees no such device; use "cpu"')
+    free, _ = torch.cuda.mem_get_info(place)
+    return plan(preset, place, free, size)
+
+
+@contextmanager
+def memory_advice(name: str) -> Iterator[None]:
+    """Say what helps where a device's memory runs out.
+
+    Raises:
+        DeviceError: it did.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as err:
+        raise DeviceError(
+            f"the device's memory is full; see what {name} needs with: longtake models plan {name}; "
+            "take smaller pictures, the light codec, or close what else runs there"
+        ) from err

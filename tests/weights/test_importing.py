@@ -1,0 +1,178 @@
+"""Published folders, small: converted, opened by name, streamed from; and what is refused, and how."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import longtake
+from longtake.cli.main import main
+from longtake.core.errors import WeightsError
+from longtake.core.shapes import PictureSize
+from longtake.weights.manifest import read_manifest
+from longtake.weights.presets import check_model, describe, list_models, model_folder, open_nets
+from longtake.weights.wan_presets import TAEW
+from tests import published
+from tests.published import WAN_DIT, WAN_VAE, network
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LONGTAKE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def base(home: Path, tmp_path: Path) -> Path:
+    """A bidirectional Wan, imported."""
+    assert main(["models", "import", str(published.original(tmp_path / "Wan")), "--precision", "fp32"]) == 0
+    return home / "models" / "wan"
+
+
+def self_forcing(folder: Path, seed: int = 1) -> Path:
+    folder.mkdir()
+    named = {f"model.{name}": tensor for name, tensor in network(seed).items()}
+    torch.save({"generator_ema": named}, folder / "self_forcing_dmd.pt")
+    (folder / "config.json").write_text(json.dumps({"num_heads": WAN_DIT.num_heads}))
+    return folder / "self_forcing_dmd.pt"
+
+
+@pytest.mark.parametrize("layout", [published.original, published.diffusers])
+def test_a_published_folder_becomes_a_model(layout, home: Path, tmp_path: Path) -> None:
+    assert main(["models", "import", str(layout(tmp_path / "Wan")), "--name", "mine", "--precision", "fp32"]) == 0
+    folder = model_folder("mine")
+    assert folder == home / "models" / "mine"
+    preset, hashes = read_manifest(folder)
+    assert (preset.dit, preset.codec, preset.text) == (WAN_DIT, WAN_VAE, "umt5")
+    assert set(hashes) == {"teacher", "codec", "text"}
+    nets = open_nets("mine", teacher=True, device="cpu")
+    for name, tensor in network().items():
+        assert torch.equal(nets.dit.state_dict()[name], tensor)
+    for name, tensor in published.autoencoder().state_dict().items():
+        assert torch.equal(nets.codec.state_dict()[name], tensor)
+    check_model(folder)
+    assert not [p for p in folder.parent.iterdir() if p.name != "mine"]
+
+
+def test_text_states_are_those_of_the_published_encoder(base: Path) -> None:
+    encoder = open_nets("wan", teacher=True, device="cpu").text_encoder
+    states = encoder("a red boat &amp;amp;  on the sea")
+    assert states.shape == (1, 1, 512, published.WIDTH)
+    ids = torch.tensor([[3, 4, 5, 2, 6, 7, 8, 1]])  # "&" is no word of this tokenizer
+    with torch.no_grad():
+        theirs = published.text_encoder()(input_ids=ids).last_hidden_state[0]
+    assert encoder.num_tokens("a red boat & on the sea") == 8
+    assert (states[0, 0, :8] - theirs).abs().max() < 0.05 * theirs.abs().max()  # the file is in bf16
+    assert not states[0, 0, 8:].any()
+    cached = list((base.parent.parent / "text").rglob("*.safetensors"))
+    assert len(cached) == 1
+    assert torch.equal(encoder("a red boat & on the sea"), states)
+    assert list((base.parent.parent / "text").rglob("*.safetensors")) == cached
+
+
+@pytest.mark.usefixtures("base")
+def test_a_published_student_streams(tmp_path: Path) -> None:
+    path = self_forcing(tmp_path / "students")
+    words = ["models", "import", str(path), "--student", "self-forcing", "--base", "wan", "--precision", "fp32"]
+    assert main(words) == 0
+    size = PictureSize(height=32, width=48)
+    with longtake.open("self-forcing", size=size, device="cpu") as studio:
+        take = studio.take("a red boat on the sea")
+        chunks = []
+        for chunk in take.stream(seconds=2):
+            chunks.append(chunk)
+            if chunk.index == 0:
+                take.cue("night falls")
+        assert [len(chunk.frames) for chunk in chunks] == [9, 12, 12]
+        assert chunks[0].frames.shape == (9, 32, 48, 3)
+        assert chunks[1].prompt.endswith("night falls")
+        take.rewind(to=0)
+        take.cue("night falls")
+        again = list(take.stream(seconds=1))
+        assert torch.equal(again[0].frames, chunks[1].frames)
+        image = chunks[0].frames[:1]
+        assert len(torch.cat([c.frames for c in studio.animate(image, "the sea").stream(seconds=1)])) >= 16
+        assert len(torch.cat([c.frames for c in studio.restyle([chunks[1].frames], "night").stream()])) > 0
+
+
+@pytest.mark.usefixtures("base")
+def test_a_student_shares_the_files_of_its_base(home: Path, tmp_path: Path) -> None:
+    path = self_forcing(tmp_path / "students")
+    assert main(["models", "import", str(path), "--student", "self-forcing", "--base", "wan"]) == 0
+    for file in ("codec.safetensors", "text/model.safetensors"):
+        assert (home / "models" / "self-forcing" / file).samefile(home / "models" / "wan" / file)
+    assert [info.name for info in list_models()][-2:] == ["self-forcing", "wan"]
+    assert describe(home / "models" / "wan").parameters["teacher"] == sum(t.numel() for t in network().values())
+
+
+@pytest.mark.usefixtures("base")
+def test_the_light_codec_takes_the_place_of_wans_own(tmp_path: Path) -> None:
+    from longtake.nets.light_codec import LightCodec
+
+    torch.save(LightCodec(TAEW).state_dict(), tmp_path / "taew2_1.pth")
+    path = self_forcing(tmp_path / "students")
+    codec = str(tmp_path / "taew2_1.pth")
+    words = ["models", "import", str(path), "--student", "self-forcing", "--base", "wan", "--codec", codec]
+    assert main([*words, "--name", "light"]) == 0
+    assert read_manifest(model_folder("light"))[0].codec == TAEW
+
+
+def test_what_is_no_wan_is_named(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "Wan"
+    lora = tmp_path / "lora.safetensors"
+    save_file({"blocks.0.self_attn.q.lora_A.weight": torch.zeros(2, 2)}, lora)
+    other = tmp_path / "other.safetensors"
+    save_file({"transformer_blocks.0.attn.weight": torch.zeros(2)}, other)
+    image = tmp_path / "i2v.safetensors"
+    wide = replace(WAN_DIT, in_dim=36)
+    save_file({**network(), "patch_embedding.weight": torch.zeros(wide.dim, 36, 1, 2, 2)}, image)
+    for path, message in (
+        (folder / "Wan2.1_VAE.pth", "it looks like a Wan video autoencoder; give it as --codec"),
+        (folder / "models_t5_umt5-xxl-enc-bf16.pth", "it looks like a UMT5 text encoder; give its folder as --text"),
+        (lora, "this is a LoRA"),
+        (other, "a network of another family"),
+        (image, "image-to-video"),
+        (tmp_path / "nothing", "no file or folder here"),
+    ):
+        assert main(["models", "import", str(path), "--base", "wan", "--name", "x"]) == 2
+        assert message in capsys.readouterr().err
+    assert [p.name for p in base.parent.iterdir()] == ["wan"]
+
+
+@pytest.mark.usefixtures("base")
+def test_missing_parts_and_wrong_words_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = self_forcing(tmp_path / "students")
+    for words, message in (
+        ([str(bare)], "comes without a codec"),
+        ([str(bare), "--student", "self-forcin"], 'no student "self-forcin" is known'),
+        ([str(bare), "--student", "self-forcing"], "wan-1.3b is not here yet"),
+        ([str(tmp_path / "Wan")], "holds a model already"),
+        ([str(bare), "--base", "wan", "--codec", str(bare), "--name", "x"], "is no codec for Wan"),
+    ):
+        assert main(["models", "import", *words]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("base")
+def test_a_teacher_cannot_be_directed_and_says_so() -> None:
+    with pytest.raises(WeightsError, match=r"wan has no student.*import a causal student"):
+        longtake.open("wan", device="cpu")
+
+
+@pytest.mark.usefixtures("home")
+def test_a_model_that_is_known_but_not_here_says_how_to_get_it() -> None:
+    with pytest.raises(WeightsError, match="longtake models import causvid"):
+        longtake.open("causvid")
+
+
+def test_check_finds_a_changed_byte(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "check", "wan"]) == 0
+    file = base / "text" / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    assert main(["models", "check", "wan"]) == 2
+    assert "text in" in capsys.readouterr().err
