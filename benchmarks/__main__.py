@@ -12,26 +12,21 @@ else, and the figure says little; compare ratios from one run.
 
 import argparse
 import json
-import random
 import resource
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
-from statistics import median
 
 import torch
 
 import longtake
+from longtake.cli.measuring import PROMPT, WARM_UP, cue_latency
 from longtake.media.encode import Mp4Writer
 from longtake.sample.cues import cues_from
 from longtake.sample.generate import Model, generate, open_model
 from longtake.studio.studio import Studio
-
-PROMPT = "a tiger walks through a forest"
-WARM_UP = "a boat on the sea"
 
 
 def streamed(model: Model, seconds: float, prompt: str = PROMPT) -> dict[str, object]:
@@ -123,48 +118,8 @@ def against_teacher(name: str) -> None:
 def studio(name: str) -> None:
     """Cue latency, going back, and what a second branch costs."""
     with longtake.open(name) as opened:
-        report("cue_latency", cue_latency(opened))
+        report("cue_latency", cue_latency(opened, num_cues=40))
         report("going_back", going_back(opened, seconds=60.0))
-
-
-def cue_latency(studio: Studio, num_cues: int = 40) -> dict[str, object]:
-    """From a cue, given at a random moment by another thread, to the first frames that show it."""
-    rng = random.Random(0)
-    given: dict[int, float] = {}
-    take = studio.take(PROMPT)
-    for _ in take.stream(chunks=3):
-        pass
-    done = threading.Event()
-
-    def viewer() -> None:
-        for number in range(num_cues):
-            time.sleep(rng.uniform(0.3, 0.9))
-            before = time.perf_counter()
-            given[take.cue(prompt=f"{PROMPT}, {('snow falls', 'night falls')[number % 2]}").due_at.chunk] = before
-        done.set()
-
-    thread = threading.Thread(target=viewer)
-    thread.start()
-    latencies, chunk_s, last = [], [], time.perf_counter()
-    for chunk in take.stream():
-        now = time.perf_counter()
-        chunk_s.append(now - last)
-        last = now
-        if chunk.index in given:
-            latencies.append(now - given.pop(chunk.index))
-        if done.is_set() and not given:
-            break
-    thread.join()
-    typical = median(chunk_s)
-    ordered = sorted(latencies)
-    return {
-        "cues": len(ordered),
-        "chunk_s": round(typical, 3),
-        "p50_s": round(median(ordered), 3),
-        "p95_s": round(ordered[int(0.95 * (len(ordered) - 1))], 3),
-        "p50_chunks": round(median(ordered) / typical, 2),
-        "p95_chunks": round(ordered[int(0.95 * (len(ordered) - 1))] / typical, 2),
-    }
 
 
 def going_back(studio: Studio, seconds: float) -> dict[str, object]:

@@ -109,7 +109,7 @@ def test_longtake_commands_in_the_documents_parse() -> None:
     assert len(lines) > 5
     for words in lines:
         command, rest = get_command(app), words[1:]
-        while hasattr(command, "commands"):
+        while hasattr(command, "commands") and rest:
             command, rest = command.commands[rest[0]], rest[1:]  # pyright: ignore[reportAttributeAccessIssue]
         command.make_context(words[1], rest)  # parses and checks, runs nothing
 

@@ -21,8 +21,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def encoder(folder: Path, cache: Path, **options: bool) -> UMT5Encoder:
-    return UMT5Encoder(folder, LENGTH, cache=cache, dtype=torch.float32, **options)
+def encoder(folder: Path, cache: Path, *, int8: bool = False, keep: bool = True) -> UMT5Encoder:
+    return UMT5Encoder(folder, LENGTH, cache=cache, dtype=torch.float32, int8=int8, keep=keep)
 
 
 def test_states_are_those_of_transformers(folder: Path, tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_prompts_are_cleaned_as_in_training() -> None:
     assert cleaned("the cafÃ©") == "the café"
 
 
-def test_a_missing_encoder_is_told(folder: Path, tmp_path: Path) -> None:
+def test_a_missing_encoder_is_told(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"tokenizer in .* cannot be read"):
         UMT5Encoder(tmp_path, LENGTH, cache=tmp_path)
     write_tokenizer(tmp_path / "bare")

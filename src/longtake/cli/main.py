@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from longtake.cli.bench import bench
 from longtake.cli.generate import generate
 from longtake.cli.models import models
 from longtake.cli.play import play
@@ -34,6 +35,7 @@ app.add_typer(script, name="script")
 app.add_typer(models, name="models")
 app.add_typer(worlds, name="worlds")
 app.command()(train)
+app.command()(bench)
 
 
 @app.callback()

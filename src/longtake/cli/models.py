@@ -13,7 +13,6 @@ from typer.core import TyperGroup
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
-    from longtake.core.configs import Preset
     from longtake.core.shapes import PictureSize
 
 HUBS = {"wan-1.3b": "Wan-AI/Wan2.1-T2V-1.3B", "wan-14b": "Wan-AI/Wan2.1-T2V-14B"}
@@ -140,8 +139,9 @@ def plan(
     from longtake.cli.directing import parsed_size
     from longtake.weights.plan import GIB, plan_for
     from longtake.weights.plan import plan as planned
+    from longtake.weights.presets import preset_named
 
-    preset = _preset(name)
+    preset = preset_named(name)
     wanted: PictureSize | None = None if size is None else parsed_size(size)
     if gpu_memory is None:
         made = plan_for(preset, size=wanted)
@@ -162,18 +162,6 @@ def check(name: Annotated[str, typer.Argument(help="A model's name, or a folder.
     folder = model_folder(name)
     check_model(folder)
     sys.stdout.write(f"{folder} is whole\n")
-
-
-def _preset(name: str) -> "Preset":
-    from longtake.weights.manifest import read_manifest
-    from longtake.weights.presets import model_folder
-    from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
-
-    if name in WANS:
-        return WANS[name]
-    if name in STUDENTS:
-        return student_preset(name)
-    return read_manifest(model_folder(name))[0]
 
 
 def _fetched(source: str, student: str | None) -> Path:

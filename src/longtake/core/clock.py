@@ -1,7 +1,7 @@
 """Where the time goes: named spans of wall time."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -11,7 +11,9 @@ T = TypeVar("T")
 class Stopwatch:
     """Adds up seconds by name until they are read."""
 
-    def __init__(self) -> None:
+    def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
+        """Args: settle: waits until a device that works ahead of this thread has done what it was told."""
+        self._settle = settle
         self._seconds: dict[str, float] = {}
         self._inner = 0.0  # seconds of spans inside the one that is open
 
@@ -22,6 +24,7 @@ class Stopwatch:
         start = time.perf_counter()
         try:
             yield
+            self._settle()
         finally:
             whole = time.perf_counter() - start
             self._seconds[name] = self._seconds.get(name, 0.0) + whole - self._inner

@@ -28,7 +28,7 @@ from longtake.sample.denoise import Schedule
 from longtake.sample.rollout import Step, rollout
 from longtake.sample.teacher import teacher_clip
 from longtake.weights.plan import Plan as MemoryPlan
-from longtake.weights.presets import open_nets
+from longtake.weights.presets import Nets, open_nets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,19 @@ class Model:
     digest: str  # of the weights, and of what else decides bits: precision and window, where they are not the preset's
     is_teacher: bool
     plan: MemoryPlan
+
+    @classmethod
+    def of(cls, nets: Nets, *, is_teacher: bool = False) -> "Model":
+        """The nets, once they are there."""
+        return cls(
+            preset=nets.preset,
+            dit=nets.dit,
+            codec=nets.codec,
+            text_encoder=nets.text_encoder,
+            digest=nets.digest,
+            is_teacher=is_teacher,
+            plan=nets.plan,
+        )
 
     @property
     def name(self) -> str:
@@ -98,16 +111,7 @@ def open_model(
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
         DeviceError: the device is not there, or its memory is too small.
     """
-    nets = open_nets(name, teacher=teacher, device=device, size=size)
-    return Model(
-        preset=nets.preset,
-        dit=nets.dit,
-        codec=nets.codec,
-        text_encoder=nets.text_encoder,
-        digest=nets.digest,
-        is_teacher=teacher,
-        plan=nets.plan,
-    )
+    return Model.of(open_nets(name, teacher=teacher, device=device, size=size), is_teacher=teacher)
 
 
 def generate(

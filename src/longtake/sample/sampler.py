@@ -74,7 +74,7 @@ class Made:
     latent: Latent
     pictures: Pictures
     memory: Memory
-    timings: dict[str, float]  # seconds: memory, denoise, decode; or encode
+    timings: dict[str, float]  # seconds: text, memory, denoise, decode; or encode
 
 
 GoOn = Callable[[bool], bool]  # (denoising is done) -> is the chunk still wanted?
@@ -135,7 +135,9 @@ class Sampler:
         Raises:
             OvertakenError: it said no.
         """
-        watch = Stopwatch()
+        watch = Stopwatch(self._settle)
+        with watch.span("text"):
+            self.read(plan.wording)
         with watch.span("memory"):
             cache, latents = self._before(memory, plan)
         with watch.span("denoise"):
@@ -156,7 +158,7 @@ class Sampler:
             wording: what they show.
             first_idx: chunk at which they stand.
         """
-        watch = Stopwatch()
+        watch = Stopwatch(self._settle)
         with watch.span("encode"):
             latent, _ = self.model.codec.encode(self._video(pictures), CodecState())
         num_latent = latent.shape[2]
@@ -191,6 +193,10 @@ class Sampler:
                 self._words.popitem(last=False)
         self._words.move_to_end(wording)
         return self._words[wording]
+
+    def _settle(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _denoised(self, cache: KVCache, plan: ChunkPlan, source: Latent | None, go_on: GoOn) -> Latent:
         dit = self.model.dit

@@ -36,6 +36,7 @@ from longtake.studio.sources import IteratorSource, Source, checked_pictures
 from longtake.studio.spool import Spool
 from longtake.studio.takes import Restyled, Take
 from longtake.studio.timeline import Clock, Node, Settings, path_to
+from longtake.weights.plan import memory_advice
 
 if TYPE_CHECKING:
     from longtake.studio.script import Script
@@ -219,8 +220,9 @@ class Studio:
         Raises:
             OvertakenError: see there.
             MediaError: the chunk's latents cannot be kept.
+            DeviceError: the device's memory is full.
         """
-        with self._device:
+        with self._device, memory_advice(self.model.name):
             memory = self._memory_after(node.parent)
             made = self._made(node, memory, source, go_on=go_on)
             self.spool.write(node, made.latent)

@@ -6,19 +6,21 @@ from importlib import resources
 from pathlib import Path
 
 import torch
+from jaxtyping import Float
 from platformdirs import user_data_path
-from torch import nn
+from torch import Tensor, nn
 
 from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
+from longtake.core.noise import noise_for
 from longtake.core.shapes import PictureSize
 from longtake.nets.codec import Codec, codec_for
 from longtake.nets.dit import DiT
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
 from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest
-from longtake.weights.plan import Placement, Plan, plan_for
-from longtake.weights.wan_presets import STUDENTS, WANS
+from longtake.weights.plan import Placement, Plan, memory_advice, plan_for
+from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,6 +80,19 @@ def model_folder(name: str) -> Path:
     raise WeightsError(f'no model "{name}": give a model folder or one of: {known or "(none)"}')
 
 
+def preset_named(name: str) -> Preset:
+    """The preset of a model, whether its weights are here or not.
+
+    Raises:
+        WeightsError: no such model.
+    """
+    if name in WANS:
+        return WANS[name]
+    if name in STUDENTS:
+        return student_preset(name)
+    return read_manifest(model_folder(name))[0]
+
+
 def list_models() -> list[ModelInfo]:
     """The packaged and the imported models."""
     folders = (packaged_models(), imported_models())
@@ -123,10 +138,8 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
     codec = codec_for(preset.codec)
     load_into(dit, read_weights(folder, kind), f"{kind} in {folder}", placement.dtype)
     load_into(codec, read_weights(folder, "codec"), f"codec in {folder}")
-    dit.to(placement.device)
-    codec.to(placement.device, placement.dtype)
-    for net in (dit, codec):
-        net.eval().requires_grad_(requires_grad=False)
+    with memory_advice(preset.name):
+        _settled(dit, codec, placement)
     encoder = _text_encoder(folder, preset, sha256, placement)
     if placement.window != preset.stream.window:
         digest += f"-window{placement.window}"
@@ -134,6 +147,42 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
     if placement.dtype != torch.float32:
         digest += f"-{str(placement.dtype).removeprefix('torch.')}"
     return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned)
+
+
+def random_nets(preset: Preset, *, device: str | None = None, size: PictureSize | None = None) -> Nets:
+    """The nets of a preset with random weights, to time them: nothing they make is worth looking at.
+
+    The text encoder is left out: each prompt has random states.
+    """
+    planned = plan_for(replace(preset, text="minilm"), device, size)
+    placement = planned.placement
+    with torch.device("meta"):
+        dit = DiT(preset.dit).to(placement.dtype)
+    dit.to_empty(device=placement.device)
+    rng = torch.Generator(placement.device).manual_seed(0)
+    for p in dit.parameters():
+        p.data.normal_(std=0.02, generator=rng)
+    codec = codec_for(preset.codec)
+    _settled(dit, codec, placement)
+    encoder = RandomStates(preset.dit.text_len, preset.dit.text_dim)
+    return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest="random", plan=planned)
+
+
+class RandomStates:
+    """Stands in for a text encoder where only time is measured."""
+
+    def __init__(self, text_len: int, dim: int) -> None:
+        self.text_len, self.dim = text_len, dim
+
+    def __call__(self, prompt: str) -> Float[Tensor, "1 1 t e"]:
+        """A row a word, the rest zero."""
+        states = noise_for(0, ("text", prompt), (1, 1, self.text_len, self.dim))
+        states[:, :, self.num_tokens(prompt) :] = 0
+        return states
+
+    def num_tokens(self, prompt: str) -> int:
+        """Words, and the end."""
+        return len(prompt.split()) + 1
 
 
 def check_model(folder: Path) -> None:
@@ -158,6 +207,14 @@ def _text_encoder(folder: Path, preset: Preset, sha256: dict[str, str], placemen
         int8=placement.text_int8,
         keep=placement.text_stays,
     )
+
+
+def _settled(dit: DiT, codec: Codec, placement: Placement) -> None:
+    """On the device, in its precision, frozen."""
+    dit.to(placement.device)
+    codec.to(placement.device, placement.dtype)
+    for net in (dit, codec):
+        net.eval().requires_grad_(requires_grad=False)
 
 
 def _count(net: nn.Module) -> int:
