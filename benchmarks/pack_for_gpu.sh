@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# What a bare CUDA machine without internet lacks: the text encoder in half precision and a few small wheels.
-# Usage: benchmarks/pack_for_gpu.sh   (writes .gpu/, about 47 MB; needs the project's environment in .venv)
+# What a bare CUDA machine without internet lacks, in .gpu/; needs the project's environment in .venv.
+# Usage: benchmarks/pack_for_gpu.sh train   the text encoder in half precision and small wheels, about 47 MB
+#        benchmarks/pack_for_gpu.sh wan     PyAV and small wheels, about 40 MB
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 rm -rf .gpu && mkdir -p .gpu/wheels .gpu/minilm
+wheels=(platformdirs annotated-types typing-inspection)
+[ "$1" != wan ] || wheels+=("av==$(.venv/bin/python -c "import av; print(av.__version__)")")
 
-.venv/bin/python - <<'PY'
+[ "$1" != train ] || .venv/bin/python - <<'PY'
 import shutil
 from pathlib import Path
 
@@ -19,8 +22,8 @@ AutoTokenizer.from_pretrained(minilm_folder()).save_pretrained(out)
 PY
 
 .venv/bin/python -m pip download -q --no-deps --only-binary=:all: --python-version 3.12 --implementation cp \
-  --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 -d .gpu/wheels \
+  --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64 --platform manylinux_2_28_x86_64 -d .gpu/wheels \
   "pydantic==$(.venv/bin/python -c "import pydantic; print(pydantic.__version__)")" \
   "pydantic-core==$(.venv/bin/python -c "import pydantic_core; print(pydantic_core.__version__)")" \
-  annotated-types typing-inspection
+  "${wheels[@]}"
 du -sh .gpu

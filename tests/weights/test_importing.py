@@ -93,7 +93,18 @@ def test_a_published_student_streams(tmp_path: Path) -> None:
         take.cue("night falls")
         again = list(take.stream(seconds=1))
         assert torch.equal(again[0].frames, chunks[1].frames)
+        branch = take.retake(at=1, prompt="the sea")
+        assert not torch.equal(next(branch.stream(chunks=1)).frames, chunks[1].frames)
+        take.script().save(tmp_path / "take.json")
+        replayed = list(studio.replay(tmp_path / "take.json").stream())
+        assert [c.prompt for c in replayed] == ["a red boat on the sea", again[0].prompt, again[0].prompt][
+            : len(replayed)
+        ]
+        assert torch.equal(replayed[1].frames, again[0].frames)
         image = chunks[0].frames[:1]
+        clip = torch.cat([chunk.frames for chunk in chunks])
+        longer = torch.cat([c.frames for c in studio.extend(clip, "night falls").stream(seconds=3)])
+        assert len(longer) >= 48
         assert len(torch.cat([c.frames for c in studio.animate(image, "the sea").stream(seconds=1)])) >= 16
         assert len(torch.cat([c.frames for c in studio.restyle([chunks[1].frames], "night").stream()])) > 0
 

@@ -246,7 +246,7 @@ class WanVAE(nn.Module):
             ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
         """
         check_video(video, self.config.stride, state)
-        x, state = self._stream(self.encoder, video.to(self.dtype), state)
+        x, state = self._stream(self.encoder, video.to(self.dtype), state, self.config.stride.time)
         mean = self.conv1(x)[:, : self.config.latent_channels]
         return ((mean - self.mean) / self.std).to(video.dtype), state
 
@@ -258,15 +258,19 @@ class WanVAE(nn.Module):
         """
         check_latent(latent, self.config.latent_channels)
         x = self.conv2(latent.to(self.dtype) * self.std + self.mean)
-        x, state = self._stream(self.decoder, x, state)
+        x, state = self._stream(self.decoder, x, state, 1)
         return x.clamp(-1, 1).to(latent.dtype), state
 
-    def _stream(self, coder: Encoder | Decoder, x: Maps, state: CodecState) -> tuple[Maps, CodecState]:
-        """All frames through the coder; the first frame of a video goes alone."""
-        kept, pieces = state.frames, []
-        for is_first, piece in ((True, x[:, :, :1]), (False, x[:, :, 1:])) if not state.started else ((False, x),):
+    def _stream(self, coder: Encoder | Decoder, x: Maps, state: CodecState, step: int) -> tuple[Maps, CodecState]:
+        """All frames through the coder, a latent frame's worth of `step` at a time: what is at hand stays small.
+
+        The first frame of a video goes alone.
+        """
+        kept, done = state.frames, []
+        first = 0 if state.started else 1
+        for piece in (x[:, :, :first], *x[:, :, first:].split(step, 2)):
             if piece.shape[2]:
-                history = History(kept, is_first=is_first)
-                pieces.append(coder.stream(piece, history))
+                history = History(kept, is_first=not state.started and not done)
+                done.append(coder.stream(piece, history))
                 kept = tuple(history.written)
-        return torch.cat(pieces, 2), CodecState(kept, True)
+        return torch.cat(done, 2), CodecState(kept, True)

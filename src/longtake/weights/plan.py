@@ -21,7 +21,8 @@ from longtake.nets.dit import DiT
 GIB = 2**30
 UMT5_BYTES = {"bf16": 11_361_820_672, "int8": 6_731_857_920}  # 5.68 billion parameters, the embedding always in bf16
 KEPT_WORDINGS = 4  # as `Sampler` keeps
-# Numbers a codec remembers for each pixel of a picture, and has at hand for each pixel of a chunk.
+# Numbers a codec remembers for each pixel of a picture, and has at hand for each pixel it makes at once: Wan's makes a
+# latent frame's pictures at once, the light one those of a chunk.
 CODEC_STATE = {"wan": 2365, "light": 84}
 WORKING = {"wan": 4 * 96, "light": 3 * 64}
 HEADROOM = 1.1
@@ -125,7 +126,7 @@ def footprint(preset: Preset, placement: Placement, size: PictureSize) -> dict[s
     per_frame = height * width // dit.patch**2
     own, past = stream.chunk * per_frame, (window - stream.chunk) * per_frame
     kv = dit.num_layers * dit.dim * past * item  # keys, or values
-    frames = stream.chunk * preset.codec.stride.time
+    frames = preset.codec.stride.time * (stream.chunk if preset.codec.kind == "light" else 1)
     pixels = size.height * size.width
     with torch.device("meta"):
         network, codec = DiT(dit), codec_for(preset.codec)
