@@ -79,7 +79,7 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1750),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=5800,
+                steps=6500,
                 optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.995,
                 log_every=20,
@@ -88,15 +88,15 @@ def recipe() -> Recipe:
             ),
             phases=(
                 Phase(until=3200, latent_frames=1, batch=48),
-                Phase(until=5300, latent_frames=9, batch=8),
-                Phase(until=5800, latent_frames=15, batch=4),
+                Phase(until=6100, latent_frames=9, batch=8),
+                Phase(until=6500, latent_frames=15, batch=4),
             ),
             shift=SHIFT,
         ),
-        ode_pairs=OdePairStage(num_pairs=256, batch=8, num_steps=16, latent_frames=9),
+        ode_pairs=OdePairStage(num_pairs=160, batch=8, num_steps=16, latent_frames=9),
         ode_init=OdeInitStage(
             loop=LoopConfig(
-                steps=400,
+                steps=300,
                 optim=OptimConfig(adam_lr=2e-4, muon_lr=2e-4, warmup=20, cooldown=0.3),
                 ema_decay=0.98,
                 bf16=True,

@@ -15,9 +15,11 @@ from longtake.core.shapes import Pictures
 from longtake.media.clips import read_video
 from longtake.sample.cues import Cue as TimedCue
 from longtake.sample.generate import generate
+from longtake.studio.snapshots import HostCopies
 from longtake.studio.sources import IteratorSource, LiveSource
 from longtake.studio.studio import Studio
 from longtake.studio.takes import Take
+from longtake.studio.timeline import path_to
 from tests.tiny import write_model
 
 
@@ -126,6 +128,23 @@ def test_the_memory_budget_is_kept_and_old_memories_thin_out(folder: Path) -> No
         rewound = [take.retake(at=k + 1) for k in range(39)]
         gaps = [len(studio.snapshots.find(r.head).missing) for r in rewound]
         assert max(gaps[-3:]) <= max(gaps)
+
+
+def test_memories_that_move_to_the_host_go_on_sharing(studio: Studio) -> None:
+    take = studio.take("a tiger walks")
+    for _ in take.stream(chunks=4):
+        pass
+    assert take.head is not None
+    memories = [studio.snapshots.find(node).memory for node in path_to(take.head)]
+    copies = HostCopies()
+    moved = [memory.moved(copies) for memory in memories]
+    here = {key: tensor for memory in memories for key, tensor in memory.tensors().items()}
+    there = {key: tensor for memory in moved for key, tensor in memory.tensors().items()}
+    assert len(there) == len(here) > 8
+    assert not here.keys() & there.keys()
+    for memory, copy in zip(memories, moved, strict=True):
+        for ours, theirs in zip(memory.tensors().values(), copy.tensors().values(), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_replay_gives_the_same_bits_and_survives_the_file(studio: Studio, folder: Path, tmp_path: Path) -> None:

@@ -287,10 +287,14 @@ class DiT(nn.Module):
         frames, (height, width) = x_shape[2], self._grid(x_shape)
         device = self.device
         positions = torch.arange(len(cache) + frames, device=device)
-        kv = cache.keys_values()
-        if kv is not None:
+        kv = None
+        if cache.blocks:
             rope = rope_for(positions[:-frames].float(), height, width, self.config.head_dim)
-            kv = torch.stack([rope(k) for k in kv[0]]), kv[1]
+            values = cache.values()
+            keys = torch.empty_like(values)
+            for layer in range(len(keys)):  # one by one: for Wan, a copy of all is gigabytes
+                keys[layer] = rope(cache.keys(layer))
+            kv = keys, values
         own = rope_for(positions[-frames:].float(), height, width, self.config.head_dim)
         return Past(kv, own, cache.stop, cache.stop + frames)
 

@@ -52,13 +52,10 @@ class KVCache:
         kept = (b for b in (*self.blocks, block) if b.start < stream.sink or b.start >= oldest)
         return KVCache(tuple(kept), block.stop)
 
-    def keys_values(self) -> tuple[Tensor, Tensor] | None:
-        """All blocks side by side: two tensors [layers, b, m, n, k], or None when nothing is remembered."""
-        if not self.blocks:
-            return None
-        if len(self.blocks) == 1:
-            return self.blocks[0].k, self.blocks[0].v
-        return (
-            torch.cat([b.k for b in self.blocks], dim=2),
-            torch.cat([b.v for b in self.blocks], dim=2),
-        )
+    def keys(self, layer: int) -> Float[Tensor, "b m n k"]:
+        """Keys of one layer, all blocks side by side. There must be a block."""
+        return torch.cat([b.k[layer] for b in self.blocks], 1)
+
+    def values(self) -> Float[Tensor, "layers b m n k"]:
+        """Values of all layers, all blocks side by side. There must be a block."""
+        return self.blocks[0].v if len(self.blocks) == 1 else torch.cat([b.v for b in self.blocks], 2)

@@ -57,13 +57,16 @@ class Memory:
         """The same memory on another device; itself when it is there."""
         if all(tensor.device == device for tensor in self.tensors().values()):
             return self
-        blocks = tuple(replace(b, k=b.k.to(device), v=b.v.to(device)) for b in self.cache.blocks)
+        return self.moved(lambda tensor: tensor.to(device))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Memory":
+        """The same memory with every tensor replaced by what `move` makes of it."""
         return replace(
             self,
-            cache=replace(self.cache, blocks=blocks),
-            latents=tuple(latent.to(device) for latent in self.latents),
-            newest=None if self.newest is None else self.newest.to(device),
-            decoder=replace(self.decoder, frames=tuple(frame.to(device) for frame in self.decoder.frames)),
+            cache=replace(self.cache, blocks=tuple(replace(b, k=move(b.k), v=move(b.v)) for b in self.cache.blocks)),
+            latents=tuple(move(latent) for latent in self.latents),
+            newest=None if self.newest is None else move(self.newest),
+            decoder=replace(self.decoder, frames=tuple(move(frame) for frame in self.decoder.frames)),
         )
 
 

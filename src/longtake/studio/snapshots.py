@@ -8,9 +8,11 @@ proportion to how far it goes.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from longtake.sample.sampler import Memory
 from longtake.studio.timeline import Node, back_from
@@ -26,6 +28,21 @@ class Found:
     missing: tuple[Node, ...]
 
 
+class HostCopies:
+    """Moves tensors to the host; one that several memories share is copied once, and forgotten when they are."""
+
+    def __init__(self) -> None:
+        self._copies: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> weak reference to its copy
+
+    def __call__(self, tensor: Tensor) -> Tensor:
+        known = self._copies.get(tensor)
+        copy = None if known is None else known()
+        if copy is None:
+            copy = torch.empty_like(tensor, device=HOST).copy_(tensor)
+            self._copies[tensor] = ref(copy)
+        return copy
+
+
 class Snapshots:
     """Memories by chunk. A chunk that no take leads to any more loses its memory by itself."""
 
@@ -34,6 +51,7 @@ class Snapshots:
         self.host_bytes = host_bytes
         self.device_bytes = device_bytes
         self._kept: WeakKeyDictionary[Node, Memory] = WeakKeyDictionary()
+        self._copies = HostCopies()
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -46,7 +64,7 @@ class Snapshots:
         self._kept[node] = memory
         if self.device != HOST:
             while self.num_bytes(self.device) > self.device_bytes and (cold := self._thinnest(node, self.device)):
-                self._kept[cold] = self._kept[cold].to(HOST)
+                self._kept[cold] = self._kept[cold].moved(self._copies)
         while self.num_bytes(HOST) > self.host_bytes and (cold := self._thinnest(node, HOST)):
             del self._kept[cold]
 

@@ -136,7 +136,7 @@ def footprint(preset: Preset, placement: Placement, size: PictureSize) -> dict[s
     parts = {
         "network": weights[0],
         "keys and values": 2 * kv,
-        "the same, joined and rotated": 3 * kv,
+        "the same, joined and rotated": 2 * kv,
         "text memory": KEPT_WORDINGS * 2 * dit.num_layers * dit.text_len * dit.dim * item,
         "a pass": own * (2 * dit.ffn_dim + 12 * dit.dim) * item + 2 * (own + past) * dit.dim * item,
         "codec": weights[1] + (CODEC_STATE[kind] + WORKING[kind] * frames) * pixels * item // patched,
