@@ -93,7 +93,7 @@ def recipe() -> Recipe:
             ),
             shift=SHIFT,
         ),
-        ode_pairs=OdePairStage(num_pairs=160, batch=8, num_steps=16, latent_frames=9),
+        ode_pairs=OdePairStage(num_pairs=256, batch=8, num_steps=16, latent_frames=9, bf16=True),
         ode_init=OdeInitStage(
             loop=LoopConfig(
                 steps=300,

@@ -158,7 +158,7 @@ def recipe() -> Recipe:
             ),
             shift=SHIFT,
         ),
-        ode_pairs=OdePairStage(num_pairs=2048, batch=256, num_steps=48, latent_frames=12),
+        ode_pairs=OdePairStage(num_pairs=2048, batch=256, num_steps=48, latent_frames=12, bf16=True),
         ode_init=OdeInitStage(
             loop=LoopConfig(
                 steps=1500,

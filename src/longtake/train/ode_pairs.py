@@ -33,6 +33,7 @@ class OdePairStage:
     num_steps: int  # of the teacher; a multiple of the student's
     latent_frames: int
     seed: int = 0
+    bf16: bool = False  # as in `LoopConfig`
 
 
 def kept_steps(stage: OdePairStage, student: SamplingConfig) -> tuple[int, ...]:
@@ -73,9 +74,10 @@ def run(stage: OdePairStage, context: Context) -> bool:
         noise = normal(batch.x0.shape, rng, context.device)
         states = [noise]
         uncond = clips.unconditional(num)
-        for step, x in enumerate(teacher_states(dit, sampling, noise, batch.text, uncond), 1):
-            if step in kept:
-                states.append(x)
+        with torch.autocast(context.device.type, torch.bfloat16, enabled=stage.bf16):
+            for step, x in enumerate(teacher_states(dit, sampling, noise, batch.text, uncond), 1):
+                if step in kept:
+                    states.append(x)
         pairs = torch.stack(states, 1).half().cpu()
         part = path.with_suffix(".part")
         levels = (*sigmas_of(preset.student), 0.0)
