@@ -156,12 +156,19 @@ def test_what_is_no_wan_is_named(base: Path, tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.usefixtures("base")
 def test_missing_parts_and_wrong_words_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bare = self_forcing(tmp_path / "students")
+    twice = tmp_path / "bidirectional_checkpoint2"
+    twice.mkdir()
+    (twice / "model.pt").write_bytes(bare.read_bytes())
+    plain = tmp_path / "plain.safetensors"
+    save_file(network(), plain)
     for words, message in (
-        ([str(bare)], "comes without a codec"),
+        ([str(bare)], "say which student it is"),
+        ([str(twice), "--student", "causvid", "--base", "wan"], "cannot go on from memory"),
+        ([str(plain)], "comes without a codec"),
         ([str(bare), "--student", "self-forcin"], 'no student "self-forcin" is known'),
         ([str(bare), "--student", "self-forcing"], "wan-1.3b is not here yet"),
         ([str(tmp_path / "Wan")], "holds a model already"),
-        ([str(bare), "--base", "wan", "--codec", str(bare), "--name", "x"], "is no codec for Wan"),
+        ([str(plain), "--base", "wan", "--codec", str(bare), "--name", "x"], "is no codec for Wan"),
     ):
         assert main(["models", "import", *words]) == 2
         assert message in capsys.readouterr().err

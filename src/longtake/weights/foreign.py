@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from longtake.core.errors import WeightsError
-from longtake.weights.wan_names import CONTAINERS, wan_tensors
+from longtake.weights.wan_names import CONTAINERS, GENERATORS, wan_tensors
 
 NAMES = (  # of the network's file in a folder, the likeliest first
     "model.pt",
@@ -22,6 +22,7 @@ NAMES = (  # of the network's file in a folder, the likeliest first
     "diffusion_pytorch_model.safetensors.index.json",
     "model.safetensors",
 )
+PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,14 @@ def tensors_of(path: Path) -> dict[str, ForeignTensor]:
         WeightsError: the file is missing, damaged, or holds code.
     """
     return dict(_tensors(path))
+
+
+def is_distilled(path: Path) -> bool:
+    """Whether a file was saved by the training of a student: it holds a "generator"."""
+    if path.suffix not in PICKLES:
+        return False
+    content = _opened(path)
+    return isinstance(content, Mapping) and any(name in content for name in GENERATORS)
 
 
 class Contents(Mapping[str, Tensor]):
@@ -97,7 +106,7 @@ def _tensors(path: Path) -> Iterator[tuple[str, ForeignTensor]]:
             yield from _of_safetensors(path.parent / shard)
     elif path.suffix == ".safetensors":
         yield from _of_safetensors(path)
-    elif path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+    elif path.suffix in PICKLES:
         yield from _of_pickle(path)
     else:
         raise WeightsError(f"{path.name} is no checkpoint: expected .safetensors, .pt, .pth, .bin or .ckpt")
@@ -122,15 +131,18 @@ def _of_safetensors(path: Path) -> Iterator[tuple[str, ForeignTensor]]:
 
 
 def _of_pickle(path: Path) -> Iterator[tuple[str, ForeignTensor]]:
+    tensors = _network_of(_opened(path), path)
+    for key, tensor in tensors.items():
+        yield key, ForeignTensor(shape=tuple(tensor.shape), read=lambda tensor=tensor: tensor)
+
+
+def _opened(path: Path) -> object:
     """A `.pt` file, mapped into memory; whatever could run code in it is refused by torch."""
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as err:
         reason = str(err).split("\n", 1)[0][:160]
         raise WeightsError(f"{path} is damaged, or holds more than tensors and is not opened ({reason})") from err
-    tensors = _network_of(content, path)
-    for key, tensor in tensors.items():
-        yield key, ForeignTensor(shape=tuple(tensor.shape), read=lambda tensor=tensor: tensor)
 
 
 def _network_of(content: object, path: Path) -> Mapping[str, Tensor]:

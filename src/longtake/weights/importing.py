@@ -20,7 +20,7 @@ import torch
 from longtake.core.configs import CodecConfig, Preset, WanVAEConfig
 from longtake.core.errors import WeightsError
 from longtake.weights.checkpoint import save_weights, write_json
-from longtake.weights.foreign import Contents, ForeignTensor, found, tensors_of, wan_checkpoint
+from longtake.weights.foreign import Contents, ForeignTensor, found, is_distilled, tensors_of, wan_checkpoint
 from longtake.weights.manifest import TEXT, net_files, read_manifest, write_manifest
 from longtake.weights.recognise import codec_config, dit_config
 from longtake.weights.umt5_names import UMT5_XXL, umt5_tensors
@@ -64,6 +64,7 @@ def import_model(source: Source, folder: Path, progress: Progress, dtype: torch.
     """
     if (folder / "manifest.json").exists():
         raise WeightsError(f"{folder} holds a model already; give another --name, or remove it first")
+    _check_student(source)
     tensors = wan_checkpoint(source.network)
     dit = dit_config(_shapes(tensors), _num_heads(source.network), str(source.network))
     preset = replace(_preset_for(source, dit.dim), dit=dit, name=folder.name)
@@ -101,6 +102,20 @@ def parts_of(folder: Path, student: str | None = None, base: Path | None = None)
         tokenizer=first(TOKENIZERS),
         base=base,
     )
+
+
+def _check_student(source: Source) -> None:
+    """Refuse a student that is not said to be one, and one that is not causal."""
+    if source.student is None and is_distilled(found(source.network)):
+        raise WeightsError(
+            f"{source.network} holds the generator of a distillation: say which student it is, --student "
+            f"{'|'.join(STUDENTS)}"
+        )
+    if source.student is not None and "bidirectional" in str(source.network):
+        raise WeightsError(
+            f"{source.network} is a bidirectional few-step model by its name: it sees a whole clip at once and cannot "
+            "go on from memory; give a causal student"
+        )
 
 
 def _preset_for(source: Source, dim: int) -> Preset:

@@ -59,7 +59,7 @@ def dit_config(shapes: Shapes, num_heads: int | None, source: str) -> DiTConfig:
     return DiTConfig(
         dim=dim,
         num_layers=1 + max(int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")),
-        num_heads=num_heads or dim // WAN_HEAD_DIM,
+        num_heads=num_heads or max(1, dim // WAN_HEAD_DIM),
         ffn_dim=ffn_dim,
         text_dim=text_dim,
         text_len=512,

@@ -11,7 +11,8 @@ T = TypeVar("T")
 # What training frameworks leave in names, anywhere; and what wrappers of a model put in front.
 WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.", "module.")
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "generator.model.", "model.", "net.")
-CONTAINERS = ("generator_ema", "generator", "model", "state_dict")  # of a file with several networks, best first
+GENERATORS = ("generator_ema", "generator")  # of a file that the training of a student wrote
+CONTAINERS = (*GENERATORS, "model", "state_dict")  # of a file with several networks, best first
 EXTRAS = (
     "_cls_pred_branch.",
     "_register_tokens",
