@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import UMT5Config, UMT5EncoderModel
@@ -18,7 +19,7 @@ from tests.tiny import DIT, random_dit, shake
 
 WIDTH = 32  # of the text states
 WAN_DIT = replace(DIT, in_dim=16, text_dim=WIDTH, text_len=512)
-WAN_VAE = WanVAEConfig(base_dim=4, dim_mult=(1, 2, 2), num_res_blocks=1, temporal_downsample=(True, True))
+WAN_VAE = WanVAEConfig(base_dim=4)
 WORDS = ("a", "red", "boat", "on", "the", "sea", "night", "falls")
 
 
@@ -83,7 +84,8 @@ def diffusers(folder: Path) -> Path:
     renamed = {diffusers_name(name): t for name, t in network().items()}
     save_file(renamed, folder / "transformer" / "diffusion_pytorch_model.safetensors")
     write_json(folder / "transformer" / "config.json", {"num_attention_heads": WAN_DIT.num_heads})
-    save_file(dict(autoencoder().state_dict()), folder / "vae" / "diffusion_pytorch_model.safetensors")
+    vae = convert_wan_vae_to_diffusers(dict(autoencoder().state_dict()))
+    save_file(vae, folder / "vae" / "diffusion_pytorch_model.safetensors")
     text_encoder().save_pretrained(folder / "text_encoder")
     write_tokenizer(folder / "tokenizer")
     return folder

@@ -243,7 +243,7 @@ def test_weights_that_were_exchanged_are_told(model: Path) -> None:
 def test_a_net_without_a_hash_is_not_trusted(model: Path) -> None:
     _, hashes = read_manifest(model)
     rewrite(model, sha256={name: value for name, value in hashes.items() if name != "codec"})
-    with pytest.raises(WeightsError, match=r"codec in .* is damaged or was exchanged"):
+    with pytest.raises(WeightsError, match="model has no codec, only student, teacher; its manifest is damaged"):
         open_nets(str(model))
 
 

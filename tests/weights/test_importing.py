@@ -140,7 +140,17 @@ def test_what_is_no_wan_is_named(base: Path, tmp_path: Path, capsys: pytest.Capt
     image = tmp_path / "i2v.safetensors"
     wide = replace(WAN_DIT, in_dim=36)
     save_file({**network(), "patch_embedding.weight": torch.zeros(wide.dim, 36, 1, 2, 2)}, image)
+    vace = tmp_path / "vace.safetensors"
+    save_file({**network(), "vace_blocks.0.before_proj.weight": torch.zeros(2)}, vace)
+    part = tmp_path / "part.safetensors"
+    save_file({name: t for name, t in network().items() if name != "blocks.1.norm3.bias"}, part)
+    two = tmp_path / "two"
+    published.diffusers(two)
+    (two / "transformer_2").mkdir()
     for path, message in (
+        (vace, "1 are unknown (e.g. vace_blocks.0.before_proj.weight)"),
+        (part, "1 tensors are missing (e.g. blocks.1.norm3.bias)"),
+        (two, "two networks, one for each half"),
         (folder / "Wan2.1_VAE.pth", "it looks like a Wan video autoencoder; give it as --codec"),
         (folder / "models_t5_umt5-xxl-enc-bf16.pth", "it looks like a UMT5 text encoder; give its folder as --text"),
         (lora, "this is a LoRA"),
@@ -167,11 +177,14 @@ def test_missing_parts_and_wrong_words_are_told(tmp_path: Path, capsys: pytest.C
         ([str(plain)], "comes without a codec"),
         ([str(bare), "--student", "self-forcin"], 'no student "self-forcin" is known'),
         ([str(bare), "--student", "self-forcing"], "wan-1.3b is not here yet"),
-        ([str(tmp_path / "Wan")], "holds a model already"),
+        ([str(tmp_path / "Wan")], "is there already"),
+        ([str(plain), "--base", "tiny-world", "--name", "x"], "has no UMT5 encoder"),
+        (["gdhe17/Self-Forcing"], "say which student: --student self-forcing"),
         ([str(plain), "--base", "wan", "--codec", str(bare), "--name", "x"], "is no codec for Wan"),
     ):
         assert main(["models", "import", *words]) == 2
         assert message in capsys.readouterr().err
+    assert [p.name for p in (tmp_path / "home" / "models").iterdir()] == ["wan"]
 
 
 @pytest.mark.usefixtures("base")

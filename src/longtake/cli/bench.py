@@ -35,7 +35,9 @@ def bench(
     size: Annotated[str | None, typer.Option(metavar="WxH", help="The model's own if not given.")] = None,
     steps: Annotated[int | None, typer.Option(metavar="N", help="Denoising steps a chunk.")] = None,
     window: Annotated[int | None, typer.Option(metavar="N", help="Latent frames in sight.")] = None,
-    codec: Annotated[CodecName, typer.Option(help="Of Wan, with --random-weights.")] = CodecName.FULL,
+    codec: Annotated[
+        CodecName, typer.Option(metavar="full|light", help="Of Wan, with --random-weights.")
+    ] = CodecName.FULL,
     device: Device = None,
     cues: Annotated[
         int, typer.Option(metavar="N", help="How many cues are given to time what they take; 0: none.")
@@ -52,30 +54,41 @@ def bench(
         raise InputError(f"--chunks must be at least 2, got {chunks}")
     if codec is CodecName.LIGHT and not random_weights:
         raise InputError("--codec is for --random-weights; an imported model has the codec it was imported with")
-    studio = _opened(model, size, steps, window, device, codec if random_weights else None)
-    with studio:
-        if first_frames_only:
-            next(studio.take("a tiger walks through a forest").stream(chunks=1))
-            sys.stdout.write("first frames\n")
-            sys.stdout.flush()
-            return
-        from longtake.cli.measuring import cold_start, cue_latency, machine, peak_mib, streamed, warm_up
-        from longtake.cli.progress import Bars
+    from longtake.cli.measuring import (
+        PROMPT,
+        cold_start,
+        cue_latency,
+        fresh,
+        machine,
+        peak_mib,
+        streamed,
+        warm_up,
+    )
+    from longtake.cli.progress import Bars
 
-        options = {"--size": size, "--steps": steps, "--window": window, "--device": device}
-        words = ["bench", "--model", model, "--codec", codec.value, "--first-frames-only"]
-        words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
-        words += ["--random-weights"] if random_weights else []
-        total = 2 + cold + bool(cues)
-        with Bars() as bars:
-            cold_s = cold_start(words) if cold else None
-            bars.update("measuring", int(cold), total, {})
-            warm_up(studio)
-            bars.update("measuring", 1 + cold, total, {})
-            made = streamed(studio, chunks)
-            bars.update("measuring", 2 + cold, total, {})
-            latency = cue_latency(studio, cues) if cues else None
-            bars.update("measuring", total, total, {})
+    named = codec if random_weights else None
+    if first_frames_only:
+        with _opened(model, size, steps, window, device, named) as studio:
+            next(studio.take(f"{PROMPT} {fresh()}").stream(chunks=1))
+        sys.stdout.write("first frames\n")
+        sys.stdout.flush()
+        return
+    options = {"--size": size, "--steps": steps, "--window": window, "--device": device}
+    words = ["bench", "--model", model, "--codec", codec.value, "--first-frames-only"]
+    words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    words += ["--random-weights"] if random_weights else []
+    total = 2 + cold + bool(cues)
+    with Bars() as bars:
+        cold_s = cold_start(words) if cold else None  # before this process takes the device
+        bars.update("measuring", int(cold), total, {})
+        studio = _opened(model, size, steps, window, device, named)
+        warm_up(studio)
+        bars.update("measuring", 1 + cold, total, {})
+        made = streamed(studio, chunks)
+        bars.update("measuring", 2 + cold, total, {})
+        latency = cue_latency(studio, cues) if cues else None
+        bars.update("measuring", total, total, {})
+    with studio:
         preset = studio.model.preset
         figures = {
             "model": model,
@@ -128,9 +141,10 @@ def _opened(
         preset = preset_named(name)
         if preset.codec.kind == "wan" and codec is CodecName.LIGHT:
             preset = replace(preset, codec=TAEW)
+        if window is not None:
+            preset = replace(preset, stream=replace(preset.stream, window=window))
         model = Model.of(random_nets(preset, device=device, size=wanted))
-    stream = model.preset.stream
+    own = replace(model.preset, student=model.preset.student.with_steps(steps))
     if window is not None:
-        stream = replace(stream, window=window)
-    own = replace(model.preset, stream=stream, student=model.preset.student.with_steps(steps))
+        own = replace(own, stream=replace(own.stream, window=window))
     return Studio(replace(model, preset=own), size=wanted)

@@ -34,14 +34,19 @@ class Measured:
     chunks: list[dict[str, float]]  # seconds by stage
 
 
-def streamed(studio: Studio, num_chunks: int, prompt: str = PROMPT) -> Measured:
-    """One take into an mp4, timed from the call to the last byte."""
+def fresh() -> int:
+    """A number that no prompt has had: what is known of prompts already would not be timed."""
+    return time.time_ns() % 1_000_000
+
+
+def streamed(studio: Studio, num_chunks: int) -> Measured:
+    """One take of a new prompt into an mp4, timed from the call to the last byte."""
     chunks: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
         last, first, frames = wall, 0.0, 0
         with Mp4Writer(Path(folder) / "take.mp4", fps=studio.fps, size=studio.size) as writer:
-            for chunk in studio.take(prompt).stream(chunks=num_chunks):
+            for chunk in studio.take(f"{PROMPT} {fresh()}").stream(chunks=num_chunks):
                 before = time.perf_counter()
                 writer.push(chunk.frames)
                 now = time.perf_counter()
@@ -87,13 +92,17 @@ def cold_start(words: Sequence[str]) -> float:
     """
     started = time.perf_counter()
     command = [sys.executable, "-m", "longtake", *words]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    with (
+        tempfile.TemporaryFile("w+") as mistakes,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=mistakes, text=True) as process,
+    ):
         assert process.stdout is not None
         line = process.stdout.readline()
         seconds = time.perf_counter() - started
-        _, mistakes = process.communicate()
-    if not line:
-        raise LongtakeError(f"the process ended before its first frames: {mistakes.strip()[-500:]}")
+        process.wait()
+        mistakes.seek(0)
+        if not line:
+            raise LongtakeError(f"the process ended before its first frames: {mistakes.read().strip()[-500:]}")
     return seconds
 
 
@@ -116,11 +125,14 @@ def cue_latency(studio: Studio, num_cues: int) -> dict[str, object]:
     done = threading.Event()
 
     def viewer() -> None:
-        for number in range(num_cues):
-            time.sleep(rng.uniform(1.3, 4.0) * pause_s)
-            before = time.perf_counter()
-            given[take.cue(prompt=f"{PROMPT}, {('snow falls', 'night falls')[number % 2]}").due_at.chunk] = before
-        done.set()
+        try:
+            for number in range(num_cues):
+                time.sleep(rng.uniform(1.3, 4.0) * pause_s)
+                prompt = f"{PROMPT}, {('snow falls', 'night falls')[number % 2]} {fresh()}"
+                before = time.perf_counter()
+                given[take.cue(prompt=prompt).due_at.chunk] = before
+        finally:
+            done.set()
 
     thread = threading.Thread(target=viewer)
     thread.start()

@@ -69,7 +69,7 @@ def import_(
         str,
         typer.Argument(
             help="A file or folder of weights, a hub's owner/name, or a name: wan-1.3b, wan-14b, causvid, "
-            "self-forcing, causal-forcing, causal-forcing-frame."
+            "self-forcing, causal-forcing, causal-forcing-frame (a folder of that name is ./causvid)."
         ),
     ],
     *,
@@ -105,14 +105,22 @@ def import_(
     from longtake.weights.presets import imported_models, model_folder
     from longtake.weights.wan_presets import STUDENTS, student_preset
 
+    path = Path(source)
     if student is None and source in STUDENTS:
         student = source
+    hubs = {known.hub for known in STUDENTS.values()}
+    if student is None and source in hubs:
+        kinds = ", ".join(kind for kind, known in STUDENTS.items() if known.hub == source)
+        raise InputError(f"{source} holds several things; say which student: --student {kinds}")
     if student is not None:
         student_preset(student)  # refuses unknown ones before anything is fetched
         base = base or (None if codec and text else STUDENTS[student].base)
     base_folder = None if base is None else model_folder(base)
     folder = imported_models() / (name or student or source.rstrip("/").rsplit("/", 1)[-1].lower())
-    path = _fetched(source, student)
+    if folder.exists():
+        raise InputError(f"{folder} is there already; give another --name, or remove it first")
+    if source in HUBS or source in STUDENTS or not path.exists():
+        path = _fetched(source, student)
     found = parts_of(path, student, base_folder)
     given = {"codec": codec, "text": text, "tokenizer": tokenizer}
     found = replace(found, **{part: value for part, value in given.items() if value is not None})
@@ -151,7 +159,10 @@ def plan(
         raise InputError(f"--gpu-memory is in GiB and above 0, got {gpu_memory:g}")
     sys.stdout.write(f"{made.told()}\n")
     for part, size_bytes in made.parts.items():
-        sys.stdout.write(f"  {part:<30} {size_bytes / GIB:>7.2f} GiB\n")
+        sys.stdout.write(f"  {part:<44} {size_bytes / GIB:>7.2f} GiB\n")
+    sys.stdout.write("and for a while, one at a time:\n")
+    for phase, size_bytes in made.phases.items():
+        sys.stdout.write(f"  {phase:<44} {size_bytes / GIB:>7.2f} GiB\n")
 
 
 @models.command()
@@ -165,12 +176,9 @@ def check(name: Annotated[str, typer.Argument(help="A model's name, or a folder.
 
 
 def _fetched(source: str, student: str | None) -> Path:
-    """The path that was given, or what a hub has under that name."""
+    """What a hub has under that name."""
     from longtake.weights.wan_presets import STUDENTS
 
-    path = Path(source)
-    if path.exists():
-        return path
     repo, patterns = HUBS.get(source, source), ()
     if student is not None and source in (student, STUDENTS[student].hub):
         repo, patterns = STUDENTS[student].hub, (STUDENTS[student].file,)

@@ -189,9 +189,15 @@ class UMT5Encoder:
 
         logging.disable_progress_bar()
         try:
-            model = UMT5EncoderModel.from_pretrained(self.folder, local_files_only=True, dtype=self.dtype)
+            model, told = UMT5EncoderModel.from_pretrained(
+                self.folder, local_files_only=True, dtype=self.dtype, output_loading_info=True
+            )
         except (OSError, ValueError, RuntimeError) as err:
             raise WeightsError(f"the text encoder in {self.folder} cannot be read: {err}") from err
+        # Whether the second name of the embedding is filled depends on the release of transformers.
+        model.set_input_embeddings(model.shared)
+        if missing := sorted(set(told["missing_keys"]) - {"encoder.embed_tokens.weight"}):
+            raise WeightsError(f"the text encoder in {self.folder} lacks {missing[0]}; is it UMT5?")
         if self.int8:
             in_bytes(model)
         model.to(self.device)  # pyright: ignore[reportArgumentType]  (a decorator hides the signature)

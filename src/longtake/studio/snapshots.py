@@ -64,7 +64,10 @@ class Snapshots:
         self._kept[node] = memory
         if self.device != HOST:
             while self.num_bytes(self.device) > self.device_bytes and (cold := self._thinnest(node, self.device)):
-                self._kept[cold] = self._kept[cold].moved(self._copies)
+                if _bytes([self._kept[cold]], self.device) > self.host_bytes:
+                    del self._kept[cold]  # it could not stay there: spare the way
+                else:
+                    self._kept[cold] = self._kept[cold].moved(self._copies)
         while self.num_bytes(HOST) > self.host_bytes and (cold := self._thinnest(node, HOST)):
             del self._kept[cold]
 

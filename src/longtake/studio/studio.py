@@ -53,18 +53,17 @@ class Studio:
         *,
         size: PictureSize | None = None,
         snapshot_mib: int = 512,
-        device_snapshot_mib: int = 4096,
+        device_snapshot_mib: int | None = None,
     ) -> None:
         """Args:
         model: a student.
         size: of the pictures; None: what the model was trained on.
         snapshot_mib: of host memory for going back at once; beyond it, chunks are made again.
-        device_snapshot_mib: of a GPU's memory, before the host's is used.
+        device_snapshot_mib: of a GPU's memory, before the host's is used; None: what the plan leaves over.
         """
+        on_device = model.plan.spare_bytes if device_snapshot_mib is None else device_snapshot_mib * MiB
         self.sampler = Sampler(model, size)
-        self.snapshots = Snapshots(
-            self.sampler.device, host_bytes=snapshot_mib * MiB, device_bytes=device_snapshot_mib * MiB
-        )
+        self.snapshots = Snapshots(self.sampler.device, host_bytes=snapshot_mib * MiB, device_bytes=on_device)
         self.spool = Spool()
         self._device = threading.Lock()
 

@@ -97,8 +97,18 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str, dtype:
     Raises:
         WeightsError: names what does not fit and gives an example of each kind.
     """
+    check_fits(net, {name: tuple(t.shape) for name, t in tensors.items()}, source)
+    empty = any(p.is_meta for p in net.parameters())
+    net.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, assign=empty)
+
+
+def check_fits(net: nn.Module, found: Mapping[str, tuple[int, ...]], source: str) -> None:
+    """Compare names and shapes with those of a network.
+
+    Raises:
+        WeightsError: names what does not fit and gives an example of each kind.
+    """
     wanted = {name: tuple(t.shape) for name, t in net.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
     missing = sorted(wanted.keys() - found.keys())
     extra = sorted(found.keys() - wanted.keys())
     wrong = sorted(n for n in wanted.keys() & found.keys() if wanted[n] != found[n])
@@ -112,8 +122,6 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str, dtype:
             n = wrong[0]
             parts.append(f"{len(wrong)} have another shape (e.g. {n}: {found[n]}, expected {wanted[n]})")
         raise WeightsError(f"{source} does not fit this network: " + "; ".join(parts))
-    empty = any(p.is_meta for p in net.parameters())
-    net.load_state_dict({name: t.to(dtype) for name, t in tensors.items()}, assign=empty)
 
 
 def digest(paths: list[Path]) -> str:

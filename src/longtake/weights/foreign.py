@@ -88,6 +88,8 @@ def found(path: Path) -> Path:
         return path
     if not path.is_dir():
         raise WeightsError(f"{path} does not exist; give a checkpoint file, or the folder it is in")
+    if (path / "transformer_2").exists():
+        raise WeightsError(f"{path} has two networks, one for each half of the noise levels (Wan 2.2): not known here")
     for folder in (path, path / "transformer"):
         for name in NAMES:
             if (folder / name).is_file():

@@ -16,10 +16,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
-from longtake.core.configs import CodecConfig, Preset, WanVAEConfig
+from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
-from longtake.weights.checkpoint import save_weights, write_json
+from longtake.nets.codec import codec_for
+from longtake.nets.dit import DiT
+from longtake.weights.checkpoint import check_fits, save_weights, weight_files, write_json
 from longtake.weights.foreign import Contents, ForeignTensor, found, is_distilled, tensors_of, wan_checkpoint
 from longtake.weights.manifest import TEXT, net_files, read_manifest, write_manifest
 from longtake.weights.recognise import codec_config, dit_config
@@ -51,36 +54,114 @@ class Source:
 
 
 def import_model(source: Source, folder: Path, progress: Progress, dtype: torch.dtype = torch.bfloat16) -> Path:
-    """Convert a published model into `folder`.
+    """Convert a published model into `folder`. Everything is looked at before anything is written.
 
     Args:
         source: where its parts lie.
-        folder: of the new model; must not hold one.
+        folder: of the new model; must not be there.
         progress: told while tensors are converted.
-        dtype: that weights are stored in.
+        dtype: that the network is stored in. A codec stays as it is published, UMT5 is stored in bf16.
 
     Raises:
-        WeightsError: a part is missing, damaged, or something else than it should be. Nothing is left in `folder`.
+        WeightsError: a part is missing, damaged, or something else than it should be; or the disk is full. Nothing is
+            left in `folder`.
     """
-    if (folder / "manifest.json").exists():
-        raise WeightsError(f"{folder} holds a model already; give another --name, or remove it first")
-    _check_student(source)
-    tensors = wan_checkpoint(source.network)
-    dit = dit_config(_shapes(tensors), _num_heads(source.network), str(source.network))
-    preset = replace(_preset_for(source, dit.dim), dit=dit, name=folder.name)
+    if folder.exists():
+        raise WeightsError(f"{folder} is there already; give another --name, or remove it first")
+    parts = _checked(source, folder.name)
     part = folder.with_name(f"{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         net = "student" if source.student else "teacher"
-        save_weights(part, net, _contents(tensors, net, progress), dtype, SHARD_BYTES)
-        preset = replace(preset, codec=_import_codec(source, part, progress, dtype, preset))
-        _import_text(source, part, progress)
-        write_manifest(part, preset, {"source": str(source.network), "student": source.student})
+        save_weights(part, net, _contents(parts.network, net, progress), dtype, SHARD_BYTES)
+        if parts.codec is None:
+            _link(net_files(parts.base, "codec"), part)
+        else:
+            save_weights(part, "codec", _contents(parts.codec, "codec", progress), torch.float32, SHARD_BYTES)
+        _import_text(parts, part / TEXT, progress)
+        write_manifest(part, parts.preset, {"source": str(source.network), "student": source.student})
         part.replace(folder)
+    except (OSError, SafetensorError) as err:
+        raise WeightsError(f"{folder} cannot be written: {err}") from err
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What was found, by the names it will have; nothing of it is read yet."""
+
+    preset: Preset
+    network: Mapping[str, ForeignTensor]
+    codec: Mapping[str, ForeignTensor] | None  # None: of the base
+    text: Mapping[str, ForeignTensor] | Path | None  # to convert; a folder to link; None: of the base
+    tokenizer: list[Path]
+    base: Path  # a model folder, where something is taken from it
+
+
+def _checked(source: Source, name: str) -> Parts:
+    """Look at all parts: names, shapes, and whether they go together."""
+    _check_student(source)
+    network = wan_checkpoint(source.network)
+    dit = dit_config(_shapes(network), _num_heads(source.network), str(source.network))
+    with torch.device("meta"):
+        check_fits(DiT(dit), _shapes(network), str(source.network))
+    preset = replace(_preset_for(source, dit.dim), dit=dit, name=name)
+    missing = [part for part in ("codec", "text") if getattr(source, part) is None]
+    if missing and source.base is None:
+        raise WeightsError(f"{source.network} comes without a {missing[0]}: give --{missing[0]}, or --base MODEL")
+    base = source.base or source.network
+    codec, text, tokenizer = None, None, []
+    if source.codec is None:
+        based_on = read_manifest(base)[0]
+        config = based_on.codec
+    else:
+        codec = vae_tensors(tensors_of(source.codec))
+        config = codec_config(_shapes(codec), str(source.codec))
+        with torch.device("meta"):
+            check_fits(codec_for(config), _shapes(codec), str(source.codec))
+    if config.latent_channels != dit.in_dim:
+        raise WeightsError(f"the codec has {config.latent_channels} channels, the network {dit.in_dim}")
+    if source.text is None:
+        if not net_files(base, TEXT):
+            raise WeightsError(f"{base} has no UMT5 encoder to be taken from it: give --text")
+    else:
+        text = source.text if source.text.is_dir() else umt5_tensors(tensors_of(source.text))
+        width = _text_width(text, source.text)
+        if width != dit.text_dim:
+            raise WeightsError(f"{source.text} has states of width {width}, the network reads {dit.text_dim}")
+        tokenizer = _tokenizer_files(source, source.text)
+    return Parts(
+        preset=replace(preset, codec=config), network=network, codec=codec, text=text, tokenizer=tokenizer, base=base
+    )
+
+
+def _text_width(text: Mapping[str, ForeignTensor] | Path, path: Path) -> int:
+    """Of the states of an encoder, which must be UMT5's."""
+    if not isinstance(text, Path):
+        return _umt5_sizes(_shapes(text), path)["d_model"]
+    try:
+        config = json.loads((text / "config.json").read_text())
+        kind, width = config["model_type"], config["d_model"]
+    except (OSError, ValueError, KeyError, TypeError) as err:
+        raise WeightsError(f"{text} holds no encoder: its config.json is missing or damaged ({err})") from err
+    if kind != "umt5":
+        raise WeightsError(f"{text} holds a {kind}; Wan reads umt5")
+    if not weight_files(text, "model"):
+        raise WeightsError(f"{text} holds no model.safetensors; give the folder of a UMT5 encoder")
+    return int(width)
+
+
+def _tokenizer_files(source: Source, text: Path) -> list[Path]:
+    beside = text if text.is_dir() else text.parent
+    folders = [source.tokenizer] if source.tokenizer else [beside, *(beside / name for name in TOKENIZERS)]
+    for folder in folders:
+        files = [folder / name for name in TOKENIZER_FILES if (folder / name).is_file()]
+        if any(file.name in ("tokenizer.json", "spiece.model") for file in files):
+            return files
+    raise WeightsError(f"{folders[0]} holds no tokenizer (tokenizer.json or spiece.model); give --tokenizer FOLDER")
 
 
 def parts_of(folder: Path, student: str | None = None, base: Path | None = None) -> Source:
@@ -111,7 +192,8 @@ def _check_student(source: Source) -> None:
             f"{source.network} holds the generator of a distillation: say which student it is, --student "
             f"{'|'.join(STUDENTS)}"
         )
-    if source.student is not None and "bidirectional" in str(source.network):
+    file = found(source.network)
+    if source.student is not None and "bidirectional" in f"{file.parent.name}/{file.name}":
         raise WeightsError(
             f"{source.network} is a bidirectional few-step model by its name: it sees a whole clip at once and cannot "
             "go on from memory; give a causal student"
@@ -130,55 +212,30 @@ def _preset_for(source: Source, dim: int) -> Preset:
     return next((wan for wan in WANS.values() if wan.dit.dim == dim), WANS["wan-1.3b"])
 
 
-def _import_codec(
-    source: Source, folder: Path, progress: Progress, dtype: torch.dtype, preset: Preset
-) -> CodecConfig | WanVAEConfig:
-    if source.codec is not None:
-        tensors = vae_tensors(tensors_of(source.codec))
-        config = codec_config(_shapes(tensors), str(source.codec))
-        if config.latent_channels != preset.dit.in_dim:
-            raise WeightsError(
-                f"the codec {source.codec} has {config.latent_channels} channels, the network {preset.dit.in_dim}"
-            )
-        save_weights(folder, "codec", _contents(tensors, "codec", progress), dtype, SHARD_BYTES)
-        return config
-    if source.base is None:
-        raise WeightsError(f"{source.network} comes without a codec: give --codec {CODECS[0]}, or --base MODEL")
-    _link(net_files(source.base, "codec"), folder)
-    return read_manifest(source.base)[0].codec
-
-
-def _import_text(source: Source, folder: Path, progress: Progress) -> None:
-    text = folder / TEXT
-    text.mkdir()
-    if source.text is None:
-        if source.base is None:
-            raise WeightsError(f"{source.network} comes without a text encoder: give --text FOLDER, or --base MODEL")
-        _link(sorted((source.base / TEXT).iterdir()), text)
+def _import_text(parts: Parts, folder: Path, progress: Progress) -> None:
+    folder.mkdir()
+    if parts.text is None:
+        _link(sorted((parts.base / TEXT).iterdir()), folder)
         return
-    if source.text.is_dir():
-        _link([p for p in sorted(source.text.iterdir()) if p.suffix in (".json", ".safetensors")], text)
-        if not net_files(folder, TEXT):
-            raise WeightsError(f"{source.text} holds no model.safetensors; give the folder of a UMT5 encoder")
+    if isinstance(parts.text, Path):
+        _link([p for p in sorted(parts.text.iterdir()) if p.suffix in (".json", ".safetensors")], folder)
     else:
-        tensors = umt5_tensors(tensors_of(source.text))
-        paths = save_weights(text, "model", _contents(tensors, "text", progress), torch.bfloat16, SHARD_BYTES)
-        write_json(text / "config.json", {**UMT5_XXL, **_umt5_sizes(_shapes(tensors))})
+        paths = save_weights(folder, "model", _contents(parts.text, "text", progress), torch.bfloat16, SHARD_BYTES)
+        write_json(folder / "config.json", {**UMT5_XXL, **_umt5_sizes(_shapes(parts.text), folder)})
         if len(paths) > 1:
-            write_json(text / "model.safetensors.index.json", _index(paths))
-    tokenizer = source.tokenizer or (source.text if source.text.is_dir() else source.text.parent)
-    files = [tokenizer / name for name in TOKENIZER_FILES if (tokenizer / name).is_file()]
-    if not any(file.name in ("tokenizer.json", "spiece.model") for file in files):
-        raise WeightsError(f"{tokenizer} holds no tokenizer (tokenizer.json or spiece.model); give the one of umt5-xxl")
-    _link([file for file in files if not (text / file.name).exists()], text)
+            write_json(folder / "model.safetensors.index.json", _index(paths))
+    _link([file for file in parts.tokenizer if not (folder / file.name).exists()], folder)
 
 
-def _umt5_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+def _umt5_sizes(shapes: Mapping[str, tuple[int, ...]], path: Path) -> dict[str, int]:
     """What the shapes of an encoder say of its config."""
-    vocab, d_model = shapes["shared.weight"]
-    inner, _ = shapes["encoder.block.0.layer.0.SelfAttention.q.weight"]
-    buckets, heads = shapes["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
-    d_ff, _ = shapes["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"]
+    try:
+        vocab, d_model = shapes["shared.weight"]
+        inner, _ = shapes["encoder.block.0.layer.0.SelfAttention.q.weight"]
+        buckets, heads = shapes["encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight"]
+        d_ff, _ = shapes["encoder.block.0.layer.1.DenseReluDense.wi_0.weight"]
+    except (KeyError, ValueError) as err:
+        raise WeightsError(f"{path} is no whole UMT5 encoder: {err} is missing or has another shape") from err
     layers = 1 + max(int(name.split(".")[2]) for name in shapes if name.startswith("encoder.block."))
     return {
         "vocab_size": vocab,

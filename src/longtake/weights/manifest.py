@@ -74,7 +74,8 @@ def check_digest(folder: Path, name: str, expected: dict[str, str], *, whole: bo
     """
     files = net_files(folder, name)
     if name not in expected:
-        raise WeightsError(f"{folder.name} has no {name}, only {', '.join(sorted(expected))}; {ADVICE.get(name, '')}")
+        advice = ADVICE.get(name, "its manifest is damaged: fetch the model again")
+        raise WeightsError(f"{folder.name} has no {name}, only {', '.join(sorted(expected))}; {advice}")
     if not files:
         raise WeightsError(f"no {name}.safetensors in {folder}; the model folder is incomplete")
     if not whole and _size(files) > HASHED_WHEN_OPENED:

@@ -1,7 +1,8 @@
 """What a model needs of a device's memory, and how it is laid out there: counted from its sizes, before it is loaded.
 
-Counted exactly: weights, keys and values, text memory, what codecs remember. Estimated: what a pass through a net needs
-besides (`WORKING`), and a tenth for the allocator. `longtake bench` tells what was used.
+What stays (weights, keys and values, text memory, what a codec remembers) and what comes on top for a while (a pass,
+memory that is rebuilt, decoding, a prompt that is read): the largest of these decides. Counted exactly but for what a
+pass through a net needs besides (`WORKING`), and a tenth for the allocator. `longtake bench` tells what was used.
 """
 
 import sys
@@ -26,6 +27,7 @@ KEPT_WORDINGS = 4  # as `Sampler` keeps
 CODEC_STATE = {"wan": 2365, "light": 84}
 WORKING = {"wan": 4 * 96, "light": 3 * 64}
 HEADROOM = 1.1
+MOST_SPARE = 8 * GIB
 LARGE = 100_000_000  # parameters; on a GPU a larger network computes in bf16
 CUDA_CONTEXT = 600 * 2**20
 
@@ -49,19 +51,20 @@ class Plan:
     preset: Preset
     placement: Placement
     size: PictureSize
-    parts: dict[str, int]  # bytes on the device, while a chunk is made
+    memory: int  # bytes there are
+    parts: dict[str, int]  # bytes that stay
+    phases: dict[str, int]  # bytes that come on top, one phase at a time
 
     @property
     def peak_bytes(self) -> int:
-        """Of the device's memory, with headroom: while a chunk is made, or a prompt read, whichever is more."""
-        making = sum(self.parts.values())
-        if self._reads_on_device and not self.placement.text_stays:
-            making = max(making, self.parts["network"] + text_bytes(self.placement))
-        return round(making * HEADROOM) + (CUDA_CONTEXT if self.placement.device.type == "cuda" else 0)
+        """Of the device's memory, with headroom."""
+        most = sum(self.parts.values()) + max(self.phases.values())
+        return round(most * HEADROOM) + (CUDA_CONTEXT if self.placement.device.type == "cuda" else 0)
 
     @property
-    def _reads_on_device(self) -> bool:
-        return self.preset.text == "umt5" and self.placement.text_device == self.placement.device
+    def spare_bytes(self) -> int:
+        """Of a GPU's memory, for going back: what is left over, at most `MOST_SPARE`."""
+        return max(0, min(self.memory - self.peak_bytes, MOST_SPARE)) if self.placement.device.type == "cuda" else 0
 
     def told(self) -> str:
         """In one line."""
@@ -74,7 +77,9 @@ class Plan:
         return f"{told}; about {self.peak_bytes / GIB:.1f} GiB"
 
 
-def plan(preset: Preset, device: torch.device, memory: int, size: PictureSize | None = None) -> Plan:
+def plan(
+    preset: Preset, device: torch.device, memory: int, size: PictureSize | None = None, *, teacher: bool = False
+) -> Plan:
     """The best placement that fits.
 
     What is given up, in this order: the text encoder's precision, its place beside the network while chunks are made,
@@ -85,13 +90,14 @@ def plan(preset: Preset, device: torch.device, memory: int, size: PictureSize | 
         device: where the network shall run. On a CPU everything is there, in fp32.
         memory: bytes there are.
         size: of the pictures; None: the preset's own.
+        teacher: whole clips, no memory.
 
     Raises:
         DeviceError: nothing fits. Says what would be needed.
     """
     size = size or preset.size
     chunk, sink = preset.stream.chunk, preset.stream.sink
-    windows = range(preset.stream.window, 2 * chunk + sink - 1, -chunk)
+    windows = range(preset.stream.window, 2 * chunk + sink - 1, -chunk) or range(preset.stream.window, 0, -chunk)
     on_cpu = Placement(device=device, window=preset.stream.window)
     texts = [on_cpu]
     if device.type != "cpu":
@@ -103,9 +109,10 @@ def plan(preset: Preset, device: torch.device, memory: int, size: PictureSize | 
             in_bytes = replace(here, text_int8=True)
             texts = [here, in_bytes, replace(in_bytes, text_stays=False), *texts]
     least: Plan | None = None
-    for window, text in product(windows, texts):
+    for window, text in product(windows[:1] if teacher else windows, texts):
         placement = replace(text, window=window)
-        made = Plan(preset=preset, placement=placement, size=size, parts=footprint(preset, placement, size))
+        parts, phases = footprint(preset, placement, size, teacher=teacher)
+        made = Plan(preset=preset, placement=placement, size=size, memory=memory, parts=parts, phases=phases)
         if made.peak_bytes <= memory:
             return made
         least = min(made, least or made, key=lambda p: p.peak_bytes)
@@ -117,33 +124,39 @@ def plan(preset: Preset, device: torch.device, memory: int, size: PictureSize | 
     )
 
 
-def footprint(preset: Preset, placement: Placement, size: PictureSize) -> dict[str, int]:
-    """Bytes on the device while a chunk is made, part by part."""
-    dit, item = preset.dit, placement.dtype.itemsize
-    stream = preset.stream
-    window = placement.window
+def footprint(
+    preset: Preset, placement: Placement, size: PictureSize, *, teacher: bool = False
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Bytes on the device: what stays, part by part, and what comes on top, phase by phase."""
+    dit, item, stream = preset.dit, placement.dtype.itemsize, preset.stream
     height, width = size.latent(preset.codec.stride, dit.patch)
     per_frame = height * width // dit.patch**2
-    own, past = stream.chunk * per_frame, (window - stream.chunk) * per_frame
-    kv = dit.num_layers * dit.dim * past * item  # keys, or values
+    own = (preset.clip_latent_frames if teacher else stream.chunk) * per_frame
+    past = 0 if teacher else (placement.window - stream.chunk) * per_frame
+    kv = 2 * dit.num_layers * dit.dim * past * item
     frames = preset.codec.stride.time * (stream.chunk if preset.codec.kind == "light" else 1)
-    pixels = size.height * size.width
     with torch.device("meta"):
         network, codec = DiT(dit), codec_for(preset.codec)
     weights = [sum(p.numel() for p in net.parameters()) * item for net in (network, codec)]
-    kind = preset.codec.kind
-    patched = preset.codec.pixel_patch**2 if isinstance(preset.codec, CodecConfig) else 1
+    patch = preset.codec.pixel_patch**2 if isinstance(preset.codec, CodecConfig) else 1
+    pixels = size.height * size.width * item // patch
+    state = CODEC_STATE[preset.codec.kind] * pixels
+    a_pass = own * (2 * dit.ffn_dim + 12 * dit.dim) * item + 2 * (own + past) * dit.dim * item
     parts = {
         "network": weights[0],
-        "keys and values": 2 * kv,
-        "the same, joined and rotated": 2 * kv,
+        "codec": weights[1],
+        "what the codec remembers": state,
         "text memory": KEPT_WORDINGS * 2 * dit.num_layers * dit.text_len * dit.dim * item,
-        "a pass": own * (2 * dit.ffn_dim + 12 * dit.dim) * item + 2 * (own + past) * dit.dim * item,
-        "codec": weights[1] + (CODEC_STATE[kind] + WORKING[kind] * frames) * pixels * item // patched,
+        "keys and values": kv,
     }
-    if preset.text == "umt5" and placement.text_device == placement.device and placement.text_stays:
-        parts["text encoder"] = text_bytes(placement)
-    return parts
+    phases = {
+        "a pass, with all keys joined and rotated": a_pass + kv,
+        "the same while memory is rebuilt": a_pass + 2 * kv,
+        "decoding": 2 * state + WORKING[preset.codec.kind] * frames * pixels,
+    }
+    if preset.text == "umt5" and placement.text_device == placement.device:
+        (parts if placement.text_stays else phases)["text encoder"] = text_bytes(placement)
+    return parts, phases
 
 
 def text_bytes(placement: Placement) -> int:
@@ -151,13 +164,16 @@ def text_bytes(placement: Placement) -> int:
     return UMT5_BYTES["int8" if placement.text_int8 else "bf16"]
 
 
-def plan_for(preset: Preset, device: str | None = None, size: PictureSize | None = None) -> Plan:
+def plan_for(
+    preset: Preset, device: str | None = None, size: PictureSize | None = None, *, teacher: bool = False
+) -> Plan:
     """Where the parts of a model go on a device of this machine, by the memory that is free now.
 
     Args:
         preset: of the model.
         device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one. On a CPU memory is not looked at.
         size: of the pictures; None: the preset's own.
+        teacher: whole clips, no memory.
 
     Raises:
         DeviceError: there is no such device, or its memory is too small.
@@ -167,11 +183,11 @@ def plan_for(preset: Preset, device: str | None = None, size: PictureSize | None
     except RuntimeError as err:
         raise DeviceError(f'"{device}" is no device; give "cpu", "cuda" or "cuda:1"') from err
     if place.type == "cpu":
-        return plan(preset, place, sys.maxsize, size)
+        return plan(preset, place, sys.maxsize, size, teacher=teacher)
     if place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count():
         raise DeviceError(f'device "{device}" was asked for, but this torch sees no such device; use "cpu"')
     free, _ = torch.cuda.mem_get_info(place)
-    return plan(preset, place, free, size)
+    return plan(preset, place, free, size, teacher=teacher)
 
 
 @contextmanager

@@ -86,9 +86,10 @@ def preset_named(name: str) -> Preset:
     Raises:
         WeightsError: no such model.
     """
-    if name in WANS:
+    is_here = any((folder / name / "manifest.json").is_file() for folder in (packaged_models(), imported_models()))
+    if not is_here and name in WANS:
         return WANS[name]
-    if name in STUDENTS:
+    if not is_here and name in STUDENTS:
         return student_preset(name)
     return read_manifest(model_folder(name))[0]
 
@@ -129,7 +130,7 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
     """
     folder = model_folder(name)
     preset, sha256 = read_manifest(folder)
-    planned = plan_for(preset, device, size)
+    planned = plan_for(preset, device, size, teacher=teacher)
     placement = planned.placement
     kind = "teacher" if teacher else "student"
     digest = f"{check_digest(folder, kind, sha256)[:16]}-{check_digest(folder, 'codec', sha256)[:16]}"
@@ -146,6 +147,8 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
         preset = replace(preset, stream=replace(preset.stream, window=placement.window))
     if placement.dtype != torch.float32:
         digest += f"-{str(placement.dtype).removeprefix('torch.')}"
+    if preset.text == "umt5":
+        digest += f"-{sha256[TEXT][:16]}" + ("-int8" if placement.text_int8 else "")
     return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned)
 
 
@@ -156,6 +159,7 @@ def random_nets(preset: Preset, *, device: str | None = None, size: PictureSize 
     """
     planned = plan_for(replace(preset, text="minilm"), device, size)
     placement = planned.placement
+    preset = replace(preset, stream=replace(preset.stream, window=placement.window))
     with torch.device("meta"):
         dit = DiT(preset.dit).to(placement.dtype)
     dit.to_empty(device=placement.device)

@@ -19,7 +19,7 @@ UMT5_XXL = {
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
     "dropout_rate": 0.0,
-    "tie_word_embeddings": False,
+    "tie_word_embeddings": True,  # of "shared" and the encoder's own name for it
     "pad_token_id": 0,
     "eos_token_id": 1,
 }
