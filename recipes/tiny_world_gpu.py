@@ -15,7 +15,7 @@ from longtake.train.run import Recipe
 from longtake.train.teacher import Phase, TeacherStage
 from longtake.worlds.scenes import WorldConfig
 
-SHIFT = 3.0
+SHIFT = 5.0
 PLACES = (
     "pine_forest",
     "green_park",
@@ -153,10 +153,9 @@ def recipe() -> Recipe:
                 bf16=True,
             ),
             phases=(
-                Phase(until=6000, latent_frames=1, batch=768),
-                Phase(until=14000, latent_frames=12, batch=64),
+                Phase(until=6000, latent_frames=1, batch=768, shift=3.0),
+                Phase(until=14000, latent_frames=12, batch=64, shift=8.0),
             ),
-            shift=SHIFT,
         ),
         ode_pairs=OdePairStage(num_pairs=2048, batch=256, num_steps=48, latent_frames=12, bf16=True),
         ode_init=OdeInitStage(

@@ -34,6 +34,7 @@ class Phase:
     until: int
     latent_frames: int
     batch: int
+    shift: float  # of the noise levels: where things are in all frames of a clip is decided at higher noise than in one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,6 @@ class TeacherStage:
 
     loop: LoopConfig
     phases: tuple[Phase, ...]
-    shift: float = 1.0  # of the training noise levels
     caption_dropout: float = 0.1
 
     def phase(self, step: int) -> Phase:
@@ -61,7 +61,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         phase = stage.phase(step)
         batch = clips.draw(phase.batch, phase.latent_frames, rng, stage.caption_dropout)
-        sigma = logit_normal_sigma((len(batch.x0), 1), stage.shift, rng).to(batch.x0)
+        sigma = logit_normal_sigma((len(batch.x0), 1), phase.shift, rng).to(batch.x0)
         sigma = sigma.expand(-1, phase.latent_frames)
         eps = normal(batch.x0.shape, rng, context.device)
         v = dit(add_noise(batch.x0, eps, sigma), sigma, batch.text)
