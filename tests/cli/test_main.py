@@ -20,7 +20,7 @@ def python(*code: str) -> subprocess.CompletedProcess[str]:
     [
         ([], ["generate", "models", "train", "worlds"]),
         (["generate"], ["--then", "--seconds", "--seed", "--size", "--teacher", "--json", "Ctrl-C"]),
-        (["models"], ["--json"]),
+        (["models"], ["list", "import", "plan", "check"]),
         (["train"], ["--stage", "--device", "--max-minutes"]),
         (["worlds"], ["preview", "render"]),
         (["worlds", "preview"], ["--num", "--look"]),

@@ -189,11 +189,12 @@ class UMT5Encoder:
 
         logging.disable_progress_bar()
         try:
-            model, told = UMT5EncoderModel.from_pretrained(
+            loaded: Any = UMT5EncoderModel.from_pretrained(
                 self.folder, local_files_only=True, dtype=self.dtype, output_loading_info=True
             )
         except (OSError, ValueError, RuntimeError) as err:
             raise WeightsError(f"the text encoder in {self.folder} cannot be read: {err}") from err
+        model, told = loaded
         # Whether the second name of the embedding is filled depends on the release of transformers.
         model.set_input_embeddings(model.shared)
         if missing := sorted(set(told["missing_keys"]) - {"encoder.embed_tokens.weight"}):

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -11,7 +12,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from longtake.core.errors import WeightsError
 from longtake.weights.checkpoint import digest
 
-HTTP_ERROR = HfHubHTTPError.__bases__[0]  # of the client's library, whichever its release uses
+HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__bases__[0])  # of the client's library, whichever its release uses
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
