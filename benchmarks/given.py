@@ -103,7 +103,8 @@ def animated(studio: Studio, scene: Scene, prompt: str) -> tuple[dict[str, float
 def extended(studio: Studio, scene: Scene, prompt: str) -> tuple[dict[str, float], Row]:
     """A clip that goes on."""
     take = studio.extend(render([scene])[0], prompt)
-    given = studio.give_clip(render([scene])[0]).frames
+    assert take.state.given is not None
+    given = take.state.given.frames
     shown = all_frames(take.stream(seconds=SECONDS))
     own = frame_differences(shown[:given])
     seam = frame_differences(shown[given - 1 : given + 1])[0]

@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from itertools import product
 
 import torch
 
-from longtake.core.configs import CodecConfig, Preset
+from longtake.core.configs import CodecConfig, DiTConfig, Preset, WanVAEConfig
 from longtake.core.errors import DeviceError
 from longtake.core.shapes import PictureSize
 from longtake.nets.codec import codec_for
@@ -101,8 +102,7 @@ def plan(
     on_cpu = Placement(device=device, window=preset.stream.window)
     texts = [on_cpu]
     if device.type != "cpu":
-        with torch.device("meta"):
-            large = sum(p.numel() for p in DiT(preset.dit).parameters()) > LARGE
+        large = num_parameters(preset.dit) > LARGE
         texts = [replace(on_cpu, dtype=torch.bfloat16 if large else torch.float32)]
         if preset.text == "umt5":
             here = replace(texts[0], text_device=device)
@@ -135,16 +135,13 @@ def footprint(
     past = 0 if teacher else (placement.window - stream.chunk) * per_frame
     kv = 2 * dit.num_layers * dit.dim * past * item
     frames = preset.codec.stride.time * (stream.chunk if preset.codec.kind == "light" else 1)
-    with torch.device("meta"):
-        network, codec = DiT(dit), codec_for(preset.codec)
-    weights = [sum(p.numel() for p in net.parameters()) * item for net in (network, codec)]
     patch = preset.codec.pixel_patch**2 if isinstance(preset.codec, CodecConfig) else 1
     pixels = size.height * size.width * item // patch
     state = CODEC_STATE[preset.codec.kind] * pixels
     a_pass = own * (2 * dit.ffn_dim + 12 * dit.dim) * item + 2 * (own + past) * dit.dim * item
     parts = {
-        "network": weights[0],
-        "codec": weights[1],
+        "network": num_parameters(dit) * item,
+        "codec": num_parameters(preset.codec) * item,
         "what the codec remembers": state,
         "text memory": KEPT_WORDINGS * 2 * dit.num_layers * dit.text_len * dit.dim * item,
         "keys and values": kv,
@@ -157,6 +154,14 @@ def footprint(
     if preset.text == "umt5" and placement.text_device == placement.device:
         (parts if placement.text_stays else phases)["text encoder"] = text_bytes(placement)
     return parts, phases
+
+
+@lru_cache(maxsize=64)
+def num_parameters(config: DiTConfig | CodecConfig | WanVAEConfig) -> int:
+    """Of the net that a configuration describes, without making its weights."""
+    with torch.device("meta"):
+        net = DiT(config) if isinstance(config, DiTConfig) else codec_for(config)
+    return sum(p.numel() for p in net.parameters())
 
 
 def text_bytes(placement: Placement) -> int:

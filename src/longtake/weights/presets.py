@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float
 from platformdirs import user_data_path
-from torch import Tensor, nn
+from torch import Tensor
 
 from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
@@ -19,7 +19,7 @@ from longtake.nets.dit import DiT
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
 from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest
-from longtake.weights.plan import Placement, Plan, memory_advice, plan_for
+from longtake.weights.plan import Placement, Plan, memory_advice, num_parameters, plan_for
 from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
 
 
@@ -69,9 +69,8 @@ def model_folder(name: str) -> Path:
     Raises:
         WeightsError: neither.
     """
-    for folder in (packaged_models(), imported_models()):
-        if (folder / name / "manifest.json").is_file():
-            return folder / name
+    if (folder := _named(name)) is not None:
+        return folder
     if Path(name).is_dir():
         return Path(name)
     if name in WANS or name in STUDENTS:
@@ -80,16 +79,21 @@ def model_folder(name: str) -> Path:
     raise WeightsError(f'no model "{name}": give a model folder or one of: {known or "(none)"}')
 
 
+def _named(name: str) -> Path | None:
+    """The folder of a packaged or imported model."""
+    folders = (folder / name for folder in (packaged_models(), imported_models()))
+    return next((folder for folder in folders if (folder / "manifest.json").is_file()), None)
+
+
 def preset_named(name: str) -> Preset:
     """The preset of a model, whether its weights are here or not.
 
     Raises:
         WeightsError: no such model.
     """
-    is_here = any((folder / name / "manifest.json").is_file() for folder in (packaged_models(), imported_models()))
-    if not is_here and name in WANS:
+    if _named(name) is None and name in WANS:
         return WANS[name]
-    if not is_here and name in STUDENTS:
+    if _named(name) is None and name in STUDENTS:
         return student_preset(name)
     return read_manifest(model_folder(name))[0]
 
@@ -108,9 +112,8 @@ def describe(folder: Path) -> ModelInfo:
     """
     preset, sha256 = read_manifest(folder)
     files = {str(p.relative_to(folder)): p.stat().st_size for n in sha256 for p in net_files(folder, n)}
-    with torch.device("meta"):
-        dit, codec = DiT(preset.dit), codec_for(preset.codec)
-    sizes = {"student": _count(dit), "teacher": _count(dit), "codec": _count(codec)}
+    network = num_parameters(preset.dit)
+    sizes = {"student": network, "teacher": network, "codec": num_parameters(preset.codec)}
     return ModelInfo(
         name=preset.name,
         description=preset.description,
@@ -219,7 +222,3 @@ def _settled(dit: DiT, codec: Codec, placement: Placement) -> None:
     codec.to(placement.device, placement.dtype)
     for net in (dit, codec):
         net.eval().requires_grad_(requires_grad=False)
-
-
-def _count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
