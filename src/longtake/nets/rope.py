@@ -1,7 +1,7 @@
 """Rotary positions in three axes (Su et al. 2021; Wan's split of a head into time, height, width).
 
 Of the k/2 complex pairs of a head, k//6 turn with height, k//6 with width and the rest with time: 22/21/21
-for Wan's 128. Pairs are adjacent channels. Tables are real cos/sin in fp32 and computed from the positions
+for Wan's 128. Pairs are adjacent channels. Tables are in fp32 (complex64) and computed from the positions
 given, so there is no longest video.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Complex, Float
 from torch import Tensor
 
 THETA = 10_000.0
@@ -17,18 +17,16 @@ THETA = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """cos and sin of every token's angles, shaped to broadcast over batch and heads."""
+    """Every token's rotations as complex numbers of length 1, shaped to broadcast over batch and heads."""
 
-    cos: Float[Tensor, "s 1 half"]
-    sin: Float[Tensor, "s 1 half"]
+    turns: Complex[Tensor, "s 1 half"]
 
     def __call__(self, x: Float[Tensor, "b s n k"]) -> Float[Tensor, "b s n k"]:
         """Turn queries or keys by their positions."""
         # At least fp32: in bf16 the angle error grows with the position.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        even, odd = rearrange(wide, "b s n (half two) -> two b s n half", two=2)
-        turned = torch.stack((even * self.cos - odd * self.sin, even * self.sin + odd * self.cos), -1)
-        return turned.flatten(-2).to(x.dtype)
+        pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * self.turns).flatten(-2).to(x.dtype)
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
@@ -61,4 +59,4 @@ def rope_for(frame_positions: Float[Tensor, " f"], height: int, width: int, head
     rows = angles[1][None, :, None].expand(f, h, w, -1)
     columns = angles[2][None, None].expand(f, h, w, -1)
     table = rearrange(torch.cat((time, rows, columns), -1), "f h w half -> (f h w) 1 half")
-    return Rope(table.cos().float(), table.sin().float())
+    return Rope(torch.complex(table.cos().float(), table.sin().float()))

@@ -104,7 +104,7 @@ def train(
     Raises:
         TrainingError: a loss is not finite; the last good state stays on disk.
     """
-    optimizers = {t.name: optimizers_for(t.net, t.optim) for t in trainees}
+    optimizers = {t.name: optimizers_for(t.net, t.optim, bf16=config.bf16) for t in trainees}
     path = folder / "state.pt"
     step = _load(path, trainees, optimizers) if path.exists() else 0
     log = Log(folder)

@@ -1,14 +1,15 @@
 """Optimisers: Muon for the matrices inside a network, AdamW for everything else.
 
 Muon (Jordan et al. 2024) orthogonalises each matrix's momentum, which for these small networks is worth about
-twice the steps of AdamW. torch.optim.Muon iterates in bf16, four to ten times slower than fp32 on a CPU, and
-takes no convolutions; hence these lines.
+twice the steps of AdamW. torch.optim.Muon iterates in bf16, four to ten times slower than fp32 on many CPUs, takes
+one matrix after the other, and no convolutions; hence these lines.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
@@ -35,43 +36,58 @@ class OptimConfig:
         return min(up, down, 1.0)
 
 
-def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
-    """U V^T of a matrix's singular value decomposition, nearly: five Newton-Schulz iterations in fp32."""
+def orthogonalise(matrices: Float[Tensor, "m i j"], dtype: torch.dtype, steps: int = 5) -> Float[Tensor, "m i j"]:
+    """U V^T of each matrix's singular value decomposition, nearly: Newton-Schulz iterations in `dtype`."""
     a, b, c = NEWTON_SCHULZ
-    wide = matrix.float() if matrix.shape[0] <= matrix.shape[1] else matrix.float().T
-    x = wide / (wide.norm() + 1e-7)
+    tall = matrices.shape[1] > matrices.shape[2]
+    wide = matrices.mT if tall else matrices
+    x = (wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(steps):
-        gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return x if matrix.shape[0] <= matrix.shape[1] else x.T
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(Optimizer):
     """Nesterov momentum, orthogonalised; a step has the same RMS as one of AdamW's at the same rate."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, dtype: torch.dtype, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
+        self.dtype = dtype  # of the iterations
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
         """Update every parameter that has a gradient."""
         assert closure is None, "Muon takes no closure"
         for group in self.param_groups:
+            alike: dict[torch.Size, list[Tensor]] = {}  # matrices of one shape are orthogonalised together
             for p in group["params"]:
-                if p.grad is None:
-                    continue
-                state = self.state[p]
-                if not state:
-                    state["momentum"] = torch.zeros_like(p)
-                state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(state["momentum"], group["momentum"]).flatten(1)
+                if p.grad is not None:
+                    alike.setdefault(p.flatten(1).shape, []).append(p)
+            for shape, params in alike.items():
+                updates = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in params])
                 # 0.2 sqrt(max side): the RMS of AdamW's update (Liu et al. 2025, "Muon is scalable").
-                scale = 0.2 * max(update.shape) ** 0.5
-                p.add_(orthogonalise(update).view_as(p), alpha=-group["lr"] * scale)
+                rate = group["lr"] * 0.2 * max(shape) ** 0.5
+                for p, update in zip(params, orthogonalise(updates, self.dtype), strict=True):
+                    p.sub_(rate * update.view_as(p))
+
+    def _momentum(self, p: Tensor, beta: float) -> Tensor:
+        assert p.grad is not None
+        state = self.state[p]
+        if not state:
+            state["momentum"] = torch.zeros_like(p)
+        state["momentum"].lerp_(p.grad, 1 - beta)
+        return p.grad.lerp(state["momentum"], beta)
 
 
-def optimizers_for(net: nn.Module, config: OptimConfig) -> list[Optimizer]:
-    """The optimisers of a network; `config.factor` scales their rates step by step."""
+def optimizers_for(net: nn.Module, config: OptimConfig, *, bf16: bool = False) -> list[Optimizer]:
+    """The optimisers of a network; `config.factor` scales their rates step by step.
+
+    Args:
+        net: whose parameters are trained.
+        config: rates.
+        bf16: orthogonalise in bf16, which is precise enough (Jordan et al. 2024) and fast where there are matrix units.
+    """
     matrices, others = [], []
     for name, p in net.named_parameters():
         if not p.requires_grad:
@@ -81,7 +97,7 @@ def optimizers_for(net: nn.Module, config: OptimConfig) -> list[Optimizer]:
     adam = AdamW(others, lr=config.adam_lr, betas=config.betas, weight_decay=config.weight_decay)
     found: list[Optimizer] = [adam]
     if matrices and config.muon_lr is not None:
-        found.append(Muon(matrices, lr=config.muon_lr))
+        found.append(Muon(matrices, lr=config.muon_lr, dtype=torch.bfloat16 if bf16 else torch.float32))
     for optimizer in found:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]
