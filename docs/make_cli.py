@@ -1,4 +1,4 @@
-"""Writes docs/cli.md from the live help and docs/script.schema.json from the code; with --check, only checks them.
+"""Writes docs/cli.md from the live help and the JSON Schemas from the code; with --check, only checks them.
 
 The help is read from the commands, not from their printed form, so a new release of the
 printing library changes nothing.
@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from typer.main import get_command
 
 from longtake.cli.main import app
+from longtake.serve.messages import VERSION, Command, Event, Open
 from longtake.studio.script import Script
 
 PAGE = Path(__file__).with_name("cli.md")
 SCHEMA = Path(__file__).with_name("script.schema.json")
+PROTOCOL = Path(__file__).with_name("protocol.schema.json")
 
 
 def page() -> str:
@@ -61,8 +64,19 @@ def dedented(text: str | None) -> str:
     return "\n".join(line.strip() for line in (text or "").strip().splitlines())
 
 
+def protocol() -> dict[str, Any]:
+    """The schema of all messages between page and server."""
+    union = TypeAdapter(Open | Command | Event)
+    return {"title": f"longtake protocol, version {VERSION}", **union.json_schema()}
+
+
+def as_text(schema: dict[str, Any]) -> str:
+    """JSON as it is committed."""
+    return json.dumps(schema, indent=2) + "\n"
+
+
 if __name__ == "__main__":
-    made = {PAGE: page(), SCHEMA: json.dumps(Script.model_json_schema(), indent=2) + "\n"}
+    made = {PAGE: page(), SCHEMA: as_text(Script.model_json_schema()), PROTOCOL: as_text(protocol())}
     for path, text in made.items():
         if "--check" not in sys.argv[1:]:
             path.write_text(text, encoding="utf-8")

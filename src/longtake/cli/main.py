@@ -16,6 +16,7 @@ from longtake.cli.generate import generate
 from longtake.cli.models import models
 from longtake.cli.play import play
 from longtake.cli.script import script
+from longtake.cli.serve import keys, serve
 from longtake.cli.takes import animate, extend, replay, restyle
 from longtake.cli.train import train
 from longtake.cli.worlds import worlds
@@ -36,6 +37,8 @@ app.add_typer(models, name="models")
 app.add_typer(worlds, name="worlds")
 app.command()(train)
 app.command()(bench)
+app.command()(serve)
+app.add_typer(keys, name="keys")
 
 
 @app.callback()

@@ -19,8 +19,8 @@ from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Video
 from longtake.flow.schedule import sigmas_of
 from longtake.media.frames import from_pictures, to_pictures
-from longtake.nets.dit import TextMemory
-from longtake.nets.kv_cache import KVCache
+from longtake.nets.dit import Past, TextMemory
+from longtake.nets.kv_cache import Block, KVCache
 from longtake.nets.light_codec import CodecState
 from longtake.sample.denoise import Schedule, denoise
 from longtake.sample.generate import Model
@@ -85,6 +85,15 @@ GoOn = Callable[[bool], bool]  # (denoising is done) -> is the chunk still wante
 
 class OvertakenError(Exception):
     """A chunk was given up while it was made, because it was no longer wanted. Nothing has changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A chunk of one of several takes that are made together."""
+
+    memory: Memory
+    plan: ChunkPlan
+    go_on: GoOn
 
 
 def always(done: bool) -> bool:
@@ -152,6 +161,45 @@ class Sampler:
         after = Memory(cache, latents, latent, plan.wording, decoder)
         return Made(latent=latent, pictures=pictures, memory=after, timings=watch.read())
 
+    def layout(self, memory: Memory, plan: ChunkPlan) -> tuple[object, ...] | None:
+        """Chunks of equal layout can be made together; None: this one is made alone."""
+        if plan.transition is not None or plan.given is not None:
+            return None
+        blocks = tuple(len(block) for block in memory.cache.blocks)
+        return plan.steps, blocks, memory.newest is None, tuple(frame.shape for frame in memory.decoder.frames)
+
+    @torch.inference_mode()
+    def make_together(self, wanted: Sequence[Wanted]) -> list[Made | None]:
+        """The next chunks of several takes, each pass of the networks made once for all of them.
+
+        Args:
+            wanted: of one `layout`.
+
+        Returns:
+            a chunk for each; None for one that was overtaken. Its timings are those of all together.
+        """
+        watch = Stopwatch(self._settle)
+        with watch.span("text"):
+            text = joined_text([self.read(w.plan.wording) for w in wanted])
+        with watch.span("memory"):
+            befores = self._before_together([w.memory for w in wanted])
+        with watch.span("denoise"):
+            go_ons = [w.go_on for w in wanted]
+            past = self.model.dit.past(joined_cache([cache for cache, _ in befores]), self.shape)
+            latents, kept = self._denoised_together(text, past, [w.plan for w in wanted], go_ons)
+        with watch.span("decode"):
+            state = joined_state([w.memory.decoder for w in wanted])
+            frames, state = self.model.codec.decode(latents, state)
+            pictures = [to_pictures(clip[None]) for clip in frames]
+        timings = watch.read()
+        made: list[Made | None] = []
+        for i, (w, (cache, known)) in enumerate(zip(wanted, befores, strict=True)):
+            decoder = replace(state, frames=tuple(frame[i : i + 1].clone() for frame in state.frames))
+            latent = latents[i : i + 1].clone()
+            after = Memory(cache, known, latent, w.plan.wording, decoder)
+            made.append(Made(latent=latent, pictures=pictures[i], memory=after, timings=timings) if kept[i] else None)
+        return made
+
     @torch.inference_mode()
     def after_pictures(self, pictures: Pictures, wording: Wording, first_idx: int = 0) -> Made:
         """Chunks that are given, not made: the pictures as the codec gives them back, and the memory after them.
@@ -216,6 +264,30 @@ class Sampler:
             raise OvertakenError
         return latent
 
+    def _denoised_together(
+        self, text: TextMemory, past: Past, plans: Sequence[ChunkPlan], go_ons: Sequence[GoOn]
+    ) -> tuple[Latent, list[bool]]:
+        """The chunks of several takes, and which of them are still wanted."""
+        kept = [True] * len(plans)
+
+        def ask(*, done: bool) -> None:
+            for i, go_on in enumerate(go_ons):
+                kept[i] = kept[i] and go_on(done)
+
+        def noise(step: int) -> Latent:
+            ask(done=False)
+            if not any(kept):
+                raise OvertakenError
+            eps = [noise_for(plan.seed, ("chunk", plan.idx, "step", step), self.shape) for plan in plans]
+            return torch.cat(eps).to(self.device, self.model.dit.latent_dtype)
+
+        try:
+            latents = denoise(self.model.dit, self._schedule(plans[0].steps, 1.0), text, past, noise)
+        except OvertakenError:
+            return torch.zeros(len(plans), *self.shape[1:], device=self.device), kept
+        ask(done=True)
+        return latents, kept
+
     # Memory before a chunk.
 
     def _before(self, memory: Memory, plan: ChunkPlan) -> tuple[KVCache, tuple[Piece, ...]]:
@@ -234,6 +306,21 @@ class Sampler:
             last = newest[:, :, -1:]
             return self._appended(KVCache(in_sink, start - 1), kept_latents, last, plan.wording)
         return self._written(cache, latents, (newest,), memory.wording)
+
+    def _before_together(self, memories: Sequence[Memory]) -> list[tuple[KVCache, tuple[Piece, ...]]]:
+        """The clean passes that were left over, as one."""
+        if memories[0].newest is None:
+            return [(memory.cache, memory.latents) for memory in memories]
+        newest = torch.cat([memory.newest for memory in memories if memory.newest is not None])
+        text = joined_text([self.read(memory.wording) for memory in memories])
+        past = self.model.dit.past(joined_cache([memory.cache for memory in memories]), newest.shape)
+        blocks = self.model.dit.remember(newest, self._schedule(None, 1.0).clean, text, past)
+        after = []
+        for i, memory in enumerate(memories):
+            start, own = memory.cache.stop, slice(i, i + 1)
+            block = Block(blocks.k[:, own].clone(), blocks.v[:, own].clone(), start, start + len(blocks))
+            after.append(self._with_block(memory.cache, memory.latents, block, newest[own]))
+        return after
 
     def _written(
         self, cache: KVCache, latents: tuple[Piece, ...], newer: Sequence[Piece], wording: Wording
@@ -257,6 +344,11 @@ class Sampler:
         dit = self.model.dit
         past = dit.past(cache, latent.shape)
         block = dit.remember(latent, self._schedule(None, 1.0).clean, self.read(wording), past)
+        return self._with_block(cache, latents, block, latent)
+
+    def _with_block(
+        self, cache: KVCache, latents: tuple[Piece, ...], block: Block, latent: Latent
+    ) -> tuple[KVCache, tuple[Piece, ...]]:
         after = cache.append(block, self.stream)
         by_start = {b.start: x for b, x in zip((*cache.blocks, block), (*latents, latent), strict=True)}
         return after, tuple(by_start[b.start] for b in after.blocks)
@@ -274,3 +366,26 @@ class Sampler:
         if (height, width) != (self.size.height, self.size.width):
             raise ShapeError(f"the pictures are {width}x{height}, the take is {self.size}; resize them first")
         return from_pictures(pictures).to(self.device, self.model.dit.latent_dtype)
+
+
+def joined_text(texts: Sequence[TextMemory]) -> TextMemory:
+    """Memories of texts, one a take, side by side."""
+    layers = range(len(texts[0].k))
+    k = tuple(torch.cat([text.k[layer] for text in texts]) for layer in layers)
+    return TextMemory(k, tuple(torch.cat([text.v[layer] for text in texts]) for layer in layers), texts[0].groups)
+
+
+def joined_cache(caches: Sequence[KVCache]) -> KVCache:
+    """Caches of equal layout side by side. Places are relative to the cache, so the takes may be of any age."""
+    blocks = []
+    for alike in zip(*(cache.blocks for cache in caches), strict=True):
+        first = alike[0]
+        k, v = torch.cat([block.k for block in alike], 1), torch.cat([block.v for block in alike], 1)
+        blocks.append(Block(k, v, first.start, first.stop))
+    return KVCache(tuple(blocks), caches[0].stop)
+
+
+def joined_state(states: Sequence[CodecState]) -> CodecState:
+    """A codec's states, one a take, side by side."""
+    frames = zip(*(state.frames for state in states), strict=True)
+    return CodecState(tuple(torch.cat(alike) for alike in frames), states[0].started)

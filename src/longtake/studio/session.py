@@ -113,7 +113,7 @@ def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # no
         case End():
             return replace(_abandoned(state), streaming=False), None
         case Plan():
-            node = _next(state)
+            node = upcoming(state)
             due = tuple(p for p in state.pending if p.at <= node.idx)
             left = tuple(p for p in state.pending if p.at > node.idx)
             return replace(state, planned=node, settled=command.settled, due=due, pending=left), node
@@ -134,8 +134,8 @@ def _abandoned(state: TakeState) -> TakeState:
     return replace(state, planned=None, settled=True, due=(), pending=(*state.due, *state.pending))
 
 
-def _next(state: TakeState) -> Node:
-    """The chunk after the head."""
+def upcoming(state: TakeState) -> Node:
+    """The chunk after the head, as it would be made now."""
     state = replace(state, planned=None)
     idx, before = state.end.chunk, state.settings
     due = [p for p in state.pending if p.at <= idx]

@@ -16,6 +16,10 @@ from longtake.core.shapes import Pictures, PictureSize
 class Source(Protocol):
     """Gives pictures when asked."""
 
+    def ready(self, num: int) -> bool:
+        """Would `take` answer without waiting?"""
+        ...
+
     def take(self, num: int) -> Pictures | None:
         """The next `num` pictures; fewer at the end, None after it. Waits while there are too few yet."""
         ...
@@ -29,6 +33,11 @@ class IteratorSource:
         self._pieces: Iterator[Tensor] = iter(pictures)
         self._size = size
         self._rest: list[Pictures] = []
+
+    def ready(self, num: int) -> bool:
+        """Whoever makes the pictures is asked for them, and is not known to wait."""
+        del num
+        return True
 
     def take(self, num: int) -> Pictures | None:
         """See `Source`.
@@ -71,6 +80,11 @@ class LiveSource:
                 self._waiting.popleft()
                 self.num_dropped += 1
             self._changed.notify()
+
+    def ready(self, num: int) -> bool:
+        """Are so many waiting, or will no more come?"""
+        with self._changed:
+            return self._closed or len(self._waiting) >= num
 
     def close(self) -> None:
         """No more will come."""

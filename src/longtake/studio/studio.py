@@ -12,7 +12,7 @@ whichever thread asks; a take may be cued from any thread while another one stre
 """
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,13 +28,13 @@ from longtake.nets.light_codec import CodecState
 from longtake.sample.cues import checked_text
 from longtake.sample.generate import Model, open_model
 from longtake.sample.plans import Given
-from longtake.sample.sampler import GoOn, Made, Memory, OvertakenError, Sampler, always
+from longtake.sample.sampler import GoOn, Made, Memory, OvertakenError, Sampler, Wanted, always
 from longtake.studio.commands import Cue
-from longtake.studio.session import TakeState
+from longtake.studio.session import TakeState, upcoming
 from longtake.studio.snapshots import Snapshots
 from longtake.studio.sources import IteratorSource, Source, checked_pictures
 from longtake.studio.spool import Spool
-from longtake.studio.takes import Restyled, Take
+from longtake.studio.takes import Chunk, Restyled, Take
 from longtake.studio.timeline import Clock, Node, Settings, path_to
 from longtake.weights.plan import memory_advice
 
@@ -227,6 +227,47 @@ class Studio:
             self.spool.write(node, made.latent)
             self.snapshots.keep(node, made.memory)
             return made
+
+    def layout(self, take: Take) -> tuple[object, ...] | None:
+        """Of takes that share one, the next chunks can be made together; None: this one's is made alone."""
+        node = upcoming(take.state)
+        if type(take) is not Take or self.snapshots.num_missing(node.parent):
+            return None
+        return self.sampler.layout(self.snapshots.find(node.parent).memory, node.plan)
+
+    def make_together(self, takes: Sequence[Take]) -> list[Chunk | None]:
+        """The next chunk of each of several takes of one layout; None for one that was overtaken by a cue.
+
+        Raises:
+            MediaError, DeviceError: as `make`. All takes stand where they stood.
+        """
+        nodes = [take.plan_chunk() for take in takes]
+        try:
+            with self._device, memory_advice(self.model.name):
+                memories = [self._memory_after(node.parent) for node in nodes]
+                layouts = [self.sampler.layout(m, n.plan) for m, n in zip(memories, nodes, strict=True)]
+                fit = [layout is not None and layout == layouts[0] for layout in layouts]  # a cue may have come since
+                wanted = [
+                    Wanted(memory=memory, plan=node.plan, go_on=take.still_wanted)
+                    for memory, node, take, fits in zip(memories, nodes, takes, fit, strict=True)
+                    if fits
+                ]
+                results = iter(self.sampler.make_together(wanted) if wanted else ())
+                made = [next(results) if fits else None for fits in fit]
+                for node, one in zip(nodes, made, strict=True):
+                    if one is not None:
+                        self.spool.write(node, one.latent)
+                        self.snapshots.keep(node, one.memory)
+        except BaseException:
+            for take in takes:
+                take.abandon_chunk()
+            raise
+        chunks: list[Chunk | None] = []
+        for take, node, one in zip(takes, nodes, made, strict=True):
+            if one is None:
+                take.abandon_chunk()
+            chunks.append(None if one is None else take.finish_chunk(node, one))
+        return chunks
 
     def num_missing(self, node: Node | None) -> int:
         """Chunks that must be made again before the one after `node` can be made."""

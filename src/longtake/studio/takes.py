@@ -101,6 +101,7 @@ class Take:
         self._state = state
         self.num_scripted = chunks
         self._lock = threading.Lock()
+        self._given_up = False
 
     @property
     def state(self) -> TakeState:
@@ -229,6 +230,24 @@ class Take:
             other.cue(prompt=prompt, seed=seed, **cue)  # type: ignore[arg-type]
         return other
 
+    def make_next(self) -> Chunk | None:
+        """One chunk after the head, for whoever makes many takes in turn; None when nothing more will come.
+
+        Raises:
+            OvertakenError: the take was given up meanwhile.
+            MediaError, DeviceError: as `stream`. The take stands where it stood.
+        """
+        return self._next()
+
+    def give_up(self) -> None:
+        """Make nothing more of this take, and not even the chunk that is being made, if that can still be helped."""
+        self._given_up = True
+
+    @property
+    def ready(self) -> bool:
+        """Could a chunk be made without waiting for anything?"""
+        return True
+
     def save(self, path: Path | str) -> Path:
         """Write all chunks made so far to a file: .mp4, .gif, .webp, or .png for a contact sheet.
 
@@ -274,21 +293,37 @@ class Take:
         try:
             return self._attempt(settled=False)
         except OvertakenError:
+            if self._given_up:
+                raise
             return self._attempt(settled=True)
 
     def _attempt(self, *, settled: bool) -> Chunk | None:
         """Plan a chunk and make it; whatever goes wrong, its cues wait again and the take stands where it stood."""
-        node = self._apply(Plan(settled=settled))
-        assert isinstance(node, Node)
+        node = self.plan_chunk(settled=settled)
         try:
             done = self._make(node)
-            if done is None:
-                self._apply(Abandon())
-                return None
-            node, made = done
         except BaseException:
-            self._apply(Abandon())
+            self.abandon_chunk()
             raise
+        if done is None:
+            self.abandon_chunk()
+            return None
+        return self.finish_chunk(*done)
+
+    # A chunk in three steps, for whoever makes those of several takes together.
+
+    def plan_chunk(self, *, settled: bool = False) -> Node:
+        """Begin the next chunk. `settled`: cues that come from now on are for the one after it."""
+        node = self._apply(Plan(settled=settled))
+        assert isinstance(node, Node)
+        return node
+
+    def abandon_chunk(self) -> None:
+        """Give the planned chunk up; its cues wait again."""
+        self._apply(Abandon())
+
+    def finish_chunk(self, node: Node, made: Made) -> Chunk:
+        """The planned chunk has been made."""
         self._apply(Advance())
         return Chunk(
             index=node.idx,
@@ -300,10 +335,12 @@ class Take:
         )
 
     def _make(self, node: Node) -> tuple[Node, Made] | None:
-        return node, self.studio.make(node, go_on=self._go_on)
+        return node, self.studio.make(node, go_on=self.still_wanted)
 
-    def _go_on(self, done: bool) -> bool:
+    def still_wanted(self, done: bool) -> bool:
         """Has no cue overtaken the chunk that is being made? Once its denoising is done, none can any more."""
+        if self._given_up:
+            return False
         if not done:
             return not self._state.overtaken
         self._apply(Settle())
@@ -325,6 +362,11 @@ class Restyled(Take):
 
     def _check_repeatable(self) -> None:
         raise InputError("a restyled take follows its source: no going back, no script, no images of its own")
+
+    @property
+    def ready(self) -> bool:
+        """Has the source given enough?"""
+        return self._source.ready(self.clock.opening_frames if self.head is None else self.clock.chunk_frames)
 
     def _next(self) -> Chunk | None:
         return self._attempt(settled=True)  # what was taken from the source cannot be taken again

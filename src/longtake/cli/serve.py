@@ -1,0 +1,120 @@
+"""`longtake serve`: the studio in the browser, and the API."""
+
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longtake.cli.directing import Device
+from longtake.core.errors import InputError
+
+if TYPE_CHECKING:
+    from longtake.serve.store import Store
+
+Folder = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="For takes, videos and uploads; one in the user's data, if not given."),
+]
+
+NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "multipart")
+
+
+def serve(
+    *,
+    model: Annotated[str, typer.Option(metavar="NAME", help="A preset or a folder.")] = "tiny-world",
+    device: Device = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="To listen on; others than this machine need it.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help="0 takes any that is free.", min=0, max=65535)] = 8000,
+    folder: Folder = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", metavar="NAME", help="By which browsers know this server.")
+    ] = None,
+    max_takes: Annotated[int, typer.Option(metavar="N", help="Live takes at the same time.", min=1)] = 2,
+) -> None:
+    """Serve the studio to browsers, and an API that video clients already speak."""
+    check_installed()
+    import uvicorn
+
+    from longtake.serve.app import Settings, create_app
+    from longtake.serve.guard import Door
+
+    loopback = host in ("127.0.0.1", "::1", "localhost")
+    door = Door(names=names or [], loopback_only=loopback, keys_required=not loopback)
+    settings = Settings(folder=kept(folder), model=model, device=device, door=door, max_takes=max_takes)
+    if door.keys_required and not settings.open_store().keys():
+        raise InputError(f'others can reach {host}, so a key is needed: make one with "longtake keys create NAME"')
+    config = uvicorn.Config(
+        create_app(settings),
+        host=host,
+        port=port,
+        log_level="warning",
+        ws_max_size=4 * 1024**2,
+        ws_ping_interval=20,
+        ws_per_message_deflate=False,  # video does not shrink
+    )
+    socket = config.bind_socket()
+    sys.stderr.write(f"longtake studio on http://{host}:{socket.getsockname()[1]}\n")
+    uvicorn.Server(config).run([socket])
+
+
+keys = typer.Typer(help="Keys of a server that others can reach.", no_args_is_help=True)
+
+
+@keys.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Whose it is.")],
+    *,
+    takes: Annotated[int, typer.Option(metavar="N", help="In the making at the same time.")] = 2,
+    requests_per_minute: Annotated[int, typer.Option(metavar="N")] = 600,
+    folder: Folder = None,
+) -> None:
+    """Make a key. It is shown once and kept only as a hash."""
+    row, text = store(folder).create_key(name, takes=takes, requests_per_minute=requests_per_minute)
+    sys.stdout.write(f"{text}\n")
+    sys.stderr.write(f"key {row.id} for {name}; the studio's page takes it as http://.../#key={text}\n")
+
+
+@keys.command(name="list")
+def listed(*, folder: Folder = None) -> None:
+    """Which keys there are."""
+    rows = store(folder).keys()
+    for row in rows:
+        state = "" if row.revoked_at is None else " · revoked"
+        sys.stdout.write(f"{row.id}  {row.name} · {row.takes} takes, {row.requests_per_minute} requests/min{state}\n")
+
+
+@keys.command()
+def revoke(key: Annotated[str, typer.Argument(help="Its id, as `list` shows it.")], *, folder: Folder = None) -> None:
+    """Refuse a key from now on."""
+    store(folder).revoke_key(key)
+    sys.stdout.write(f"{key} is revoked\n")
+
+
+def check_installed() -> None:
+    """Refuse to go on without what serving needs.
+
+    Raises:
+        InputError: something is not installed.
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise InputError(f'serving needs {", ".join(missing)}; install them with: pip install "longtake[serve]"')
+
+
+def kept(folder: Path | None) -> Path:
+    """Where a server keeps things."""
+    from platformdirs import user_data_path
+
+    return folder or user_data_path("longtake") / "serve"
+
+
+def store(folder: Path | None) -> "Store":
+    """The database of a server."""
+    check_installed()
+    from longtake.serve.store import Store
+
+    return Store(kept(folder) / "longtake.db")

@@ -1,0 +1,182 @@
+"""The server, put together: a studio, the host of its sessions, the routes, the page."""
+
+import asyncio
+import mimetypes
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
+
+from longtake.core.version import __version__
+from longtake.serve.assets import Assets
+from longtake.serve.assets import router as assets
+from longtake.serve.errors import HANDLERS
+from longtake.serve.guard import Door, Guard
+from longtake.serve.jobs import Jobs
+from longtake.serve.local import LEAD, LocalHost
+from longtake.serve.messages import VERSION
+from longtake.serve.metrics import Metrics
+from longtake.serve.store import Store
+from longtake.serve.takes import router as takes
+from longtake.serve.videos import router as videos
+from longtake.studio.studio import Studio, open_studio
+from longtake.worlds.config import WorldConfig
+
+EXAMPLES = (
+    "a tiger walks through a forest",
+    "a sailboat sails on the sea",
+    "a red car drives to the left in the desert",
+    "an elephant walks right on a city street",
+    "a balloon rises over the mountains, then night falls",
+    "a penguin hops in a park, then snow starts to fall",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a server is told when it starts."""
+
+    folder: Path  # where takes, videos and uploads are kept
+    model: str = "tiny-world"
+    device: str | None = None
+    door: Door = field(default_factory=Door)
+    max_takes: int = 2  # live ones at the same time
+    max_waiting: int = 16  # live ones that wait for a place
+    max_batch: int = 4  # takes whose chunks are made together
+    max_video_s: float = 120.0  # of a video that is asked for by its length
+
+    def open_store(self) -> Store:
+        """The database of the folder.
+
+        Raises:
+            InputError: it cannot be opened.
+        """
+        return Store(self.folder / "longtake.db")
+
+
+page = APIRouter()
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application; the model is opened when it starts.
+
+    Raises:
+        InputError: the folder cannot be written, or another version of longtake wrote it.
+    """
+    store, metrics = settings.open_store(), Metrics()
+    app = FastAPI(
+        title="longtake",
+        version=__version__,
+        description="Video that streams while it is imagined.",
+        lifespan=lifespan,
+        exception_handlers=HANDLERS,
+    )
+    app.state.settings, app.state.store, app.state.metrics = settings, store, metrics
+    app.add_middleware(Guard, door=settings.door, store=store, metrics=metrics)
+    for router in (takes, assets, videos, page):
+        app.include_router(router)
+    # some systems' registries give .js another type, and browsers refuse such modules
+    mimetypes.add_type("text/javascript", ".js")
+    app.mount("/page", StaticFiles(packages=[("longtake.serve", "page")]), name="page")
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Open the model, go on with what an earlier process left unfinished, and close all of it at the end."""
+    settings: Settings = app.state.settings
+    async with AsyncExitStack() as stack:
+        stack.callback(app.state.store.close)
+        studio = await run_in_threadpool(open_studio, settings.model, device=settings.device)
+        stack.callback(studio.close)
+        await run_in_threadpool(_warm_up, studio)
+        uploads = Assets(settings.folder / "assets", size=studio.size, fps=studio.fps)
+        host = LocalHost(
+            studio,
+            settings.folder / "takes",
+            uploads.path_of,
+            max_takes=settings.max_takes,
+            max_waiting=settings.max_waiting,
+            max_batch=settings.max_batch,
+            metrics=app.state.metrics,
+        )
+        stack.push_async_callback(run_in_threadpool, host.close)
+        jobs = Jobs(
+            host,
+            app.state.store,
+            uploads,
+            settings.folder / "videos",
+            clock=studio.clock,
+            metrics=app.state.metrics,
+            max_seconds=settings.max_video_s,
+        )
+        stack.push_async_callback(run_in_threadpool, jobs.close)
+        app.state.studio, app.state.host, app.state.assets, app.state.jobs = studio, host, uploads, jobs
+        await run_in_threadpool(jobs.resume)
+        sweeping = asyncio.create_task(_sweep_hourly(jobs))
+        stack.callback(sweeping.cancel)
+        yield
+
+
+async def _sweep_hourly(jobs: Jobs) -> None:
+    """Remove old uploads, at the start and every hour."""
+    while True:
+        await run_in_threadpool(lambda: jobs.assets.sweep(jobs.assets_in_use()))
+        await asyncio.sleep(3600)
+
+
+def _warm_up(studio: Studio) -> None:
+    """Make a chunk and forget it: the first one of a process takes longer."""
+    for _ in studio.take(EXAMPLES[0]).stream(chunks=2):
+        pass
+
+
+@page.get("/", include_in_schema=False)
+def index() -> FileResponse:
+    """The page."""
+    return FileResponse(str(files("longtake.serve") / "page" / "index.html"), headers={"Cache-Control": "no-cache"})
+
+
+@page.get("/api/about")
+def about(request: Request) -> dict[str, object]:
+    """What this server can do."""
+    studio: Studio = request.app.state.studio
+    world = WorldConfig.small()
+    return {
+        "version": __version__,
+        "protocol": VERSION,
+        "model": studio.model.name,
+        "width": studio.size.width,
+        "height": studio.size.height,
+        "fps": studio.fps,
+        "chunk_frames": studio.clock.chunk_frames,
+        "lead": LEAD,
+        "examples": EXAMPLES,
+        "game": {"subjects": world.subjects, "places": world.places},
+    }
+
+
+@page.get("/healthz")
+def healthz() -> dict[str, str]:
+    """The process is alive."""
+    return {"status": "ok"}
+
+
+@page.get("/readyz")
+def readyz(request: Request) -> Response:
+    """The model is open and its thread is alive."""
+    host: LocalHost = request.app.state.host
+    ready = host.is_alive
+    return JSONResponse({"status": "ready" if ready else "the maker of chunks has stopped"}, 200 if ready else 503)
+
+
+@page.get("/metrics", include_in_schema=False)
+def metrics(request: Request) -> Response:
+    """Counters for Prometheus."""
+    return request.app.state.metrics.page()

@@ -1,0 +1,268 @@
+"""What every request passes before it reaches a route: who may come in, from where, how much, how often.
+
+Pure ASGI, so that WebSockets pass it too. Nothing here is written for one route.
+"""
+
+import base64
+import binascii
+import ipaddress
+import json
+import logging
+import re
+import secrets
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from anyio import to_thread
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from longtake.core.errors import InputError, LongtakeError
+from longtake.serve.errors import ForbiddenError, RateLimitError, TooLargeError, UnauthorizedError, problem
+from longtake.serve.metrics import Metrics
+from longtake.serve.store import KeyRow, Store
+
+MiB = 1024**2
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+READING = frozenset({"GET", "HEAD", "OPTIONS"})
+KEYED = ("/v1/", "/api/", "/metrics")
+# what <img>, <video> and links load without headers: the ids in these addresses cannot be guessed
+UNKEYED = re.compile(r"/api/(about|assets/[^/]+|takes/[^/]+/(chunks|paths)/[^/]+)")
+BODY_BYTES = (("/v1/videos", 210 * MiB), ("/api/assets", 210 * MiB), ("/", MiB))  # the first that fits counts
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self' ws: wss:; "
+        "object-src 'none'; frame-ancestors 'none'; base-uri 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+access = logging.getLogger("longtake.access")
+logger = logging.getLogger("longtake.serve")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Door:
+    """Who may come in.
+
+    Names other than these are refused, so that a page cannot reach the server through a name of its own that it lets
+    point here (DNS rebinding). A server that others reach is also found by its address.
+    """
+
+    names: Collection[str] = ()  # of this server, beside those of the loopback
+    loopback_only: bool = True
+    keys_required: bool = False
+
+    def knows(self, host: str) -> bool:
+        """Is this a name of the server? `host` is a Host header."""
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        if name in LOOPBACK_NAMES or name in self.names:
+            return True
+        return not self.loopback_only and _is_address(name)
+
+
+class Guard:
+    """The outermost middleware: `app.add_middleware(Guard, door=..., store=..., metrics=...)`."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        door: Door,
+        store: Store,
+        metrics: Metrics,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._app = app
+        self._door = door
+        self._store = store
+        self._metrics = metrics
+        self._clock = clock
+        self._buckets: dict[str, tuple[float, float]] = {}  # key -> requests left, and when that was
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await self._http(scope, receive, send)
+        elif scope["type"] == "websocket":
+            await self._websocket(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = _numbered(scope)
+        begun_s, limit = self._clock(), _body_limit(scope["path"])
+        received, too_large, status = 0, False, 0
+
+        async def counted() -> Message:
+            nonlocal received, too_large
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > limit:
+                too_large = True
+                raise _too_large(limit)
+            return message
+
+        async def dressed(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for name, value in (*HEADERS.items(), ("X-Request-Id", request_id)):
+                    headers.setdefault(name, value)
+            await send(message)
+
+        async def undisturbed(message: Message) -> None:
+            # what the app makes of a body that was cut off is not what happened
+            if not too_large:
+                await dressed(message)
+
+        error: Exception | None = None
+        try:
+            await self._check(scope)
+            await self._app(scope, counted, undisturbed)
+            if too_large:
+                error = _too_large(limit)
+        except Exception as raised:  # noqa: BLE001  (logged below, and never shown)
+            error = raised
+        if error is not None:
+            response = problem(error, request_id=request_id)
+            if response.status_code == 500:
+                logger.error("request %s failed", request_id, exc_info=error)
+            if isinstance(error, TooLargeError):
+                response.headers["Connection"] = "close"  # or the rest of it would be read all the same
+            if status == 0:
+                await response(scope, receive, dressed)
+        self._record(scope, status, begun_s)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request_id = _numbered(scope)
+        begun_s = self._clock()
+        try:
+            await self._check(scope)
+        except LongtakeError as error:
+            response = problem(error, request_id=request_id)
+            await _deny(response, scope, receive, send)
+            self._record(scope, response.status_code, begun_s)
+            return
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._record(scope, 101, begun_s)
+
+    async def _check(self, scope: Scope) -> None:
+        """Let a request pass.
+
+        Raises:
+            LongtakeError: why not.
+        """
+        headers = Headers(scope=scope)
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._door.knows(host):
+            raise InputError("the server is not known under the name in the Host header; see its setting for hosts")
+        writes = scope["type"] == "websocket" or scope["method"] not in READING
+        if writes and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            raise ForbiddenError("this comes from a page of another site")
+        if int(headers.get("content-length", "0")) > (limit := _body_limit(scope["path"])):
+            raise _too_large(limit)
+        path = scope["path"]
+        reads = scope["type"] == "http" and scope["method"] in READING
+        if not self._door.keys_required or not path.startswith(KEYED) or (reads and UNKEYED.fullmatch(path)):
+            return
+        text = _key_text(scope, headers)
+        key = None if text is None else await to_thread.run_sync(self._store.check_key, text)
+        if key is None:
+            raise UnauthorizedError(
+                "a key is needed: Authorization: Bearer <key>" if text is None else "the key is not known"
+            )
+        self._spend(key)
+        scope["state"]["key"] = key
+
+    def _spend(self, key: KeyRow) -> None:
+        """Take one from what a key may ask for in a minute; it fills up again steadily."""
+        now, per_second = self._clock(), key.requests_per_minute / 60
+        left, then = self._buckets.get(key.id, (float(key.requests_per_minute), now))
+        left = min(float(key.requests_per_minute), left + (now - then) * per_second)
+        if left < 1:
+            wait_s = max(1, round((1 - left) / per_second + 0.5))
+            raise RateLimitError(f"the key may make {key.requests_per_minute} requests a minute; wait", wait_s)
+        self._buckets[key.id] = (left - 1, now)
+
+    def _record(self, scope: Scope, status: int, begun_s: float) -> None:
+        # the route's template, because the ids in the address are what lets people in
+        route = getattr(scope.get("route"), "path", None) or "other"
+        method = scope.get("method", "WS")
+        key: KeyRow | None = scope["state"].get("key")
+        self._metrics.answered(method, route, status)
+        line = {
+            "request_id": scope["state"]["request_id"],
+            "method": method,
+            "route": route,
+            "status": status,
+            "ms": round((self._clock() - begun_s) * 1000, 1),
+            "client": (scope.get("client") or ("",))[0],
+            "key": None if key is None else key.id,
+        }
+        access.info(json.dumps(line))
+
+
+def key_of(connection: HTTPConnection) -> KeyRow | None:
+    """The key that a request came with; None where none is needed."""
+    return getattr(connection.state, "key", None)
+
+
+def _numbered(scope: Scope) -> str:
+    request_id = f"req_{secrets.token_hex(8)}"
+    # a copy: servers may share one state among all requests
+    scope["state"] = {**scope.get("state", {}), "request_id": request_id}
+    return request_id
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _body_limit(path: str) -> int:
+    return next(limit for prefix, limit in BODY_BYTES if path.startswith(prefix))
+
+
+def _too_large(limit: int) -> TooLargeError:
+    return TooLargeError(f"at most {limit // MiB} MiB are taken here")
+
+
+def _key_text(scope: Scope, headers: Headers) -> str | None:
+    """A key as a header, or beside a socket's protocol: browsers can set no headers there."""
+    kind, _, text = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer":
+        return text.strip()
+    for protocol in scope.get("subprotocols", ()):
+        if protocol.startswith("key."):
+            encoded = protocol.removeprefix("key.")
+            try:
+                return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+            except (binascii.Error, UnicodeDecodeError):
+                return ""
+    return None
+
+
+async def _deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse a handshake, with a reason where the server can send one."""
+    if "websocket.http.response" in scope.get("extensions", {}):
+        await response(scope, receive, send)
+        return
+    denial: dict[str, Any] = {"type": "websocket.close", "code": 1008, "reason": "refused"}
+    await receive()  # websocket.connect
+    await send(denial)

@@ -1,0 +1,135 @@
+"""The seam between whoever speaks HTTP and whoever makes chunks. Today one process; later one a device, or a fleet."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from longtake.core.shapes import PictureSize
+from longtake.serve.log import EventLog
+from longtake.serve.messages import Chunk, Command, Event, Open, Opened, Status
+from longtake.studio.script import Script
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A tree of chunks in the making, and its log. All of it may be called from any thread."""
+
+    id: str  # for whoever directs
+    watch_id: str  # for whoever looks on
+    created_at: float  # seconds since 1970
+    folder: Path
+    log: EventLog
+    opening: Open
+    opened: Opened
+    num_chunks: int | None  # at which it ends by itself; None: never
+
+    @property
+    def status(self) -> Status: ...
+
+    @property
+    def tip(self) -> int | None:
+        """The chunk after which the next one will be made."""
+        ...
+
+    @property
+    def ended(self) -> Literal["closed", "source", "failed", "length"] | None: ...
+
+    @property
+    def failure(self) -> str | None:
+        """The message of what went wrong."""
+        ...
+
+    def do(self, command: Command) -> Event:
+        """Follow a command and say what came of it.
+
+        Raises:
+            LongtakeError: it cannot be followed; nothing has changed.
+        """
+        ...
+
+    def chunks(self) -> Sequence[Chunk]:
+        """All chunks of all branches, in the order made."""
+        ...
+
+    def path(self, chunk: int) -> Sequence[Chunk]:
+        """The chunks from the beginning up to one.
+
+        Raises:
+            InputError: there is no such chunk.
+        """
+        ...
+
+    def frames(self, chunk: int) -> Sequence[bytes]:
+        """H.264 (Annex B) of each frame of a finished chunk; the first one is a key frame.
+
+        Raises:
+            InputError: there is no such chunk, or it is not whole yet.
+        """
+        ...
+
+    def script(self, chunk: int) -> Script:
+        """What makes the take up to a chunk again.
+
+        Raises:
+            InputError: there is no such chunk, or its source has gone by.
+        """
+        ...
+
+    def push(self, picture: bytes) -> None:
+        """The next picture of a live source, an image file.
+
+        Raises:
+            LongtakeError: the session has none, or it cannot be read.
+        """
+        ...
+
+    def watched(self, viewer: object) -> None:
+        """A viewer came."""
+        ...
+
+    def left(self, viewer: object) -> None:
+        """A viewer went."""
+        ...
+
+
+@runtime_checkable
+class SessionHost(Protocol):
+    """Opens sessions and makes their chunks on a device."""
+
+    model: str
+    fps: float
+    size: PictureSize
+
+    def open(self, opening: Open, *, num_chunks: int | None = None, live: bool = True) -> Session:
+        """Begin a session.
+
+        Args:
+            opening: what it begins with.
+            num_chunks: at which it ends by itself.
+            live: it waits for those who watch, and goes before those that do not.
+
+        Raises:
+            LongtakeError: what is asked for cannot be made.
+            BusyError: there is no room, and no place in the queue.
+        """
+        ...
+
+    def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> Session:
+        """A session of its own that shares another one's chunks up to `after`, and goes on under another opening."""
+        ...
+
+    def session(self, session_id: str) -> Session:
+        """One by either of its ids.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        ...
+
+    def sessions(self) -> Iterator[Session]:
+        """All of them, the newest first."""
+        ...
+
+    def forget(self, session: Session) -> None:
+        """End a session and remove its files."""
+        ...

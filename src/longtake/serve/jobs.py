@@ -1,0 +1,445 @@
+"""Videos of a length: each is a session that ends by itself, then a file. What is unfinished survives a restart.
+
+A `Plan` is all that a video needs to be made again, bit for bit: how it begins, what changes later, how long it is.
+Where the session of an earlier video is still there, its chunks are shared and not made again.
+"""
+
+import logging
+import math
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from anyio import CapacityLimiter
+from PIL import Image
+from pydantic import BaseModel
+
+from longtake.core.errors import InputError, LongtakeError, MediaError
+from longtake.core.shapes import PictureSize
+from longtake.media.clips import stream_video
+from longtake.media.live import fragmented_mp4, write_mp4
+from longtake.media.targets import Target
+from longtake.serve.assets import Assets
+from longtake.serve.errors import BusyError, ConflictError, NotFoundError, RateLimitError
+from longtake.serve.host import Session, SessionHost
+from longtake.serve.messages import Chunk, Cue, Frame, Open, Video, events
+from longtake.serve.metrics import Metrics
+from longtake.serve.store import UNFINISHED, KeyRow, Store, VideoRow, random_id
+from longtake.studio.timeline import Clock
+
+MAX_UNFINISHED = 64  # in all
+MAX_STREAMS = 32  # of videos in the making; each holds a thread
+KEPT_SESSIONS = 16  # of finished videos, so that others can go on from them
+SPRITES = 16
+CHECK_S = 1.0
+STREAM_CHECK_S = 0.1
+
+logger = logging.getLogger("longtake.serve")
+
+
+class Change(BaseModel):
+    """Another prompt from a chunk on."""
+
+    at: int
+    prompt: str
+    seed: int
+
+
+class Plan(BaseModel):
+    """What makes a video."""
+
+    opening: Open
+    later: tuple[Change, ...] = ()
+    num_chunks: int | None  # None: as many as its source has
+    expected_chunks: int  # the same, or the best guess
+
+
+@dataclass(frozen=True)
+class Job:
+    """A video in the making."""
+
+    session: Session
+    plan: Plan
+    stop_listening: Callable[[], None]
+    over: threading.Event = field(default_factory=threading.Event)  # all frames are in the log, or none will come
+
+
+class Jobs:
+    """The videos of a server. Its methods may be called from any thread; one thread of its own follows the sessions."""
+
+    def __init__(
+        self,
+        host: SessionHost,
+        store: Store,
+        assets: Assets,
+        folder: Path,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        max_seconds: float = 120.0,
+    ) -> None:
+        """Args:
+        host: that makes them.
+        store: that remembers them.
+        assets: pictures and videos that they begin with.
+        folder: of the finished files.
+        clock: of the model.
+        metrics: that count them.
+        max_seconds: that a video may have.
+        """
+        self.host = host
+        self.store = store
+        self.assets = assets
+        self.folder = folder
+        self.clock = clock
+        self.max_seconds = max_seconds
+        self.streams = CapacityLimiter(MAX_STREAMS)
+        self._metrics = metrics
+        self._running: dict[str, Job] = {}
+        self._lock = threading.Lock()
+        self._news: SimpleQueue[str | None] = SimpleQueue()
+        self._finished: deque[str] = deque()  # sessions that are kept
+        folder.mkdir(parents=True, exist_ok=True)
+        self._watcher = threading.Thread(target=self._watch, name="longtake-jobs", daemon=True)
+        self._watcher.start()
+
+    def close(self) -> None:
+        """Follow nothing more. What is unfinished is begun again by the next `resume`."""
+        self._news.put(None)
+        self._watcher.join()
+
+    # What can be asked for.
+
+    def create(self, opening: Open, seconds: float, key: KeyRow | None = None) -> VideoRow:
+        """Begin a video.
+
+        Args:
+            opening: with words, a picture or a clip.
+            seconds: it lasts at least as long; after a clip, what is added.
+            key: that asks for it.
+
+        Raises:
+            InputError: it cannot be made.
+            BusyError: there is no room.
+            RateLimitError: the key has as many in the making as it may have.
+        """
+        self._check_seconds(seconds)
+        first = 1 if opening.image is not None else self.clock.opening_frames
+        num_chunks = 1 + self._more_chunks(seconds if opening.clip else seconds - first / self.clock.fps)
+        plan = Plan(opening=opening, num_chunks=num_chunks, expected_chunks=num_chunks)
+        return self._add(plan, seconds, key)
+
+    def edit(self, opening: Open, seconds: float, key: KeyRow | None = None) -> VideoRow:
+        """Begin a video that follows another one to its end. Args and Raises as `create`."""
+        assert isinstance(opening.source, Video)
+        self._check_seconds(seconds)
+        expected = 1 + self._more_chunks(seconds - self.clock.opening_frames / self.clock.fps)
+        return self._add(Plan(opening=opening, num_chunks=None, expected_chunks=expected), seconds, key)
+
+    def remix(
+        self, row: VideoRow, prompt: str, *, from_chunk: int = 0, seed: int | None = None, key: KeyRow | None = None
+    ) -> VideoRow:
+        """Begin a video that shares the first chunks of another one, and goes on under another prompt.
+
+        Raises:
+            InputError: there are not so many chunks; or as `create`.
+            ConflictError: the other one has failed.
+        """
+        plan = Plan.model_validate(row.request)
+        if row.status == "failed":
+            raise ConflictError(f"{row.id} has failed; ask for it again first")
+        if not 0 <= from_chunk < plan.expected_chunks:
+            raise InputError(f"from_chunk lies from 0 to {plan.expected_chunks - 1}, got {from_chunk}")
+        if from_chunk and plan.opening.source is not None:
+            raise InputError("a video that follows another one can only be made anew as a whole: leave out from_chunk")
+        changed = self._continued(plan, from_chunk, prompt, row.seed if seed is None else seed, plan.num_chunks)
+        return self._add(changed, float(row.seconds), key, of=row, shared=from_chunk)
+
+    def extend(self, row: VideoRow, prompt: str, seconds: float, key: KeyRow | None = None) -> VideoRow:
+        """Begin a video that is another one and then goes on. Args and Raises as `remix`."""
+        plan = Plan.model_validate(row.request)
+        if row.status != "completed":
+            raise ConflictError(f"{row.id} is {row.status}; wait until it is completed")
+        total = float(row.seconds) + seconds
+        self._check_seconds(seconds)
+        self._check_seconds(total)
+        if plan.num_chunks is None:
+            raise InputError("a video that follows another one ends with it; upload its mp4 to go on from there")
+        longer = plan.num_chunks + self._more_chunks(seconds)
+        changed = self._continued(plan, plan.num_chunks, prompt, row.seed, longer)
+        return self._add(changed, total, key, of=row, shared=plan.num_chunks)
+
+    def delete(self, row: VideoRow) -> None:
+        """End a video and forget it."""
+        with self._lock:
+            job = self._running.pop(row.id, None)
+        self.store.delete_video(row.id)
+        if job is not None:
+            job.stop_listening()
+            job.over.set()
+        self._forget_session(row.session_id)
+        for path in self.folder.glob(f"{row.id}.*"):
+            path.unlink(missing_ok=True)
+        self._count()
+
+    def resume(self) -> None:
+        """After a start: begin what is unfinished again, and give back what was kept of sessions."""
+        for session_id in self.store.drop_sessions():
+            self._forget_session(session_id)
+        for row in self.store.unfinished_videos():
+            plan = Plan.model_validate(row.request)
+            try:
+                session = self._begun(plan)
+            except LongtakeError as error:
+                self.store.update_video(row.id, status="failed", error=str(error))
+            else:
+                self._follow(row.id, session, plan)
+        self._count()
+
+    def assets_in_use(self) -> set[str]:
+        """Ids of the uploads that unfinished videos begin with."""
+        openings = [Plan.model_validate(row.request).opening for row in self.store.unfinished_videos()]
+        used = [(o.image, o.clip, o.source.asset if isinstance(o.source, Video) else None) for o in openings]
+        return {asset for assets in used for asset in assets if asset is not None}
+
+    # What can be fetched.
+
+    def file(self, row: VideoRow) -> Path:
+        """The finished mp4.
+
+        Raises:
+            ConflictError: it is not finished, or never will be.
+        """
+        if row.status == "failed":
+            raise ConflictError(f"{row.id} has failed: {row.error}")
+        if row.status != "completed":
+            raise ConflictError(f"{row.id} is not ready: it is {row.status}; wait until it is completed")
+        path = self.folder / f"{row.id}.mp4"
+        if not path.exists():
+            raise NotFoundError(f"the file of {row.id} has been removed")
+        return path
+
+    def thumbnail(self, row: VideoRow) -> Path:
+        """The first picture, as WebP. Raises: as `file`."""
+        video, path = self.file(row), self.folder / f"{row.id}.webp"
+        if not path.exists():
+            picture = next(stream_video(video, self.host.size, self.host.fps))[0]
+            _save(Image.fromarray(picture.numpy()), path)
+        return path
+
+    def spritesheet(self, row: VideoRow) -> Path:
+        """Sixteen pictures, four in a row, as JPEG. Raises: as `file`."""
+        video, path = self.file(row), self.folder / f"{row.id}.jpg"
+        if not path.exists():
+            small = _fitting(self.host.size, 320)
+            pictures = stream_video(video, small, SPRITES / float(row.seconds))
+            sheet = Image.new("RGB", (4 * small.width, 4 * small.height))
+            for i, picture in zip(range(SPRITES), pictures, strict=False):
+                sheet.paste(Image.fromarray(picture[0].numpy()), (i % 4 * small.width, i // 4 * small.height))
+            _save(sheet, path)
+        return path
+
+    def growing(self, row: VideoRow, stop: threading.Event) -> Iterator[bytes] | None:
+        """A fragmented mp4 that grows while the video is made; None when it is not being made.
+
+        Whoever takes a piece waits for it, until `stop` is set.
+        """
+        with self._lock:
+            job = self._running.get(row.id)
+        return None if job is None else fragmented_mp4(_frames_as_they_come(job, stop), self.host.fps)
+
+    # Making them.
+
+    def _check_seconds(self, seconds: float) -> None:
+        if not 0 < seconds <= self.max_seconds:
+            raise InputError(f"seconds must lie above 0 and at most {self.max_seconds:g} in all, got {seconds:g}")
+
+    def _more_chunks(self, seconds: float) -> int:
+        return max(0, math.ceil(seconds * self.clock.fps / self.clock.chunk_frames - 1e-6))
+
+    def _continued(self, plan: Plan, at: int, prompt: str, seed: int, num_chunks: int | None) -> Plan:
+        """The plan of a video that is another one up to a chunk."""
+        expected = plan.expected_chunks if num_chunks is None else num_chunks
+        if at == 0:
+            opening = plan.opening.model_copy(update={"prompt": prompt, "seed": seed})
+            return Plan(opening=opening, num_chunks=num_chunks, expected_chunks=expected)
+        before = tuple(change for change in plan.later if change.at < at)
+        later = (*before, Change(at=at, prompt=prompt, seed=seed))
+        return Plan(opening=plan.opening, later=later, num_chunks=num_chunks, expected_chunks=expected)
+
+    def _add(
+        self, plan: Plan, seconds: float, key: KeyRow | None, *, of: VideoRow | None = None, shared: int = 0
+    ) -> VideoRow:
+        if len(self.store.unfinished_videos()) >= MAX_UNFINISHED:
+            raise BusyError(f"{MAX_UNFINISHED} videos are waiting; try again later")
+        if key is not None and len(self.store.unfinished_videos(key.id)) >= key.takes:
+            raise RateLimitError(f"the key may have {key.takes} videos in the making at once; wait for one", 5)
+        session = self._begun(plan, of, shared)
+        last = plan.later[-1] if plan.later else plan.opening
+        row = self.store.add_video(
+            VideoRow(
+                id=f"video_{random_id(24)}",
+                session_id=session.id,
+                owner=None if key is None else key.id,
+                prompt=last.prompt,
+                model=self.host.model,
+                seconds=f"{seconds:g}",
+                size=str(self.host.size),
+                seed=last.seed,
+                created_at=int(time.time()),
+                remixed_from=None if of is None else of.id,
+                request=plan.model_dump(mode="json"),
+            )
+        )
+        self._follow(row.id, session, plan)
+        self._count()
+        return row
+
+    def _begun(self, plan: Plan, of: VideoRow | None = None, shared: int = 0) -> Session:
+        if of is not None and shared and plan.num_chunks is not None:
+            try:
+                session = self.host.session(of.session_id or "")
+                path = _path(session)
+                if len(path) >= shared:
+                    last = plan.later[-1]
+                    opening = plan.opening.model_copy(update={"prompt": last.prompt, "seed": last.seed})
+                    return self.host.fork(session, path[shared - 1].chunk, opening, num_chunks=plan.num_chunks)
+            except NotFoundError:
+                pass  # its chunks are gone: they are made again, and are the same
+        session = self.host.open(plan.opening, num_chunks=plan.num_chunks, live=False)
+        for change in plan.later:
+            session.do(Cue(prompt=change.prompt, seed=change.seed, at=change.at))
+        return session
+
+    def _follow(self, video_id: str, session: Session, plan: Plan) -> None:
+        self.store.update_video(video_id, session_id=session.id)
+        stop = session.log.listen(lambda: self._news.put(video_id))
+        with self._lock:
+            self._running[video_id] = Job(session, plan, stop)
+        self._news.put(video_id)
+
+    def _watch(self) -> None:
+        """Bring the store in step with the sessions, until closed."""
+        told: dict[str, tuple[str, int]] = {}
+        while True:
+            try:
+                video_id = self._news.get(timeout=CHECK_S)
+            except Empty:
+                with self._lock:
+                    waiting = list(self._running)
+            else:
+                if video_id is None:
+                    return
+                waiting = [video_id]
+            for video_id in waiting:
+                with self._lock:
+                    job = self._running.get(video_id)
+                if job is None:
+                    told.pop(video_id, None)
+                elif job.session.ended is not None:
+                    self._finish(video_id, job)
+                elif told.get(video_id) != (now := _progress(job)):
+                    told[video_id] = now
+                    self.store.update_video(video_id, status=now[0], progress=now[1])
+                    self._count()
+
+    def _finish(self, video_id: str, job: Job) -> None:
+        """Write the file of a session that has ended."""
+        session, why = job.session, job.session.ended
+        path = self.folder / f"{video_id}.mp4"
+        changes: dict[str, object]
+        if why in ("length", "source") and session.tip is not None:
+            try:
+                chunks = [session.frames(chunk.chunk) for chunk in _path(session)]
+            except InputError:
+                return  # the last frames are still being written; the log will tell
+            try:
+                write_mp4(path, chunks, self.host.fps)
+            except MediaError as error:
+                logger.error("video %s: %s", video_id, error)  # noqa: TRY400  (the message says it all)
+                changes = {"status": "failed", "error": "the file could not be written"}
+            else:
+                changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
+                if job.plan.opening.clip is not None:  # only now is it known how much of the clip it begins with
+                    changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"
+        else:
+            reason = "it was closed before it was done" if why == "closed" else "nothing was made"
+            changes = {"status": "failed", "error": session.failure or reason}
+        with self._lock:
+            was_running = self._running.pop(video_id, None) is not None
+        job.stop_listening()
+        job.over.set()
+        if not was_running:  # deleted meanwhile
+            path.unlink(missing_ok=True)
+            return
+        self.store.update_video(video_id, **changes)
+        self._count()
+        self._finished.append(session.id)
+        while len(self._finished) > KEPT_SESSIONS:
+            self._forget_session(self._finished.popleft())
+
+    def _forget_session(self, session_id: str | None) -> None:
+        if session_id is None:
+            return
+        try:
+            self.host.forget(self.host.session(session_id))
+        except NotFoundError:
+            return  # forgotten already
+
+    def _count(self) -> None:
+        counts = self.store.num_videos()
+        for state in (*UNFINISHED, "completed", "failed"):
+            self._metrics.jobs.labels(state).set(counts.get(state, 0))
+
+
+def random_seed() -> int:
+    """For whoever gives none."""
+    return secrets.randbelow(2**31)
+
+
+def _path(session: Session) -> list[Chunk]:
+    return [] if session.tip is None else list(session.path(session.tip))
+
+
+def _progress(job: Job) -> tuple[str, int]:
+    made = len(_path(job.session))
+    running = made > 0 or job.session.status.state == "running"
+    return ("in_progress" if running else "queued"), min(99, 100 * made // job.plan.expected_chunks)
+
+
+def _frames_as_they_come(job: Job, stop: threading.Event) -> Iterator[bytes]:
+    """The frames in a session's log, and those that are added until the video is done."""
+    log, news, n = job.session.log, threading.Event(), 0
+    stop_listening = log.listen(news.set)
+    try:
+        while not stop.is_set():
+            news.clear()
+            over = job.over.is_set()
+            while n < len(log):
+                record = log.record(n)
+                if isinstance(events.validate_json(record.event), Frame):
+                    yield record.payload
+                n += 1
+            if over:
+                return
+            news.wait(STREAM_CHECK_S)
+    finally:
+        stop_listening()
+
+
+def _fitting(size: PictureSize, width: int) -> PictureSize:
+    """A size of the same shape, no wider than so many pixels."""
+    scale = min(1.0, width / size.width)
+    return PictureSize(height=round(size.height * scale), width=round(size.width * scale))
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    target = Target(path)
+    target.prepare()
+    picture.save(target.growing_path, quality=88)
+    target.commit(target.growing_path)

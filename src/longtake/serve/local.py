@@ -1,0 +1,343 @@
+"""Sessions made in this process: one thread owns the device and goes round the sessions that are ready.
+
+Live sessions take turns, the one that has waited longest first; jobs fill the time that these leave, and get one chunk
+in every few even when they leave none. Only so many live sessions have a slot; the others see their place in the queue.
+"""
+
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from shutil import rmtree
+
+import torch
+
+from longtake.core.errors import InputError, LongtakeError, MediaError
+from longtake.core.shapes import PictureSize
+from longtake.media.live import ChunkEncoder, codec_name
+from longtake.media.targets import reason
+from longtake.serve.errors import BusyError, NotFoundError
+from longtake.serve.messages import Frames, Game, Open, Opened, Video
+from longtake.serve.metrics import Metrics
+from longtake.serve.sessions import Fresh, LiveSession, PictureOf
+from longtake.studio.games import GameSource
+from longtake.studio.sources import LiveSource, Source
+from longtake.studio.studio import Studio
+from longtake.studio.takes import Take
+from longtake.worlds import game
+
+LEAD = 3  # chunks
+LIVE_LEAD = 1  # of a session that follows a camera or a game: what is ahead is late
+LIVE_CHUNKS_PER_JOB_CHUNK = 4
+SLOT_GRACE_S = 10.0  # a viewer who reloads the page keeps the slot
+TYPICAL_TURN_S = 60.0  # that a live session keeps its slot, until some have shown it
+
+logger = logging.getLogger("longtake.serve")
+
+
+class LocalHost:
+    """See `host.SessionHost`."""
+
+    def __init__(
+        self,
+        studio: Studio,
+        folder: Path,
+        asset: PictureOf,
+        *,
+        max_takes: int = 2,
+        max_waiting: int = 16,
+        max_batch: int = 4,
+        metrics: Metrics,
+    ) -> None:
+        """Args:
+        studio: on whose device chunks are made.
+        folder: where sessions keep their logs.
+        asset: where an upload lies.
+        max_takes: live sessions that run at the same time.
+        max_waiting: live sessions that may wait; more are refused.
+        max_batch: sessions whose chunks are made together.
+        metrics: that count what is made.
+        """
+        self.studio = studio
+        self.folder = folder
+        self.max_takes = max_takes
+        self.max_waiting = max_waiting
+        self.max_batch = max_batch
+        self._asset = asset
+        self._metrics = metrics
+        black = torch.zeros(1, studio.size.height, studio.size.width, 3, dtype=torch.uint8)
+        self._codec = codec_name(next(ChunkEncoder(studio.size, studio.fps).encode(black)))
+        self._sessions: dict[str, LiveSession] = {}
+        self._by_watch_id: dict[str, LiveSession] = {}
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._slots: dict[str, float] = {}  # session -> when it last wanted its slot
+        self._began: dict[str, float] = {}  # session -> when it got its slot
+        self._turn_s = TYPICAL_TURN_S
+        self._live_in_a_row = 0
+        self._writing: dict[str, Future[None]] = {}
+        self._writer = ThreadPoolExecutor(1, "longtake-writer")
+        self._maker = threading.Thread(target=self._run, name="longtake-maker", daemon=True)
+        self._restore()
+        self._maker.start()
+
+    @property
+    def model(self) -> str:
+        return self.studio.model.name
+
+    @property
+    def fps(self) -> float:
+        return self.studio.fps
+
+    @property
+    def size(self) -> PictureSize:
+        return self.studio.size
+
+    def open(self, opening: Open, *, num_chunks: int | None = None, live: bool = True) -> LiveSession:
+        if live and self._num_waiting() >= self.max_waiting:
+            raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
+        take, source = self._begun(opening)
+        return self._add(opening, take, source, num_chunks=num_chunks, live=live)
+
+    def fork(self, session: LiveSession, after: int | None, opening: Open, *, num_chunks: int) -> LiveSession:
+        take = session.take_after(after)
+        if after is None:
+            take, _ = self._begun(opening)
+        else:
+            take.cue(prompt=opening.prompt, seed=opening.seed)
+        return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(session, after))
+
+    def session(self, session_id: str) -> LiveSession:
+        found = self._sessions.get(session_id) or self._by_watch_id.get(session_id)
+        if found is None:
+            raise NotFoundError("there is no such take; it may have been deleted")
+        return found
+
+    def sessions(self) -> Iterator[LiveSession]:
+        yield from sorted(self._sessions.values(), key=lambda s: -s.created_at)
+
+    def forget(self, session: LiveSession) -> None:
+        session.end("closed")
+        self._sessions.pop(session.id, None)
+        self._by_watch_id.pop(session.watch_id, None)
+        rmtree(session.folder, ignore_errors=True)
+
+    @property
+    def is_alive(self) -> bool:
+        return self._maker.is_alive()
+
+    def close(self) -> None:
+        """Make nothing more. What was made stays on disk."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        self._maker.join()
+        self._writer.shutdown()
+
+    # Opening.
+
+    def _begun(self, opening: Open) -> tuple[Take, Source | None]:
+        studio, seed = self.studio, opening.seed
+        given = [name for name in ("image", "clip", "source") if getattr(opening, name) is not None]
+        if len(given) > 1:
+            raise InputError(f"a take begins with one thing, not with {' and '.join(given)}")
+        if opening.steps is not None and given:
+            raise InputError("steps can be given to a take that begins with words alone")
+        if opening.image is not None:
+            return studio.animate(self._asset(opening.image), opening.prompt, seed=seed), None
+        if opening.clip is not None:
+            return studio.extend(self._asset(opening.clip), opening.prompt, seed=seed), None
+        match opening.source:
+            case None:
+                return studio.take(opening.prompt, seed=seed, steps=opening.steps), None
+            case Frames():
+                source: Source = LiveSource(studio.size, capacity=2 * studio.clock.chunk_frames)
+            case Game(subject=subject, place=place):
+                source = GameSource(game.Game.new(subject, place, studio.size))
+            case Video(asset=asset):
+                take = studio.restyle(self._asset(asset), opening.prompt, strength=opening.strength, seed=seed)
+                return take, None
+        return studio.restyle(source, opening.prompt, strength=opening.strength, seed=seed), source
+
+    def _add(
+        self,
+        opening: Open,
+        take: Take,
+        source: Source | None,
+        *,
+        num_chunks: int | None,
+        live: bool,
+        past: tuple[LiveSession, int | None] | None = None,
+    ) -> LiveSession:
+        follows = isinstance(opening.source, Frames | Game)
+        opened = Opened(
+            model=self.model,
+            prompt=opening.prompt,
+            seed=opening.seed,
+            fps=self.fps,
+            width=self.size.width,
+            height=self.size.height,
+            codec=self._codec,
+            lead=LIVE_LEAD if follows else LEAD,
+            source=opening.source.kind if opening.source else None,
+        )
+        session_id = secrets.token_urlsafe(16)
+        folder = self.folder / session_id
+        try:
+            folder.mkdir(parents=True)
+        except OSError as error:
+            raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
+        session = LiveSession(
+            folder, opening=opening, opened=opened, take=take, source=source, asset=self._asset,
+            num_chunks=num_chunks, live=live, session_id=session_id, watch_id=secrets.token_urlsafe(16),
+            created_at=time.time(),
+        )  # fmt: skip
+        if past is not None:
+            session.share(*past)
+        self._write_facts(session)
+        self._register(session)
+        return session
+
+    def _register(self, session: LiveSession) -> None:
+        session.changed = self._wake
+        with self._changed:
+            self._sessions[session.id] = session
+            self._by_watch_id[session.watch_id] = session
+            self._changed.notify()
+
+    def _write_facts(self, session: LiveSession) -> None:
+        facts = {
+            "id": session.id,
+            "watch_id": session.watch_id,
+            "created_at": session.created_at,
+            "opening": session.opening.model_dump(mode="json"),
+            "num_chunks": session.num_chunks,
+            "live": session.live,
+        }
+        (session.folder / "session.json").write_text(json.dumps(facts, indent=1))
+
+    def _restore(self) -> None:
+        """Know the sessions of an earlier process again: what they made can be watched and saved."""
+        for path in sorted(self.folder.glob("*/session.json")):
+            facts = json.loads(path.read_text())
+            opening = Open.model_validate(facts["opening"])
+            opened = Opened(model="", prompt="", seed=0, fps=1, width=1, height=1, codec="", lead=0)  # its log knows
+            session = LiveSession(
+                path.parent, opening=opening, opened=opened, take=None, asset=self._asset,
+                num_chunks=facts["num_chunks"], live=facts["live"], session_id=facts["id"],
+                watch_id=facts["watch_id"], created_at=facts["created_at"],
+            )  # fmt: skip
+            self._register(session)
+
+    # Making chunks.
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                if self._stopping:
+                    return
+                told = self._give_slots()
+                turn = self._next()
+                if not turn and not told:
+                    self._changed.wait(0.25)
+            for session in told:
+                session.tell()
+            if turn:
+                self._make(turn)
+                self._count()
+
+    def _make(self, sessions: list[LiveSession]) -> None:
+        """A chunk for each of some sessions."""
+        try:
+            begun_s = time.monotonic()
+            for session, fresh in zip(sessions, self._made(sessions), strict=True):
+                if fresh is not None:
+                    self._metrics.chunk_made(fresh.event.num_frames, time.monotonic() - begun_s)
+                    if (before := self._writing.pop(session.id, None)) is not None:
+                        before.result()
+                    self._writing[session.id] = self._writer.submit(session.publish, fresh)
+        except Exception as error:  # a fault in some takes must not stop the others
+            logger.exception("a chunk could not be made")
+            inside = "something went wrong inside; the server's log has the details"
+            for session in sessions:
+                session.end("failed", str(error) if isinstance(error, LongtakeError) else inside)
+        for session in sessions:
+            session.tell()
+
+    def _count(self) -> None:
+        live = [s for s in self._sessions.values() if s.live and s.ended is None]
+        self._metrics.takes_open.set(len(live))
+        self._metrics.viewers.set(sum(s.status.viewers for s in live))
+        self._metrics.queue.set(self._num_waiting())
+
+    def _made(self, sessions: list[LiveSession]) -> list[Fresh | None]:
+        takes = [session.take for session in sessions]
+        if len(takes) == 1 or None in takes:
+            return [session.make_chunk() for session in sessions]
+        chunks = self.studio.make_together([take for take in takes if take is not None])
+        now = time.monotonic()
+        fresh: list[Fresh | None] = []
+        for session, take, chunk in zip(sessions, takes, chunks, strict=True):
+            session.last_made_s = now
+            fresh.append(None if take is None or chunk is None else session.register(take, chunk))
+        return fresh
+
+    def _next(self) -> list[LiveSession]:
+        """Whose turn it is: the one that has waited longest, and those whose chunks can be made along with its own."""
+        ready = sorted((s for s in self._sessions.values() if s.ready), key=lambda s: s.last_made_s)
+        live = [s for s in ready if s.live]
+        jobs = sorted((s for s in ready if not s.live), key=lambda s: s.created_at)
+        if jobs and (not live or self._live_in_a_row >= LIVE_CHUNKS_PER_JOB_CHUNK):
+            self._live_in_a_row = 0
+            first, rest = jobs[0], jobs[1:]
+        elif live:
+            self._live_in_a_row += 1
+            first, rest = live[0], live[1:]
+        else:
+            return []
+        layout = self._layout(first) if self.max_batch > 1 and rest else None
+        if layout is None:
+            return [first]
+        return [first, *(s for s in rest if self._layout(s) == layout)][: self.max_batch]
+
+    def _layout(self, session: LiveSession) -> tuple[object, ...] | None:
+        take = session.take
+        return None if take is None else self.studio.layout(take)
+
+    def _give_slots(self) -> list[LiveSession]:
+        """Let live sessions run that wanted to first; those whose place in the queue has changed."""
+        now = time.monotonic()
+        wanting = [s for s in self._sessions.values() if s.live and s.wants_slot]
+        self._slots |= {s.id: now for s in wanting if s.id in self._slots}
+        for lost in [i for i, wanted in self._slots.items() if now - wanted > SLOT_GRACE_S or self._is_over(i)]:
+            del self._slots[lost]
+            self._turn_s += 0.2 * (now - self._began.pop(lost) - self._turn_s)
+            if lost in self._sessions:
+                self._sessions[lost].slot = None
+        waiting = [s for s in wanting if s.id not in self._slots]
+        moved = []
+        for session in waiting:
+            free = self.max_takes - len(self._slots)
+            place = 0 if free > 0 else waiting.index(session) + 1 - sum(s.id in self._slots for s in waiting)
+            if place == 0:
+                self._slots[session.id] = self._began[session.id] = now
+            if session.slot != place:
+                session.slot, session.wait_s = place, round(place * self._turn_s / self.max_takes, 1)
+                moved.append(session)
+        return moved
+
+    def _is_over(self, session_id: str) -> bool:
+        session = self._sessions.get(session_id)
+        return session is None or session.ended is not None
+
+    def _num_waiting(self) -> int:
+        with self._changed:
+            return sum(1 for s in self._sessions.values() if s.live and s.wants_slot and s.id not in self._slots)

@@ -1,0 +1,120 @@
+// "What happens next?": words for the next chunk, or for a branch when an earlier point is on the screen.
+
+import * as state from '../state.js';
+import { current } from '../take.js';
+import { useEffect, useRef, useState } from '../vendor/hooks.js';
+import { Attached, take as takeFile } from './attach.js';
+import { Choices } from './choices.js';
+import { Cues } from './cues.js';
+import { html } from './html.js';
+import { Icon } from './icons.js';
+import { roll } from './rolling.js';
+import { timecode } from './words.js';
+
+/** @type {string[]} */
+const said = [];
+
+/** Put the cursor into the composer. */
+export function focusComposer() {
+  document.getElementById('composer')?.focus();
+}
+
+async function saySomething() {
+  const text = state.draft.value.trim();
+  const attached = state.attachment.value;
+  const { mode, transition, fade, seed } = state.choices.value;
+  const words = text ? { [mode]: text } : {};
+  const what = {
+    ...words,
+    ...(transition === 'recache' ? {} : { transition }),
+    ...(fade ? { fade } : {}),
+    ...(seed === '' ? {} : { seed: Number(seed) }),
+    ...(attached?.kind === 'image' ? { image: attached.asset } : {}),
+  };
+  if (!text && !attached && !state.scrubbed.value) return;
+  state.draft.value = '';
+  try {
+    await current?.say(what);
+    if (text) said.push(text);
+    state.attachment.value = null;
+  } catch (error) {
+    state.draft.value = text;
+    state.complain(error);
+  }
+}
+
+/** The words of the button. */
+function action() {
+  if (!state.take.value) return 'Start the take';
+  if (!state.scrubbed.value || !current) return 'Send';
+  state.playback.value; // it moves
+  return `Branch from ${timecode(current.branchPoint().frame / (current.tree.opened?.fps ?? 16))}`;
+}
+
+export function Composer() {
+  const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
+  const [back, setBack] = useState(0);
+  const inTake = state.take.value !== null;
+  const ended = inTake && state.status.value?.state === 'ended';
+  const name = inTake ? 'What happens next?' : 'Describe the first shot';
+  const branching = state.scrubbed.value && inTake;
+  const submit = () => {
+    setBack(0);
+    return inTake ? saySomething() : roll(state.draft.value.trim());
+  };
+
+  useEffect(() => {
+    const area = field.current;
+    if (!area) return;
+    area.style.height = 'auto';
+    area.style.height = `${area.scrollHeight}px`;
+  }, [state.draft.value]);
+
+  /** @param {KeyboardEvent} event */
+  const type = (event) => {
+    const recall = event.key === 'ArrowUp' && (state.draft.value === '' || back > 0) && said.length > back;
+    if (event.key === 'Enter' && !event.shiftKey && !event.isComposing) {
+      event.preventDefault();
+      void submit();
+    } else if (recall) {
+      event.preventDefault();
+      state.draft.value = said[said.length - 1 - back];
+      setBack(back + 1);
+    } else if (event.key === 'Escape') field.current?.blur();
+  };
+  const label = action();
+  return html`<section class="composer ${branching ? 'branching' : ''}" aria-label="Composer">
+    ${inTake && html`<${Cues} />`}
+    <${Attached} />
+    <div class="field">
+      <label class="hidden" for="composer">${name}</label>
+      <textarea
+        id="composer"
+        ref=${field}
+        rows="1"
+        maxlength="1000"
+        placeholder=${ended ? 'This take is complete' : name}
+        disabled=${ended}
+        value=${state.draft.value}
+        onInput=${(/** @type {{currentTarget: HTMLTextAreaElement}} */ event) => (state.draft.value = event.currentTarget.value)}
+        onKeyDown=${type}
+      ></textarea>
+      <div class="under">
+        ${inTake &&
+        html`<label class="tool" title="Go on from a picture">
+          <${Icon} name="image" /><span class="hidden">Go on from a picture</span>
+          <input type="file" class="hidden" accept="image/*" disabled=${ended} onChange=${takeFile} />
+        </label>`}
+        ${inTake && html`<${Choices} />`}
+        <button
+          class="send"
+          aria-label=${label}
+          disabled=${state.busy.value === 'roll' || ended}
+          onClick=${submit}
+        >
+          <${Icon} name=${branching ? 'branch' : 'send'} />${label}
+        </button>
+      </div>
+    </div>
+  </section>`;
+}

@@ -1,0 +1,519 @@
+"""A session: takes of one studio that share their past, the log that tells of them, and who is watching.
+
+Commands may come from any thread; chunks are made by the host's thread (`make_chunk`), and encoded and written into the
+log by another (`publish`), so that the device is never kept waiting for a codec.
+"""
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from PIL import Image
+
+from longtake.core.errors import InputError, LongtakeError, MediaError
+from longtake.core.shapes import Pictures, PictureSize
+from longtake.media.live import ChunkEncoder
+from longtake.media.targets import reason
+from longtake.sample.sampler import OvertakenError
+from longtake.serve.log import EventLog
+from longtake.serve.messages import (
+    AcceptedCue,
+    Applied,
+    Cancel,
+    Cancelled,
+    Chunk,
+    Close,
+    Command,
+    Cue,
+    Done,
+    Ended,
+    Event,
+    Frame,
+    Head,
+    Keys,
+    Open,
+    Opened,
+    Pause,
+    Point,
+    Resume,
+    Retake,
+    Rewind,
+    Seen,
+    Status,
+    events,
+)
+from longtake.studio.commands import Place
+from longtake.studio.games import GameSource
+from longtake.studio.script import Script
+from longtake.studio.sources import LiveSource, Source
+from longtake.studio.takes import Chunk as MadeChunk
+from longtake.studio.takes import Take
+
+Why = Literal["closed", "source", "failed", "length"]
+
+PictureOf = Callable[[str], Path]  # where an asset lies
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fresh:
+    """A chunk that was made and is not yet in the log."""
+
+    event: Chunk
+    pictures: Pictures
+    applied: tuple[Applied, ...]
+
+
+class LiveSession:
+    """See `host.Session`."""
+
+    def __init__(  # noqa: PLR0913  (all that a session is)
+        self,
+        folder: Path,
+        *,
+        opening: Open,
+        opened: Opened,
+        take: Take | None,
+        source: Source | None = None,
+        asset: PictureOf,
+        num_chunks: int | None = None,
+        live: bool = True,
+        session_id: str,
+        watch_id: str,
+        created_at: float,
+    ) -> None:
+        """Args:
+        folder: of its own.
+        opening: what it was asked to begin with.
+        opened: what it tells its viewers first.
+        take: that it begins with; None: it is over, and only to be looked at.
+        source: that the take follows.
+        asset: where an uploaded picture lies.
+        num_chunks: at which it ends by itself.
+        live: it waits for viewers, and runs at most `opened.lead` chunks ahead of them.
+        session_id: for whoever directs.
+        watch_id: for whoever looks on.
+        created_at: seconds since 1970.
+        """
+        self.id = session_id
+        self.watch_id = watch_id
+        self.created_at = created_at
+        self.folder = folder
+        self.opening = opening
+        self.num_chunks = num_chunks
+        self.live = live
+        self.log = EventLog(folder / "log")
+        self.changed: Callable[[], None] = lambda: None  # the host's: something may be ready now
+        self.slot = None if live else 0  # 0: it may run; else its place in the queue
+        self.wait_s: float | None = None  # until it may run
+        self.last_made_s = 0.0
+        self.failure: str | None = None
+        self._asset = asset
+        self._source = source
+        self._encoder: ChunkEncoder | None = None
+        self._lock = threading.RLock()
+        self._take = take
+        self._takes = [take]  # by branch
+        self._branch = 0
+        self._chunks: list[Chunk] = []
+        self._complete = False  # as many chunks as it was to have
+        self._tip: int | None = None
+        self._cues: list[tuple[int, int, str | None]] = []  # branch, number there, and event_id, by our number - 1
+        self._seen: dict[object, int | None] = {}
+        self._paused = False
+        self._ended: Why | None = None
+        self._listeners: list[Callable[[Status], None]] = []
+        self._told: Status | None = None
+        self.opened = self.log.append(opened) if not len(self.log) else self._read_log()
+
+    # What it is like.
+
+    @property
+    def ended(self) -> Why | None:
+        return self._ended
+
+    @property
+    def tip(self) -> int | None:
+        return self._tip
+
+    @property
+    def size(self) -> PictureSize:
+        return PictureSize(height=self.opened.height, width=self.opened.width)
+
+    @property
+    def status(self) -> Status:
+        with self._lock:
+            return Status(
+                state=self._state(),
+                position=self.slot or None,
+                wait_s=self.wait_s if self.slot else None,
+                viewers=len(self._seen),
+                dropped=self._source.num_dropped if isinstance(self._source, LiveSource) else 0,
+            )
+
+    def _state(self) -> Literal["queued", "running", "ahead", "paused", "starved", "parked", "ended"]:
+        if self._ended is not None or self._take is None:
+            return "ended"
+        if self._paused or self._complete:
+            return "paused"
+        if self.live and not self._seen:
+            return "parked"
+        if self.slot != 0:
+            return "queued"
+        if self.live and self._lead() >= self.opened.lead:
+            return "ahead"
+        return "running" if self._take.ready else "starved"
+
+    @property
+    def wants_slot(self) -> bool:
+        """Would it use the device, if it were let?"""
+        with self._lock:
+            return self._state() in ("queued", "running", "ahead", "starved")
+
+    @property
+    def ready(self) -> bool:
+        """Can a chunk be made now?"""
+        with self._lock:
+            return self._state() == "running"
+
+    def chunks(self) -> Sequence[Chunk]:
+        with self._lock:
+            return list(self._chunks)
+
+    def path(self, chunk: int) -> Sequence[Chunk]:
+        with self._lock:
+            found, at = [], self._known(chunk)
+            while at is not None:
+                found.append(at)
+                at = None if at.parent is None else self._chunks[at.parent]
+            return found[::-1]
+
+    def frames(self, chunk: int) -> Sequence[bytes]:
+        with self._lock:
+            event = self._known(chunk)
+        n, found = event.n + 1, []
+        while len(found) < event.num_frames:
+            if event.n < 0 or n >= len(self.log):
+                raise InputError(f"chunk {chunk} is being written; ask again in a moment")
+            record = self.log.record(n)
+            header = json.loads(record.event)
+            if header["type"] == "frame" and header["chunk"] == chunk:
+                found.append(record.payload)
+            n += 1
+        return found
+
+    def script(self, chunk: int) -> Script:
+        return self.take_after(chunk).script()
+
+    def listen(self, listener: Callable[[Status], None]) -> Callable[[], None]:
+        """Have a function called when the status changes, from whichever thread changed it; returns how to stop."""
+        with self._lock:
+            self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def tell(self) -> None:
+        """Call those who listen, if the status has changed."""
+        with self._lock:
+            status = self.status
+            if status == self._told:
+                return
+            self._told = status
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener(status)
+
+    # Who watches.
+
+    def watched(self, viewer: object) -> None:
+        with self._lock:
+            self._seen.setdefault(viewer, self._tip)
+        self._touch()
+
+    def left(self, viewer: object) -> None:
+        with self._lock:
+            self._seen.pop(viewer, None)
+        self._touch()
+
+    def seen(self, viewer: object, chunk: int) -> None:
+        """A viewer shows a chunk."""
+        with self._lock:
+            self._known(chunk)
+            if viewer in self._seen:
+                self._seen[viewer] = chunk
+        self._touch()
+
+    def push(self, picture: bytes) -> None:
+        if not isinstance(self._source, LiveSource):
+            raise InputError("this session follows no live source; open one with a source of frames")
+        try:
+            with Image.open(io.BytesIO(picture), formats=("JPEG", "PNG", "WEBP")) as opened:
+                size = (self.opened.width, self.opened.height)
+                if opened.size != size:
+                    raise InputError(
+                        f"the picture is {opened.width}x{opened.height}, the model sees {size[0]}x{size[1]}"
+                    )
+                pixels = torch.from_numpy(np.array(opened.convert("RGB")))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise InputError(f"a picture of a source is a JPEG or PNG file: {reason(error)}") from error
+        self._source.push(pixels)
+        self._touch()
+
+    # What can be said to it.
+
+    def do(self, command: Command, viewer: object = None) -> Event:  # noqa: PLR0911  (one a command)
+        match command:
+            case Seen():
+                self.seen(viewer, command.chunk)
+                return Done(event_id=command.event_id)
+            case Keys():
+                if not isinstance(self._source, GameSource):
+                    raise InputError("there is no game in this session; open one with a game as its source")
+                self._source.hold(frozenset(command.held))
+                return Done(event_id=command.event_id)
+            case Pause() | Resume():
+                with self._lock:
+                    self._running()
+                    self._paused = isinstance(command, Pause)
+                self._touch()
+                return Done(event_id=command.event_id)
+            case Cue():
+                return self._cue(command)
+            case Cancel():
+                return self._cancel(command)
+            case Rewind():
+                return self._branch_off(Retake(event_id=command.event_id, after=command.to))
+            case Retake():
+                return self._branch_off(command)
+            case Close():
+                return self.end("closed")
+
+    def end(self, why: Why, message: str | None = None) -> Ended:
+        """Make nothing more. A second call changes nothing."""
+        with self._lock:
+            if self._ended is None:
+                self._ended, self.failure = why, message
+                if self._take is not None:
+                    self._take.give_up()
+                if isinstance(self._source, LiveSource | GameSource):
+                    self._source.close()
+                ended = Ended(why=why, message=message)
+                with suppress(MediaError):  # of a full disk; what happened is known all the same
+                    ended = self.log.append(ended)
+            else:
+                ended = Ended(why=self._ended, message=self.failure)
+        self._touch()
+        return ended
+
+    def _cue(self, command: Cue) -> Event:
+        with self._lock:
+            take, branch = self._running(), self._branch
+        receipt = take.cue(
+            command.change,
+            prompt=command.prompt,
+            at=command.at,
+            at_s=command.at_s,
+            transition=command.transition,
+            fade=command.fade,
+            seed=command.seed,
+            steps=command.steps,
+            image=None if command.image is None else self._asset(command.image),
+        )
+        with self._lock:
+            self._cues.append((branch, receipt.id, command.event_id))
+            accepted = AcceptedCue(
+                event_id=command.event_id,
+                cue=len(self._cues),
+                words=command.change or command.prompt,
+                accepted_at=point(receipt.accepted_at),
+                due_at=point(receipt.due_at),
+            )
+            return self.log.append(accepted)
+
+    def _cancel(self, command: Cancel) -> Event:
+        with self._lock:
+            take = self._running()
+            if command.cue > len(self._cues) or self._cues[command.cue - 1][0] != self._branch:
+                raise InputError(f"cue {command.cue} is not waiting on this branch")
+            take.cancel(self._cues[command.cue - 1][1])
+            return self.log.append(Cancelled(event_id=command.event_id, cue=command.cue))
+
+    def _branch_off(self, command: Retake) -> Event:
+        with self._lock:
+            self._running()
+            after = None if command.after is None else self._known(command.after)
+            take = self._takes[0 if after is None else after.branch]
+            assert take is not None
+            words = {"change": command.change, "transition": command.transition, "fade": command.fade}
+            asked = command.prompt is not None or command.change is not None
+            other = take.retake(
+                at=0 if after is None else after.index + 1,
+                prompt=command.prompt,
+                seed=command.seed,
+                **(words if asked else {}),
+            )
+            assert self._take is not None
+            self._take.give_up()
+            self._take = other
+            self._takes.append(other)
+            self._branch = len(self._takes) - 1
+            self._tip = None if after is None else after.chunk
+            for viewer in self._seen:
+                self._seen[viewer] = self._tip
+            prompt = command.prompt or other.state.settings.prompt
+            head = Head(event_id=command.event_id, branch=self._branch, chunk=self._tip, prompt=prompt)
+            head = self.log.append(head)
+        self._touch()
+        return head
+
+    # Making chunks: the host's threads.
+
+    def make_chunk(self) -> Fresh | None:
+        """The next chunk; None when it was given up, or nothing more will come."""
+        take = self._take
+        if take is None:
+            return None
+        try:
+            made = take.make_next()
+        except OvertakenError:
+            return None
+        except LongtakeError as error:
+            self.end("failed", str(error))
+            return None
+        if made is None:
+            self.end("source")
+            return None
+        return self.register(take, made)
+
+    @property
+    def take(self) -> Take | None:
+        """The take on whose branch the next chunk is made."""
+        return self._take
+
+    def register(self, take: Take, made: MadeChunk) -> Fresh | None:
+        """A chunk of a take that was made; None when it is no longer wanted."""
+        with self._lock:
+            if take is not self._take or self._ended is not None:
+                return None
+            return self._registered(take, made)
+
+    def _registered(self, take: Take, made: MadeChunk) -> Fresh:
+        node, branch = take.head, self._branch
+        assert node is not None
+        ours = {(b, number): i for i, (b, number, _) in enumerate(self._cues, 1)}
+        numbers = [ours[branch, number] for number, _ in node.cues if (branch, number) in ours]
+        event = Chunk(
+            chunk=len(self._chunks),
+            parent=self._tip,
+            branch=branch,
+            index=node.idx,
+            start_frame=node.start_frame,
+            num_frames=len(made.frames),
+            prompt=made.prompt,
+            cues=numbers,
+            made_at=time.time(),
+            timings={name: round(seconds, 4) for name, seconds in made.timings.items()},
+        )
+        at = Point(index=node.idx, frame=node.start_frame, t=node.start_frame / take.clock.fps)
+        applied = [Applied(event_id=self._cues[i - 1][2], cue=i, chunk=event.chunk, at=at) for i in numbers]
+        self._chunks.append(event)
+        self._tip = event.chunk
+        self._complete = self.num_chunks is not None and len(self.path(event.chunk)) >= self.num_chunks
+        self.last_made_s = time.monotonic()
+        return Fresh(event=event, pictures=made.frames, applied=tuple(applied))
+
+    def publish(self, fresh: Fresh) -> None:
+        """Encode a chunk and write it into the log, each frame as soon as it is there."""
+        if self._encoder is None:
+            self._encoder = ChunkEncoder(self.size, self.opened.fps)
+        try:
+            event = self.log.append(fresh.event)
+            with self._lock:
+                self._chunks[event.chunk] = event
+            for applied in fresh.applied:
+                self.log.append(applied)
+            for k, data in enumerate(self._encoder.encode(fresh.pictures)):
+                self.log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
+        except MediaError as error:
+            self.end("failed", str(error))
+            return
+        if self._complete:
+            self.end("length")
+        self._touch()
+
+    def share(self, other: "LiveSession", chunk: int | None) -> None:
+        """Begin with another session's chunks up to one: copy them into the log."""
+        for event in [] if chunk is None else other.path(chunk):
+            parent = len(self._chunks) - 1 if self._chunks else None
+            fresh = event.model_copy(update={"chunk": len(self._chunks), "parent": parent, "branch": 0, "cues": []})
+            self._chunks.append(self.log.append(fresh))
+            self._tip = fresh.chunk
+            for k, data in enumerate(other.frames(event.chunk)):
+                self.log.append(Frame(chunk=fresh.chunk, k=k, frame=fresh.start_frame + k), data)
+
+    def take_after(self, chunk: int | None) -> Take:
+        """A take that goes on after a chunk; None: from the beginning.
+
+        Raises:
+            InputError: there is no such chunk, or nothing can go on from it.
+        """
+        with self._lock:
+            event = None if chunk is None else self._known(chunk)
+            take = self._takes[0 if event is None else event.branch]
+        if take is None:
+            raise InputError("the session is over; play its script to go on from it")
+        return take.retake(at=0 if event is None else event.index + 1)
+
+    # Small things.
+
+    def _known(self, chunk: int) -> Chunk:
+        if not 0 <= chunk < len(self._chunks):
+            raise InputError(f"there is no chunk {chunk}; {len(self._chunks)} were made")
+        return self._chunks[chunk]
+
+    def _running(self) -> Take:
+        if self._ended is not None or self._take is None:
+            raise InputError("the session has ended; begin another one")
+        return self._take
+
+    def _lead(self) -> int:
+        """Chunks after the last one that a viewer has on the screen; `lead` of them when none looks at this branch."""
+        shown, at, ahead = set(self._seen.values()), self._tip, 0
+        while at not in shown and at is not None and ahead < self.opened.lead:
+            at, ahead = self._chunks[at].parent, ahead + 1
+        return ahead if at in shown else self.opened.lead
+
+    def _touch(self) -> None:
+        """Something has changed that the host or the viewers may want to know."""
+        self.changed()
+        self.tell()
+
+    def _read_log(self) -> Opened:
+        """Know again what a log tells. Chunks of which a crash has cut frames off are left out."""
+        opened = events.validate_json(self.log.record(0).event)
+        assert isinstance(opened, Opened)
+        whole: dict[int, int] = {}
+        for n in range(1, len(self.log)):
+            event = events.validate_json(self.log.record(n).event)
+            if isinstance(event, Chunk):
+                self._chunks.append(event)
+            elif isinstance(event, Frame):
+                whole[event.chunk] = event.k + 1
+            elif isinstance(event, Ended):
+                self._ended, self.failure = event.why, event.message
+        while self._chunks and whole.get(self._chunks[-1].chunk, 0) < self._chunks[-1].num_frames:
+            self._chunks.pop()
+        self._tip = self._chunks[-1].chunk if self._chunks else None
+        self._ended = self._ended or "closed"
+        return opened
+
+
+def point(place: Place) -> Point:
+    """A place of a take, as it is sent."""
+    return Point(index=place.chunk, frame=place.frame, t=place.seconds)

@@ -1,0 +1,296 @@
+"""What the server remembers when it is started again: videos, takes and keys, in one SQLite file."""
+
+import hashlib
+import hmac
+import secrets
+import string
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from sqlalchemy import JSON, Engine, create_engine, delete, event, func, select, update
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
+
+from longtake.core.errors import InputError
+from longtake.serve.errors import NotFoundError
+
+SCHEMA = 1  # kept in SQLite's user_version
+UNFINISHED = ("queued", "in_progress")
+VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
+
+
+class Table(DeclarativeBase):
+    """What all tables share: `n` counts rows in the order they came."""
+
+    n: Mapped[int] = mapped_column(primary_key=True)
+
+
+class VideoRow(Table):
+    """A video that was asked for, and what became of it."""
+
+    __tablename__ = "videos"
+
+    id: Mapped[str] = mapped_column(unique=True)
+    session_id: Mapped[str | None]
+    owner: Mapped[str | None] = mapped_column(index=True)  # id of the key that asked for it
+    prompt: Mapped[str]
+    model: Mapped[str]
+    seconds: Mapped[str]  # as OpenAI writes it: a number in a string
+    size: Mapped[str]
+    seed: Mapped[int]
+    status: Mapped[str] = mapped_column(default="queued", index=True)
+    progress: Mapped[int] = mapped_column(default=0)  # percent
+    error: Mapped[str | None]
+    created_at: Mapped[int]  # seconds since 1970
+    completed_at: Mapped[int | None]
+    expires_at: Mapped[int | None]
+    remixed_from: Mapped[str | None]
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)  # enough to begin it again
+
+
+class TakeRow(Table):
+    """A live take, as the list shows it when its session is no longer in memory."""
+
+    __tablename__ = "takes"
+
+    id: Mapped[str] = mapped_column(unique=True)
+    watch_id: Mapped[str] = mapped_column(unique=True)
+    owner: Mapped[str | None] = mapped_column(index=True)
+    created_at: Mapped[float]
+    opening: Mapped[dict[str, Any]] = mapped_column(JSON)
+    state: Mapped[str]
+    prompt: Mapped[str]
+    chunks: Mapped[int] = mapped_column(default=0)
+    seconds: Mapped[float] = mapped_column(default=0.0)
+    script: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    poster: Mapped[bytes | None] = mapped_column(deferred=True)  # a JPEG; not read by lists
+
+
+class KeyRow(Table):
+    """A key, without its secret."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    salt: Mapped[bytes]
+    digest: Mapped[bytes]  # sha256 of salt and secret: the secret is random and long, so nothing slower is needed
+    created_at: Mapped[int]
+    takes: Mapped[int]  # that may be in the making at once
+    requests_per_minute: Mapped[int]
+    revoked_at: Mapped[int | None]
+
+
+class Store:
+    """One file, short transactions, from any thread. What it hands out is a copy: changes go through its methods.
+
+    Raises:
+        InputError: the file cannot be opened, or another version of longtake wrote it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._engine = _opened(path)
+        self._begin = sessionmaker(self._engine, expire_on_commit=False).begin
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    # Videos.
+
+    def add_video(self, row: VideoRow) -> VideoRow:
+        with self._begin() as session:
+            session.add(row)
+        return row
+
+    def video(self, video_id: str, owner: str | None = None) -> VideoRow:
+        """One video.
+
+        Args:
+            video_id: its id.
+            owner: whose it must be; None: anybody's.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        query = select(VideoRow).where(VideoRow.id == video_id)
+        if owner is not None:
+            query = query.where(VideoRow.owner == owner)
+        with self._begin() as session:
+            row = session.scalar(query)
+        if row is None:
+            raise NotFoundError(f"there is no video {video_id}")
+        return row
+
+    def videos(
+        self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, owner: str | None = None
+    ) -> Sequence[VideoRow]:
+        """A page of videos.
+
+        Raises:
+            NotFoundError: there is no video `after`.
+        """
+        order = VideoRow.n.desc() if newest_first else VideoRow.n.asc()
+        query = select(VideoRow).order_by(order).limit(limit)
+        if owner is not None:
+            query = query.where(VideoRow.owner == owner)
+        if after is not None:
+            n = self.video(after, owner).n
+            query = query.where(VideoRow.n < n if newest_first else VideoRow.n > n)
+        with self._begin() as session:
+            return session.scalars(query).all()
+
+    def unfinished_videos(self, owner: str | None = None) -> Sequence[VideoRow]:
+        """Those that are not done, the oldest first."""
+        query = select(VideoRow).where(VideoRow.status.in_(UNFINISHED)).order_by(VideoRow.n)
+        if owner is not None:
+            query = query.where(VideoRow.owner == owner)
+        with self._begin() as session:
+            return session.scalars(query).all()
+
+    def update_video(self, video_id: str, **changes: Any) -> None:
+        """Write what has changed. A video that was deleted meanwhile stays deleted."""
+        with self._begin() as session:
+            session.execute(update(VideoRow).where(VideoRow.id == video_id).values(**changes))
+
+    def delete_video(self, video_id: str) -> None:
+        with self._begin() as session:
+            session.execute(delete(VideoRow).where(VideoRow.id == video_id))
+
+    def drop_sessions(self) -> Sequence[str]:
+        """Forget which sessions videos were made in, and say which they were."""
+        with self._begin() as session:
+            known = session.scalars(select(VideoRow.session_id).where(VideoRow.session_id.is_not(None))).all()
+            session.execute(update(VideoRow).values(session_id=None))
+        return [session_id for session_id in known if session_id is not None]
+
+    def num_videos(self) -> dict[str, int]:
+        """How many there are in each state."""
+        query = select(VideoRow.status, func.count()).group_by(VideoRow.status)
+        with self._begin() as session:
+            return {row[0]: row[1] for row in session.execute(query)}
+
+    # Takes.
+
+    def save_take(self, row: TakeRow) -> None:
+        """Write a take, in place of what was written of it before."""
+        with self._begin() as session:
+            row.n = session.scalar(select(TakeRow.n).where(TakeRow.id == row.id)) or row.n
+            session.merge(row)
+
+    def take(self, take_id: str) -> TakeRow:
+        """A take by either of its ids.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        with self._begin() as session:
+            row = session.scalar(select(TakeRow).where((TakeRow.id == take_id) | (TakeRow.watch_id == take_id)))
+        if row is None:
+            raise NotFoundError("there is no such take")
+        return row
+
+    def takes(self, owner: str | None = None) -> Sequence[TakeRow]:
+        """All takes, the newest first."""
+        query = select(TakeRow).order_by(TakeRow.n.desc())
+        if owner is not None:
+            query = query.where(TakeRow.owner == owner)
+        with self._begin() as session:
+            return session.scalars(query).all()
+
+    def poster(self, take_id: str) -> bytes | None:
+        """The JPEG that stands for a take."""
+        with self._begin() as session:
+            return session.scalar(select(TakeRow.poster).where(TakeRow.id == take_id))
+
+    def delete_take(self, take_id: str) -> None:
+        with self._begin() as session:
+            session.execute(delete(TakeRow).where(TakeRow.id == take_id))
+
+    # Keys.
+
+    def create_key(self, name: str, *, takes: int = 2, requests_per_minute: int = 600) -> tuple[KeyRow, str]:
+        """A new key, and the text that is shown once: "lt_<id>_<secret>".
+
+        Raises:
+            InputError: a limit is not positive.
+        """
+        if takes < 1 or requests_per_minute < 1:
+            raise InputError(f"a key's limits must be at least 1, got {takes} and {requests_per_minute}")
+        secret, salt = secrets.token_urlsafe(32), secrets.token_bytes(16)
+        row = KeyRow(
+            id=random_id(8),
+            name=name,
+            salt=salt,
+            digest=_digest(salt, secret),
+            created_at=int(time.time()),
+            takes=takes,
+            requests_per_minute=requests_per_minute,
+        )
+        with self._begin() as session:
+            session.add(row)
+        return row, f"lt_{row.id}_{secret}"
+
+    def check_key(self, text: str) -> KeyRow | None:
+        """The key that a text belongs to, if there is one and it has not been revoked."""
+        prefix, _, rest = text.partition("_")
+        key_id, _, secret = rest.partition("_")
+        if prefix != "lt":
+            return None
+        with self._begin() as session:
+            row = session.scalar(select(KeyRow).where(KeyRow.id == key_id, KeyRow.revoked_at.is_(None)))
+        if row is None or not hmac.compare_digest(row.digest, _digest(row.salt, secret)):
+            return None
+        return row
+
+    def all_keys(self) -> Sequence[KeyRow]:
+        with self._begin() as session:
+            return session.scalars(select(KeyRow).order_by(KeyRow.n)).all()
+
+    def revoke_key(self, key_id: str) -> None:
+        """Refuse a key from now on.
+
+        Raises:
+            NotFoundError: there is none, or it has been revoked.
+        """
+        change = update(KeyRow).where(KeyRow.id == key_id, KeyRow.revoked_at.is_(None))
+        with self._begin() as session:
+            if session.scalar(change.values(revoked_at=int(time.time())).returning(KeyRow.n)) is None:
+                raise NotFoundError(f"there is no key {key_id} that could be revoked")
+
+
+def random_id(length: int) -> str:
+    """Lowercase letters and digits that cannot be guessed."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(length))
+
+
+def _digest(salt: bytes, secret: str) -> bytes:
+    return hashlib.sha256(salt + secret.encode()).digest()
+
+
+def _opened(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10})
+
+    @event.listens_for(engine, "connect")
+    def _configure(connection: Any, _: Any) -> None:
+        connection.execute("PRAGMA journal_mode=WAL")  # readers do not wait for the writer
+        connection.execute("PRAGMA synchronous=NORMAL")  # safe with WAL
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with engine.begin() as connection:
+            schema = connection.exec_driver_sql("PRAGMA user_version").scalar()
+            if schema in (0, SCHEMA):
+                Table.metadata.create_all(connection)
+                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+    except (DatabaseError, OSError) as error:
+        engine.dispose()
+        raise InputError(f"cannot open {path} as the server's database: {error}; move it away to begin anew") from error
+    if schema not in (0, SCHEMA):
+        engine.dispose()
+        raise InputError(
+            f"{path} has schema {schema}, this version of longtake reads {SCHEMA}; use the version that wrote it, "
+            "or move the file away to begin anew"
+        )
+    return engine

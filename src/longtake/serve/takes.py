@@ -1,0 +1,323 @@
+"""The live side: begin a take, tail its log, direct it, fetch any part of it again. `docs/protocol.md` in routes."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Literal
+
+from anyio import create_task_group
+from fastapi import APIRouter, Body, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
+from fastapi import Path as InPath
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from longtake.core.errors import InputError, LongtakeError
+from longtake.media.animations import open_writer
+from longtake.media.live import jpeg_of, jpegs_of, pictures_of, write_mp4
+from longtake.serve.errors import ForbiddenError
+from longtake.serve.log import Record, json_of
+from longtake.serve.messages import Command, Credit, Frame, Message, Open, Refused, Status, commands
+from longtake.serve.sessions import LiveSession
+
+Wanted = Literal["h264", "jpeg"]
+
+PROTOCOL = "longtake.v1"  # the WebSocket's subprotocol
+IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
+CREDITS = 3  # pictures of a source that may be on their way
+MAX_UPSTREAM_BYTES = 4 * 1024**2
+
+router = APIRouter()
+
+
+def session_of(request: Request, session_id: str) -> LiveSession:
+    """The session of a route.
+
+    Raises:
+        NotFoundError: there is none.
+    """
+    return request.app.state.host.session(session_id)
+
+
+Found = Annotated[LiveSession, Depends(session_of)]
+ChunkIdx = Annotated[int, InPath(ge=0, lt=2**31)]
+
+
+@router.post("/api/takes", status_code=201)
+async def begin(request: Request, opening: Annotated[Open, Body()]) -> dict[str, object]:
+    """Begin a session."""
+    session = await run_in_threadpool(request.app.state.host.open, opening)
+    return {"id": session.id, "watch": session.watch_id, "opened": session.opened.model_dump()}
+
+
+@router.get("/api/takes")
+def gallery(request: Request) -> dict[str, object]:
+    """All sessions, the newest first."""
+    return {"takes": [summary(session) for session in request.app.state.host.sessions() if session.live]}
+
+
+@router.get("/api/takes/{session_id}")
+def one(session: Found) -> dict[str, object]:
+    """A session with its tree."""
+    tree = [chunk.model_dump() for chunk in session.chunks()]
+    return {**summary(session), "opened": session.opened.model_dump(), "tree": tree}
+
+
+@router.delete("/api/takes/{session_id}", status_code=204)
+async def forget(request: Request, session: Found, session_id: str) -> None:
+    """End and forget a session."""
+    _check_may_direct(session, session_id)
+    await run_in_threadpool(request.app.state.host.forget, session)
+
+
+@router.post("/api/takes/{session_id}/commands")
+async def say(session: Found, session_id: str, command: Annotated[Command, Body()]) -> Response:
+    """Follow one command, where there is no socket to say it on."""
+    _check_may_direct(session, session_id)
+    event = await run_in_threadpool(session.do, command, "http")
+    return Response(json_of(event), media_type="application/json")
+
+
+@router.get("/api/takes/{session_id}/events")
+async def tail(session: Found, after: Annotated[int, Query(ge=-1)] = -1, frames: Wanted = "h264") -> StreamingResponse:
+    """The log from an entry on, and what comes, as records in one long answer."""
+    viewer = object()
+
+    async def records() -> AsyncIterator[bytes]:
+        session.watched(viewer)
+        try:
+            async for record in _as_wanted(session, after, frames):
+                yield record.framed
+                if _is_last(record):
+                    return
+        finally:
+            session.left(viewer)
+
+    headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
+    return StreamingResponse(records(), media_type="application/octet-stream", headers=headers)
+
+
+@router.get("/api/takes/{session_id}/chunks/{chunk}.frames")
+async def chunk_frames(session: Found, chunk: ChunkIdx, frames: Wanted = "h264") -> Response:
+    """The frames of a chunk as records."""
+    data = await run_in_threadpool(_chunk_records, session, chunk, frames)
+    return Response(data, media_type="application/octet-stream", headers=IMMUTABLE)
+
+
+@router.get("/api/takes/{session_id}/chunks/{chunk}.jpg")
+async def thumbnail(session: Found, chunk: ChunkIdx) -> Response:
+    """A chunk's first frame."""
+    data = await run_in_threadpool(lambda: jpeg_of(pictures_of(session.frames(chunk)[:1])[0]))
+    return Response(data, media_type="image/jpeg", headers=IMMUTABLE)
+
+
+@router.get("/api/takes/{session_id}/paths/{chunk}.{kind}")
+async def path_file(session: Found, chunk: ChunkIdx, kind: Literal["mp4", "gif", "webp", "json"]) -> Response:
+    """The take from the beginning up to a chunk, as a file."""
+    if kind == "json":
+        script = await run_in_threadpool(session.script, chunk)
+        text = script.model_dump_json(indent=2, exclude_none=True)
+        return Response(text, media_type="application/json", headers=_as_file(f"take-{chunk}.take.json"))
+    path = await run_in_threadpool(_written_path, session, chunk, kind)
+    return FileResponse(path, headers=IMMUTABLE | _as_file(f"take-{chunk}.{kind}"))
+
+
+@router.websocket("/api/takes/{session_id}/live")
+async def live(socket: WebSocket, session_id: str, after: int = -1, frames: Wanted = "h264") -> None:
+    """Tail the log and take commands."""
+    offered = socket.scope.get("subprotocols", [])
+    await socket.accept(PROTOCOL if PROTOCOL in offered else None)
+    try:
+        session = socket.app.state.host.session(session_id)
+    except LongtakeError as error:
+        await socket.send_text(json_of(refusal(error, None)).decode())
+        await socket.close(4404, "there is no such take")
+        return
+    await Viewer(socket, session, may_direct=session_id == session.id).serve(max(after, -1), frames)
+
+
+class Viewer:
+    """One socket on a session."""
+
+    def __init__(self, socket: WebSocket, session: LiveSession, *, may_direct: bool) -> None:
+        self._socket = socket
+        self._session = session
+        self._may_direct = may_direct
+        self._statuses: asyncio.Queue[Status] = asyncio.Queue(maxsize=1)  # the newest wins
+        self._sending = asyncio.Lock()
+
+    async def serve(self, after: int, frames: Wanted) -> None:
+        """Until the viewer goes, or all has been said."""
+        loop, session = asyncio.get_running_loop(), self._session
+        stop = session.listen(lambda status: loop.call_soon_threadsafe(self._note, status))
+        session.watched(self)
+        self._note(session.status)
+        try:
+            async with create_task_group() as tasks:
+                tasks.start_soon(self._send_log, after, frames)
+                tasks.start_soon(self._send_statuses)
+                await self._listen()
+                tasks.cancel_scope.cancel()
+        finally:
+            stop()
+            session.left(self)
+
+    def _note(self, status: Status) -> None:
+        if self._statuses.full():
+            self._statuses.get_nowait()
+        self._statuses.put_nowait(status)
+
+    async def _send_log(self, after: int, frames: Wanted) -> None:
+        async for record in _as_wanted(self._session, after, frames):
+            await self._send(record.message if record.payload else record.event.decode())
+
+    async def _send_statuses(self) -> None:
+        if self._session.opened.source == "frames":
+            await self._say(Credit(frames=CREDITS))
+        while True:
+            await self._say(await self._statuses.get())
+            await asyncio.sleep(0.1)
+
+    async def _listen(self) -> None:
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            if (data := message.get("bytes")) is not None:
+                await self._take_picture(data)
+            else:
+                await self._follow(message.get("text") or "")
+
+    async def _follow(self, text: str) -> None:
+        event_id = None
+        try:
+            command = commands.validate_json(text)
+            event_id = command.event_id
+            if not self._may_direct and command.type != "seen":
+                raise ForbiddenError("this is a link to look on; only who began the take can direct it")
+            event = await run_in_threadpool(self._session.do, command, self)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "the message"
+            await self._say(
+                Refused(event_id=_event_id_in(text), code="bad_message", message=f"{where}: {first['msg']}")
+            )
+        except LongtakeError as error:
+            await self._say(refusal(error, event_id))
+        else:
+            if event.type == "done" and event_id is not None:  # all others come through the log
+                await self._say(event)
+
+    async def _take_picture(self, data: bytes) -> None:
+        try:
+            if not self._may_direct:
+                raise ForbiddenError("this is a link to look on; only who began the take can feed it")
+            if len(data) > MAX_UPSTREAM_BYTES:
+                raise InputError(f"a picture of a source has at most {MAX_UPSTREAM_BYTES >> 20} MiB")
+            await run_in_threadpool(self._session.push, data)
+        except LongtakeError as error:
+            await self._say(refusal(error, None))
+        await self._say(Credit(frames=1))
+
+    async def _say(self, message: Message) -> None:
+        await self._send(json_of(message).decode())
+
+    async def _send(self, data: str | bytes) -> None:
+        """Send, unless the viewer has just gone: then `_listen` hears of it."""
+        async with self._sending:
+            with suppress(WebSocketDisconnect, RuntimeError):
+                await (self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data))
+
+
+def refusal(error: LongtakeError, event_id: str | None) -> Refused:
+    """What a viewer is told when something cannot be done."""
+    name = type(error).__name__.removesuffix("Error").lower()
+    return Refused(event_id=event_id, code=name, message=str(error))
+
+
+def summary(session: LiveSession) -> dict[str, object]:
+    """A session in the gallery."""
+    chunks, tip = session.chunks(), session.tip
+    last = chunks[tip] if tip is not None and tip < len(chunks) else None
+    return {
+        "id": session.id,
+        "prompt": session.opening.prompt,
+        "created_at": session.created_at,
+        "state": session.status.state,
+        "chunks": len(chunks),
+        "seconds": 0.0 if last is None else (last.start_frame + last.num_frames) / session.opened.fps,
+        "tip": tip,
+    }
+
+
+async def _as_wanted(session: LiveSession, after: int, frames: Wanted) -> AsyncIterator[Record]:
+    """The log, its frames in the form that the viewer can show."""
+    jpegs: dict[tuple[int, int], bytes] = {}  # of the chunk that is being sent
+    async for record in session.log.tail(after):
+        if frames == "h264" or not record.payload:
+            yield record
+            continue
+        header = Frame.model_validate_json(record.event)
+        if (header.chunk, header.k) not in jpegs:
+            files = await _jpegs_when_whole(session, header.chunk)
+            jpegs = {(header.chunk, k): data for k, data in enumerate(files)}
+        yield record._replace(payload=jpegs[header.chunk, header.k])
+
+
+async def _jpegs_when_whole(session: LiveSession, chunk: int) -> list[bytes]:
+    """A chunk as JPEG files, as soon as its last frame is in the log."""
+    async for _ in session.log.tail(len(session.log) - 2):
+        try:
+            frames = session.frames(chunk)
+        except InputError:
+            continue
+        return await run_in_threadpool(jpegs_of, frames)
+    raise AssertionError("a tail has no end")
+
+
+def _chunk_records(session: LiveSession, chunk: int, frames: Wanted) -> bytes:
+    data, event = session.frames(chunk), session.chunks()[chunk]
+    payloads: Iterable[bytes] = data if frames == "h264" else jpegs_of(data)
+    records = []
+    for k, payload in enumerate(payloads):
+        header = Frame(chunk=chunk, k=k, frame=event.start_frame + k)
+        records.append(Record(-1, json_of(header), payload).framed)
+    return b"".join(records)
+
+
+def _written_path(session: LiveSession, chunk: int, kind: str) -> Path:
+    path = session.folder / f"path-{chunk}.{kind}"
+    if path.exists():
+        return path
+    chunks = (session.frames(event.chunk) for event in session.path(chunk))
+    if kind == "mp4":
+        return write_mp4(path, chunks, session.opened.fps)
+    with open_writer(path, fps=session.opened.fps, size=session.size) as writer:
+        for frames in chunks:
+            writer.push(pictures_of(frames))
+    return path
+
+
+def _as_file(name: str) -> dict[str, str]:
+    return {"Content-Disposition": f'inline; filename="{name}"'}
+
+
+def _check_may_direct(session: LiveSession, session_id: str) -> None:
+    if session_id != session.id:
+        raise ForbiddenError("this is a link to look on; only who began the take can direct it")
+
+
+def _is_last(record: Record) -> bool:
+    return not record.payload and json.loads(record.event)["type"] == "ended"
+
+
+def _event_id_in(text: str) -> str | None:
+    """The event_id of a message that is otherwise wrong."""
+    try:
+        said = json.loads(text)
+    except ValueError:
+        return None
+    found = said.get("event_id") if isinstance(said, dict) else None
+    return found if isinstance(found, str) else None

@@ -1,0 +1,353 @@
+"""OpenAI's way of asking for videos, so that its clients can be used as they are. A video is a session of a length."""
+
+import base64
+import binascii
+import json
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, Literal
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+
+from longtake.core.errors import InputError
+from longtake.serve.assets import Asset, pieces_of
+from longtake.serve.errors import BusyError, UnsupportedError
+from longtake.serve.guard import key_of
+from longtake.serve.jobs import Jobs, random_seed
+from longtake.serve.messages import AssetId, Open, Seed, Steps, Video, Words
+from longtake.serve.store import UNFINISHED, VideoRow
+
+POLL_AFTER_MS = "500"
+IMMUTABLE = "private, max-age=31536000, immutable"
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+VideoId = Annotated[str, Field(pattern=r"^video_[a-z0-9]{24}$")]
+
+router = APIRouter(prefix="/v1/videos")
+
+
+class Body(BaseModel):
+    """What all requests share: unknown fields are refused, so that a typing mistake is told."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+    prompt: Words
+    seed: Seed | None = None  # ours
+
+
+class Picture(BaseModel):
+    """A picture that is not a file of the form."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_url: str | None = None  # data:image/...;base64,...
+    file_id: AssetId | None = None  # of POST /api/assets
+
+
+class Existing(BaseModel):
+    """A video that was made here."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    id: VideoId
+
+
+class Create(Body):
+    """A video of words, or of a picture and words."""
+
+    model: str | None = None
+    seconds: Seconds = 4.0
+    size: str | None = None
+    input_reference: UploadFile | Picture | None = None
+    steps: Steps | None = None  # ours
+
+
+class Remix(Body):
+    """A video that begins as another one."""
+
+    from_chunk: int = Field(default=0, ge=0)  # ours: how many chunks are shared
+
+
+class Edit(Body):
+    """A video that follows another one."""
+
+    video: UploadFile | Existing
+    strength: float = Field(default=0.6, gt=0, le=1)  # ours: 1 leaves nothing of it
+
+
+class Extend(Body):
+    """A video that goes on after another one."""
+
+    video: UploadFile | Existing
+    seconds: Seconds
+
+
+class Form:
+    """The fields of a request, a JSON object or a form. Use it as a context manager: it closes files of the form."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self._form = None
+
+    async def __aenter__(self) -> dict[str, Any]:
+        kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
+            self._form = await self._request.form(max_files=1, max_fields=50)
+            return _nested(self._form.multi_items())
+        try:
+            fields = json.loads(await self._request.body())
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise InputError("expected a form, or JSON with the header Content-Type: application/json") from error
+        if not isinstance(fields, dict):
+            raise InputError("expected a JSON object")
+        return fields
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._form is not None:
+            await self._form.close()
+
+
+@router.post("")
+async def create(request: Request) -> dict[str, object]:
+    """Begin a video."""
+    jobs = _jobs(request)
+    async with Form(request) as fields:
+        asked = _checked(Create, fields)
+        _check_can_be(jobs, asked)
+        image = None if asked.input_reference is None else await _picture(jobs, asked.input_reference)
+    opening = Open(prompt=asked.prompt, seed=_seed(asked), steps=asked.steps, image=image)
+    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request)), jobs)
+
+
+@router.get("")
+def listed(
+    request: Request,
+    after: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: Literal["asc", "desc"] = "desc",
+) -> dict[str, object]:
+    """A page of videos."""
+    jobs = _jobs(request)
+    rows = jobs.store.videos(after=after, limit=limit + 1, newest_first=order == "desc", owner=_owner(request))
+    data = [shown(row, jobs) for row in rows[:limit]]
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": len(rows) > limit,
+    }
+
+
+@router.post("/edits")
+async def edit(request: Request) -> dict[str, object]:
+    """Begin a video that follows an uploaded one, or one that was made here."""
+    jobs = _jobs(request)
+    async with Form(request) as fields:
+        asked = _checked(Edit, fields)
+        if isinstance(asked.video, UploadFile):
+            row, asset = None, await jobs.assets.receive(pieces_of(asked.video))
+        else:
+            row = await run_in_threadpool(jobs.store.video, asked.video.id, _owner(request))
+            asset = await run_in_threadpool(lambda: jobs.assets.keep(jobs.file(row)))
+    _check_is_video(asset)
+    opening = Open(prompt=asked.prompt, seed=_seed(asked, row), source=Video(asset=asset.id), strength=asked.strength)
+    return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request)), jobs)
+
+
+@router.post("/extensions")
+async def extend(request: Request) -> dict[str, object]:
+    """Begin a video that goes on after an uploaded one, or is one that was made here and goes on."""
+    jobs = _jobs(request)
+    async with Form(request) as fields:
+        asked = _checked(Extend, fields)
+        if isinstance(asked.video, Existing):
+            row = await run_in_threadpool(jobs.store.video, asked.video.id, _owner(request))
+            longer = await run_in_threadpool(jobs.extend, row, asked.prompt, asked.seconds, key_of(request))
+            return shown(longer, jobs)
+        asset = await jobs.assets.receive(pieces_of(asked.video))
+    _check_is_video(asset)
+    opening = Open(prompt=asked.prompt, seed=_seed(asked), clip=asset.id)
+    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request)), jobs)
+
+
+@router.api_route("/characters", methods=["GET", "POST"])
+@router.get("/characters/{character_id}")
+def characters() -> None:
+    """Not offered."""
+    raise UnsupportedError("characters are not offered here; describe who appears in the prompt, or give a picture")
+
+
+@router.get("/{video_id}")
+def one(request: Request, response: Response, video_id: str) -> dict[str, object]:
+    """How a video stands."""
+    row = _row(request, video_id)
+    if row.status in UNFINISHED:
+        response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
+    return shown(row, _jobs(request))
+
+
+@router.delete("/{video_id}")
+def forget(request: Request, video_id: str) -> dict[str, object]:
+    """End a video and forget it."""
+    _jobs(request).delete(_row(request, video_id))
+    return {"id": video_id, "object": "video.deleted", "deleted": True}
+
+
+@router.get("/{video_id}/content")
+async def content(
+    request: Request, video_id: str, variant: Literal["video", "thumbnail", "spritesheet"] = "video"
+) -> Response:
+    """The mp4, which grows while the video is made; or pictures of it."""
+    jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
+    if variant == "thumbnail":
+        return FileResponse(await run_in_threadpool(jobs.thumbnail, row), headers={"Cache-Control": IMMUTABLE})
+    if variant == "spritesheet":
+        return FileResponse(await run_in_threadpool(jobs.spritesheet, row), headers={"Cache-Control": IMMUTABLE})
+    if row.status in UNFINISHED:
+        stop = threading.Event()
+        pieces = jobs.growing(row, stop)
+        if pieces is not None:
+            if jobs.streams.available_tokens < 1:
+                raise BusyError("too many videos are being watched while they are made; try again later")
+            headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+            return StreamingResponse(_sent(pieces, stop, jobs.streams), media_type="video/mp4", headers=headers)
+        row = await run_in_threadpool(_row, request, video_id)  # it has been finished just now
+    etag = f'"{row.id}"'
+    headers = {"Cache-Control": IMMUTABLE, "ETag": etag}
+    path = jobs.file(row)
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    return FileResponse(path, media_type="video/mp4", headers=headers)
+
+
+@router.post("/{video_id}/remix")
+async def remix(request: Request, video_id: str) -> dict[str, object]:
+    """Begin a video that shares the first chunks of another one; none of them, unless `from_chunk` says so."""
+    jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
+    async with Form(request) as fields:
+        asked = _checked(Remix, fields)
+    made = await run_in_threadpool(
+        lambda: jobs.remix(row, asked.prompt, from_chunk=asked.from_chunk, seed=asked.seed, key=key_of(request))
+    )
+    return shown(made, jobs)
+
+
+def shown(row: VideoRow, jobs: Jobs) -> dict[str, object]:
+    """A video as OpenAI's clients read it, and some of our own: `seed`, `fps`, `stream_url`."""
+    return {
+        "id": row.id,
+        "object": "video",
+        "created_at": row.created_at,
+        "completed_at": row.completed_at,
+        "expires_at": row.expires_at,
+        "error": None if row.error is None else {"code": "generation_failed", "message": row.error},
+        "model": row.model,
+        "progress": row.progress,
+        "prompt": row.prompt,
+        "remixed_from_video_id": row.remixed_from,
+        "seconds": row.seconds,
+        "size": row.size,
+        "status": row.status,
+        "seed": row.seed,
+        "fps": jobs.host.fps,
+        "stream_url": f"/v1/videos/{row.id}/content",
+    }
+
+
+def _jobs(request: Request) -> Jobs:
+    return request.app.state.jobs
+
+
+def _owner(request: Request) -> str | None:
+    key = key_of(request)
+    return None if key is None else key.id
+
+
+def _row(request: Request, video_id: str) -> VideoRow:
+    return _jobs(request).store.video(video_id, _owner(request))
+
+
+def _seed(asked: Body, row: VideoRow | None = None) -> int:
+    if asked.seed is not None:
+        return asked.seed
+    return random_seed() if row is None else row.seed
+
+
+def _checked(kind: type[Any], fields: dict[str, Any]) -> Any:
+    try:
+        return TypeAdapter(kind).validate_python(fields)
+    except ValidationError as error:
+        raise RequestValidationError(error.errors(include_url=False)) from error
+
+
+def _check_can_be(jobs: Jobs, asked: Create) -> None:
+    if asked.model not in (None, jobs.host.model) and not str(asked.model).startswith("sora-"):
+        raise InputError(f'the model here is "{jobs.host.model}", got "{asked.model}"')
+    if asked.size not in (None, str(jobs.host.size)):
+        raise InputError(f'the model here makes videos of size "{jobs.host.size}", got "{asked.size}"')
+
+
+def _check_is_video(asset: Asset) -> None:
+    if asset.kind != "video":
+        raise InputError("expected a video, got a picture; give it as input_reference to begin with it")
+
+
+def _nested(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Fields of a form: `video[id]` is `id` of `video`."""
+    fields: dict[str, Any] = {}
+    for name, value in items:
+        outer, _, inner = name.partition("[")
+        if not inner:
+            fields[name] = value
+            continue
+        part = fields.setdefault(outer, {})
+        if not isinstance(part, dict):
+            raise InputError(f"{outer} was given twice, as a value and as an object")
+        part[inner.removesuffix("]")] = value
+    return fields
+
+
+async def _picture(jobs: Jobs, given: UploadFile | Picture) -> str:
+    """The id of a picture that a video begins with.
+
+    Raises:
+        InputError: it cannot be read, or is none.
+    """
+    if isinstance(given, Picture) and given.file_id is not None:
+        return jobs.assets.path_of(given.file_id, "image").stem
+    pieces = pieces_of(given) if isinstance(given, UploadFile) else _data(given.image_url or "")
+    asset = await jobs.assets.receive(pieces)
+    if asset.kind != "image":
+        raise InputError("input_reference must be a picture; use /v1/videos/extensions to go on from a video")
+    return asset.id
+
+
+async def _data(url: str) -> AsyncIterator[bytes]:
+    """The bytes of a data URL. Others are refused: a server does not fetch what strangers name."""
+    head, _, text = url.partition(",")
+    if not (head.startswith("data:image/") and head.endswith(";base64")):
+        raise InputError("image_url must be a data URL: data:image/png;base64,...")
+    try:
+        yield base64.b64decode(text, validate=True)
+    except binascii.Error as error:
+        raise InputError("the data URL is no base64") from error
+
+
+async def _sent(pieces: Iterator[bytes], stop: threading.Event, limiter: CapacityLimiter) -> AsyncIterator[bytes]:
+    """Pieces, each awaited in a thread, until there are no more or nobody wants them."""
+
+    async def following() -> bytes | None:
+        return await to_thread.run_sync(next, pieces, None, abandon_on_cancel=True, limiter=limiter)
+
+    try:
+        while (piece := await following()) is not None:
+            yield piece
+    finally:
+        stop.set()

@@ -1,0 +1,292 @@
+"""The live protocol, spoken to a real server with a small model of random weights."""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from longtake.media.live import pictures_of
+from longtake.serve.app import Settings, create_app
+from longtake.serve.messages import events
+from tests.tiny import write_model
+
+HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"  # a name that the server knows
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    model = write_model(tmp_path_factory.mktemp("model"))
+    app = create_app(Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model)))
+    with TestClient(app, base_url=HERE) as client:
+        yield client
+
+
+class Watcher:
+    """A viewer who notes all that comes."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
+        self.entries: list[dict[str, Any]] = []
+        self.frames: dict[tuple[int, int], bytes] = {}
+        self.others: list[dict[str, Any]] = []
+
+    def next(self) -> dict[str, Any]:
+        message = self.socket.receive()
+        if (data := message.get("bytes")) is not None:
+            length = struct.unpack_from("<I", data)[0]
+            event = events.validate_json(data[4 : 4 + length]).model_dump()
+            self.frames[event["chunk"], event["k"]] = data[4 + length :]
+        else:
+            event = events.validate_json(message["text"]).model_dump()
+        (self.entries if "n" in event else self.others).append(event)
+        return event
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return [e for e in self.others if e["type"] == "status"][-1]
+
+    def until(self, kind: str, **wanted: Any) -> dict[str, Any]:
+        for _ in range(500):
+            event = self.next()
+            if event["type"] == kind and all(event[k] == v for k, v in wanted.items()):
+                return event
+        raise AssertionError(f"no {kind} came")
+
+    def say(self, **command: Any) -> None:
+        self.socket.send_json(command)
+
+    def whole_chunk(self, chunk: int) -> dict[str, Any]:
+        """Wait for a chunk and its last frame, and put it on the screen."""
+        found = next((e for e in self.entries if e["type"] == "chunk" and e["chunk"] == chunk), None)
+        event = found or self.until("chunk", chunk=chunk)
+        if (chunk, event["num_frames"] - 1) not in self.frames:
+            self.until("frame", chunk=chunk, k=event["num_frames"] - 1)
+        self.say(type="seen", chunk=chunk)
+        return event
+
+
+def begun(client: TestClient, **opening: Any) -> dict[str, Any]:
+    answer = client.post("/api/takes", json={"prompt": "a tiger walks through a forest", "seed": 3, **opening})
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def test_frames_come_numbered_and_can_be_decoded_chunk_by_chunk(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        for chunk in range(3):
+            event = viewer.whole_chunk(chunk)
+            assert event["num_frames"] == (9 if chunk == 0 else 12)
+            assert event["parent"] == (chunk - 1 if chunk else None)
+        viewer.say(type="close")
+        viewer.until("ended")
+    assert [e["n"] for e in viewer.entries] == list(range(len(viewer.entries)))
+    assert [e["frame"] for e in viewer.entries if e["type"] == "frame"][:33] == list(range(33))
+    opened = viewer.entries[0]
+    assert (opened["type"], opened["width"], opened["height"], opened["fps"]) == ("opened", 48, 32, 16.0)
+    pictures = pictures_of([viewer.frames[1, k] for k in range(12)])
+    assert pictures.shape == (12, 32, 48, 3)
+
+
+def test_the_model_runs_only_so_far_ahead_of_what_is_seen(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        lead = viewer.next()["lead"]
+        viewer.until("status", state="ahead")
+        made = len(client.get(f"/api/takes/{take['id']}").json()["tree"])
+        assert made == lead
+        viewer.whole_chunk(0)
+        viewer.until("chunk", chunk=lead)
+        viewer.say(type="close")
+
+
+def test_who_comes_back_gets_everything_once_and_in_order(client: TestClient) -> None:
+    take = begun(client)
+    url = f"{SOCKETS}/api/takes/{take['id']}/live"
+    entries: list[dict[str, Any]] = []
+    for cut in (5, 3, 14, 1, 20, 30):
+        with client.websocket_connect(f"{url}?after={len(entries) - 1}") as socket:
+            viewer = Watcher(socket)
+            while len(viewer.entries) < cut:
+                event = viewer.next()
+                if event["type"] == "chunk":
+                    viewer.say(type="seen", chunk=event["chunk"])
+            entries += viewer.entries
+    assert [e["n"] for e in entries] == list(range(len(entries)))
+    frames = [e["frame"] for e in entries if e["type"] == "frame"]
+    assert frames == list(range(len(frames)))
+
+
+def test_a_cue_is_accepted_and_then_applied_where_it_was_due(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        viewer.whole_chunk(0)
+        viewer.say(type="cue", event_id="e1", change="night falls")
+        accepted = viewer.until("accepted")
+        assert accepted["event_id"] == "e1"
+        chunk = accepted["due_at"]["index"]
+        for seen in range(1, chunk + 1):
+            viewer.whole_chunk(seen)
+        applied = next(e for e in viewer.entries if e["type"] == "applied")
+        assert (applied["event_id"], applied["cue"], applied["at"]) == ("e1", accepted["cue"], accepted["due_at"])
+        shown = next(e for e in viewer.entries if e["type"] == "chunk" and e["index"] == chunk)
+        assert shown["prompt"] == "a tiger walks through a forest, night falls"
+        assert shown["cues"] == [accepted["cue"]]
+        viewer.say(type="cue", event_id="e2", change="snow starts to fall", at=chunk + 50)
+        waiting = viewer.until("accepted")
+        viewer.say(type="cancel", event_id="e3", cue=waiting["cue"])
+        assert viewer.until("cancelled")["event_id"] == "e3"
+        viewer.say(type="close")
+
+
+def test_a_retake_shares_the_past_and_a_rewind_goes_back(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        for chunk in range(3):
+            viewer.whole_chunk(chunk)
+        viewer.say(type="retake", event_id="r1", after=1, prompt="a red boat on the sea")
+        head = viewer.until("head")
+        assert (head["event_id"], head["chunk"], head["prompt"]) == ("r1", 1, "a red boat on the sea")
+        new = viewer.until("chunk", branch=head["branch"])
+        assert (new["parent"], new["index"], new["start_frame"]) == (1, 2, 21)
+        viewer.say(type="rewind", event_id="r2", to=0)
+        head = viewer.until("head")
+        again = viewer.until("chunk", branch=head["branch"])
+        assert (again["parent"], again["index"]) == (0, 1)
+        # The same words, seed and past give the same chunk, bit for bit.
+        first = [e for e in viewer.entries if e["type"] == "chunk" and e["chunk"] == 1]
+        viewer.whole_chunk(again["chunk"])
+        same = [pictures_of([viewer.frames[c, k] for k in range(12)]) for c in (first[0]["chunk"], again["chunk"])]
+        assert (same[0] == same[1]).all()
+        viewer.say(type="pause", event_id="p")
+        viewer.until("done", event_id="p")
+        if viewer.status["state"] != "paused":
+            viewer.until("status", state="paused")
+        viewer.say(type="close")
+        viewer.until("ended")
+    mp4 = client.get(f"/api/takes/{take['id']}/paths/{again['chunk']}.mp4")
+    assert mp4.status_code == 200
+    assert b"moov" in mp4.content[:2000]
+    script = client.get(f"/api/takes/{take['id']}/paths/{new['chunk']}.json").json()
+    assert script["chunks"] == 3
+    assert script["cues"][0]["prompt"] == "a red boat on the sea"
+
+
+def test_what_cannot_be_done_is_refused_with_a_reason(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        viewer.whole_chunk(0)
+        viewer.say(type="cue", event_id="a", change="")
+        assert "change" in viewer.until("refused", event_id="a")["message"]
+        viewer.say(type="retake", event_id="b", after=99)
+        assert "no chunk 99" in viewer.until("refused", event_id="b")["message"]
+        viewer.say(type="jump", event_id="c")
+        assert viewer.until("refused", event_id="c")["code"] == "bad_message"
+        socket.send_text("{")
+        viewer.until("refused", event_id=None)
+        viewer.say(type="keys", event_id="d", held=["left"])
+        assert "no game" in viewer.until("refused", event_id="d")["message"]
+        socket.send_bytes(b"no picture")
+        assert "no live source" in viewer.until("refused", event_id=None)["message"]
+        viewer.say(type="close")
+    assert client.post("/api/takes", json={"prompt": ""}).status_code == 422
+    assert client.post("/api/takes", json={"prompt": "x", "wrong": 1}).json()["error"]["param"] == "wrong"
+    assert client.get("/api/takes/nobody-knows-this-id").status_code == 404
+
+
+def test_a_link_to_look_on_cannot_direct(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['watch']}/live") as socket:
+        viewer = Watcher(socket)
+        viewer.whole_chunk(0)
+        viewer.say(type="cue", event_id="e", change="night falls")
+        assert viewer.until("refused", event_id="e")["code"] == "forbidden"
+    assert client.post(f"/api/takes/{take['watch']}/commands", json={"type": "close"}).status_code == 403
+    assert client.delete(f"/api/takes/{take['watch']}").status_code == 403
+    assert client.delete(f"/api/takes/{take['id']}").status_code == 204
+    assert client.get(f"/api/takes/{take['id']}").status_code == 404
+
+
+def test_the_same_events_come_over_plain_http_and_frames_as_jpegs(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live?frames=jpeg") as socket:
+        viewer = Watcher(socket)
+        viewer.whole_chunk(0)
+        viewer.whole_chunk(1)
+        viewer.say(type="close")
+        viewer.until("ended")
+    assert all(data[:2] == b"\xff\xd8" for data in viewer.frames.values())
+    with client.stream("GET", f"/api/takes/{take['id']}/events?after=4") as answer:
+        data = b"".join(answer.iter_bytes())
+    found, at = [], 0
+    while at < len(data):
+        whole, length = struct.unpack_from("<II", data, at)
+        found.append(events.validate_json(data[at + 8 : at + 8 + length]).model_dump()["n"])
+        at += 4 + whole
+    assert found == [e["n"] for e in viewer.entries][5:]
+    chunk = client.get(f"/api/takes/{take['id']}/chunks/1.frames")
+    assert "immutable" in chunk.headers["cache-control"]
+    assert client.get(f"/api/takes/{take['id']}/chunks/1.jpg").content[:2] == b"\xff\xd8"
+
+
+def test_a_game_is_played_with_keys(client: TestClient) -> None:
+    take = begun(client, source={"kind": "game"}, prompt="a tiger walks on the grass")
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        viewer.whole_chunk(0)
+        viewer.say(type="keys", event_id="k", held=["right"])
+        viewer.until("done", event_id="k")
+        viewer.whole_chunk(1)
+        viewer.say(type="rewind", event_id="r", to=0)
+        assert "follows its source" in viewer.until("refused", event_id="r")["message"]
+        viewer.say(type="close")
+
+
+def test_a_third_take_waits_for_its_turn(client: TestClient) -> None:
+    takes = [begun(client) for _ in range(3)]
+    sockets = [client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") for take in takes]
+    with sockets[0] as one, sockets[1] as two, sockets[2] as three:
+        for socket in (one, two):
+            Watcher(socket).until("chunk")
+        waiting = Watcher(three)
+        waiting.until("status", state="queued", position=1)
+        one.send_json({"type": "close"})
+        waiting.until("chunk")
+        for socket in (two, three):
+            socket.send_json({"type": "close"})
+
+
+def test_an_earlier_process_is_remembered(tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        take = begun(client)
+        with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+            viewer = Watcher(socket)
+            viewer.whole_chunk(0)
+            viewer.whole_chunk(1)
+        before = client.get(f"/api/takes/{take['id']}/chunks/1.frames").content
+    log = tmp_path / "kept" / "takes" / take["id"] / "log"
+    log.write_bytes(log.read_bytes()[:-3])  # as a crash leaves it
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        assert [t["id"] for t in client.get("/api/takes").json()["takes"]] == [take["id"]]
+        assert client.get(f"/api/takes/{take['id']}/chunks/1.frames").content == before
+        with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+            viewer = Watcher(socket)
+            viewer.until("frame", chunk=1, k=11)
+            viewer.say(type="cue", event_id="late", change="night falls")
+            assert "has ended" in viewer.until("refused", event_id="late")["message"]
+
+
+def test_health(client: TestClient) -> None:
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").status_code == 200
+    about = client.get("/api/about").json()
+    assert (about["model"], about["width"], len(about["examples"])) == ("test", 48, 6)
