@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.longtake-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all compiled check fmt docs ci bench worlds
+.PHONY: help setup demo serve test test-all browser compiled check fmt docs ci bench worlds
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,11 +28,18 @@ TORCH_FITS := import sys; from importlib.metadata import version; sys.exit(not (
 demo: setup ## a ten-second first take: out/first-take.mp4
 	$(BIN)/longtake generate "a tiger walks through a forest, then snow starts to fall" --seconds 10 --out out/first-take.mp4
 
+serve: setup ## the studio in the browser, on http://127.0.0.1:8000
+	$(BIN)/longtake serve
+
 test: setup ## the default tests: CPU, two cores, no downloads
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
 
 test-all: setup compiled ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu and not browser and not compiled"
+
+browser: setup ## the page in a real browser (Debian's chromium, or LONGTAKE_CHROMIUM), and its scripts in node
+	$(BIN)/python -m pytest -m browser tests/browser
+	node --test tests/page/
 
 compiled: setup ## the tests that run torch.compile, without the shape checker
 	LONGTAKE_SHAPES=off $(BIN)/python -m pytest -m "compiled and not gpu"

@@ -79,7 +79,7 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1750),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=10_600,
+                steps=10_000,
                 optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.995,
                 log_every=20,
@@ -88,8 +88,8 @@ def recipe() -> Recipe:
             ),
             phases=(
                 Phase(until=3200, latent_frames=1, batch=48, shift=3.0),
-                Phase(until=10_000, latent_frames=9, batch=8, shift=8.0),
-                Phase(until=10_600, latent_frames=15, batch=4, shift=8.0),
+                Phase(until=9400, latent_frames=9, batch=8, shift=8.0),
+                Phase(until=10_000, latent_frames=15, batch=4, shift=8.0),
             ),
         ),
         ode_pairs=OdePairStage(num_pairs=256, batch=8, num_steps=16, latent_frames=9, bf16=True),

@@ -83,7 +83,7 @@ test('the waits between attempts double up to four seconds', async () => {
   FakeSocket.last.onopen();
   const waits = [];
   for (let attempt = 0; attempt < 7; attempt += 1) {
-    if (connection.state.name !== 'lost') FakeSocket.last.cut();
+    if (connection.state.retryAt === null) FakeSocket.last.cut();
     waits.push(connection.state.retryAt - Date.now());
     mock.timers.tick(waits.at(-1));
     await turn();

@@ -24,7 +24,17 @@ export function record(event, bytes) {
   return framed;
 }
 
-export const opened = { type: 'opened', n: 0, fps: 10, width: 160, height: 96, codec: 'avc1', lead: 3, prompt: 'a', model: 'm' };
+export const opened = {
+  type: 'opened',
+  n: 0,
+  fps: 10,
+  width: 160,
+  height: 96,
+  codec: 'avc1',
+  lead: 3,
+  prompt: 'a',
+  model: 'm',
+};
 export const NUM_FRAMES = 4;
 
 /** A chunk of the log; the frames of all chunks are numbered through on their path. */

@@ -73,8 +73,7 @@ async function threeChunks() {
 test('every frame is drawn once, in order, at its time', async () => {
   await threeChunks();
   await pass(11 * FRAME_MS);
-  const [first, last] = [drawn[0].frame, drawn.at(-1).frame];
-  assert.deepEqual(frames(), upTo(last + 1).slice(first));
+  assert.deepEqual(frames(), upTo(drawn.length));
   assert.ok(Math.abs(drawn.length - 11) <= 1, `${drawn.length} frames in eleven times a frame`);
 });
 
@@ -234,4 +233,13 @@ test('frames that still come are decoded from the first after a look elsewhere',
   player.seek(11);
   await pass(40);
   assert.deepEqual(drawn.at(-1), { id: 2, k: 3, frame: 11 });
+});
+
+test('a take that there is already can be watched from its beginning', async () => {
+  for (let id = 0; id < 3; id += 1) tree.add(chunk(id, id ? id - 1 : null, id));
+  player = newPlayer();
+  player.seek(0);
+  await pass(600);
+  assert.deepEqual(frames(), upTo(drawn.length));
+  assert.ok(drawn.length > 3 && fetched.includes(0));
 });

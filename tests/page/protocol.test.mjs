@@ -24,7 +24,11 @@ test('records are whole however the network cuts them', () => {
     for (let at = 0; at < stream.length; at += size) events.push(...reader.push(stream.subarray(at, at + size)));
     assert.deepEqual(
       events.map(({ event, bytes }) => [event.n, bytes.length]),
-      [[7, 1], [8, 0], [9, 0]],
+      [
+        [7, 1],
+        [8, 0],
+        [9, 0],
+      ],
     );
   }
 });

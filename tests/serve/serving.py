@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from PIL import Image
 
-from longtake.serve import assets, metrics, videos
+from longtake.serve import assets, videos
 from longtake.serve.assets import Assets
 from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import Door, Guard
@@ -36,8 +36,9 @@ class Server:
         self.app = FastAPI(exception_handlers=HANDLERS)
         self.app.state.store, self.app.state.assets = self.store, self.assets
         self.app.state.metrics, self.app.state.jobs = self.metrics, self.jobs
-        for router in (assets.router, videos.router, metrics.router):
+        for router in (assets.router, videos.router):
             self.app.include_router(router)
+        self.app.add_api_route("/metrics", self.metrics.page)
         door = Door(names=("testserver",), keys_required=keys_required)
         self.app.add_middleware(Guard, door=door, store=self.store, metrics=self.metrics)
         self.jobs.resume()

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.testclient import TestClient
 
 from longtake.media.live import pictures_of
 from longtake.serve.app import Settings, create_app
 from longtake.serve.messages import events
+from tests.serve.serving import listening
 from tests.tiny import write_model
 
 HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"  # a name that the server knows
@@ -22,6 +24,15 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     app = create_app(Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model)))
     with TestClient(app, base_url=HERE) as client:
         yield client
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Of a server on a real socket: answers that never end need one."""
+    model = write_model(tmp_path_factory.mktemp("model"))
+    app = create_app(Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model)))
+    with listening(app) as base:
+        yield int(base.rsplit(":", 1)[1])
 
 
 class Watcher:
@@ -66,6 +77,18 @@ class Watcher:
             self.until("frame", chunk=chunk, k=event["num_frames"] - 1)
         self.say(type="seen", chunk=chunk)
         return event
+
+
+def records(data: bytes) -> list[dict[str, Any]]:
+    """The events of a long answer, as far as it has come."""
+    found, at = [], 0
+    while at + 8 <= len(data):
+        whole, length = struct.unpack_from("<II", data, at)
+        if at + 4 + whole > len(data):
+            break
+        found.append(events.validate_json(data[at + 8 : at + 8 + length]).model_dump())
+        at += 4 + whole
+    return found
 
 
 def begun(client: TestClient, **opening: Any) -> dict[str, Any]:
@@ -226,15 +249,30 @@ def test_the_same_events_come_over_plain_http_and_frames_as_jpegs(client: TestCl
     assert all(data[:2] == b"\xff\xd8" for data in viewer.frames.values())
     with client.stream("GET", f"/api/takes/{take['id']}/events?after=4") as answer:
         data = b"".join(answer.iter_bytes())
-    found, at = [], 0
-    while at < len(data):
-        whole, length = struct.unpack_from("<II", data, at)
-        found.append(events.validate_json(data[at + 8 : at + 8 + length]).model_dump()["n"])
-        at += 4 + whole
-    assert found == [e["n"] for e in viewer.entries][5:]
+    found = records(data)
+    assert found[0]["type"] == "status"
+    assert [e["n"] for e in found if "n" in e] == [e["n"] for e in viewer.entries][5:]
     chunk = client.get(f"/api/takes/{take['id']}/chunks/1.frames")
     assert "immutable" in chunk.headers["cache-control"]
     assert client.get(f"/api/takes/{take['id']}/chunks/1.jpg").content[:2] == b"\xff\xd8"
+
+
+def test_a_take_can_be_watched_and_directed_over_plain_http_alone(port: int) -> None:
+    base = f"http://127.0.0.1:{port}/api/takes"
+    take = httpx.post(base, json={"prompt": "a tiger"}).json()
+    data, seen = b"", -1
+    with httpx.stream("GET", f"{base}/{take['id']}/events", timeout=20) as answer:
+        for piece in answer.iter_raw():
+            data += piece
+            newest = max((e["chunk"] for e in records(data) if e["type"] == "chunk"), default=-1)
+            if newest > seen:
+                httpx.post(f"{base}/{take['id']}/commands", json={"type": "seen", "chunk": newest}).raise_for_status()
+                seen = newest
+            if seen == 6:
+                closed = httpx.post(f"{base}/{take['id']}/commands", json={"type": "close", "event_id": "c"}).json()
+                assert (closed["type"], closed["event_id"]) == ("ended", "c")
+                seen = 7
+    assert records(data)[-1]["type"] == "ended"
 
 
 def test_a_game_is_played_with_keys(client: TestClient) -> None:
@@ -271,13 +309,18 @@ def test_an_earlier_process_is_remembered(tmp_path: Path) -> None:
         with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
             viewer = Watcher(socket)
             viewer.whole_chunk(0)
-            viewer.whole_chunk(1)
+            viewer.say(type="cue", change="night falls", at=4)  # what is ahead of the viewer is made already
+            for chunk in range(1, 5):
+                viewer.whole_chunk(chunk)
+        scripts = [client.get(f"/api/takes/{take['id']}/paths/{chunk}.json").json() for chunk in (1, 4)]
+        assert [len(script["cues"]) for script in scripts] == [0, 1]
         before = client.get(f"/api/takes/{take['id']}/chunks/1.frames").content
     log = tmp_path / "kept" / "takes" / take["id"] / "log"
     log.write_bytes(log.read_bytes()[:-3])  # as a crash leaves it
     with TestClient(create_app(settings), base_url=HERE) as client:
         assert [t["id"] for t in client.get("/api/takes").json()["takes"]] == [take["id"]]
         assert client.get(f"/api/takes/{take['id']}/chunks/1.frames").content == before
+        assert [client.get(f"/api/takes/{take['id']}/paths/{c}.json").json() for c in (1, 4)] == scripts
         with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
             viewer = Watcher(socket)
             viewer.until("frame", chunk=1, k=11)

@@ -8,17 +8,12 @@ import pytest
 
 from longtake.core.errors import InputError
 from longtake.serve.errors import NotFoundError
-from longtake.serve.store import Store, TakeRow, VideoRow
+from longtake.serve.store import Store, VideoRow
 
 
 def video(name: str, owner: str | None = None, **more: object) -> VideoRow:
     facts = {"prompt": "a", "model": "test", "seconds": "4", "size": "48x32", "seed": 1, "created_at": 1, "request": {}}
     return VideoRow(id=name, owner=owner, **(facts | more))
-
-
-def take(name: str, **more: object) -> TakeRow:
-    facts = {"watch_id": f"watch-{name}", "created_at": 1.0, "opening": {"prompt": "a"}, "state": "open", "prompt": "a"}
-    return TakeRow(id=name, **(facts | more))
 
 
 @pytest.fixture
@@ -63,18 +58,6 @@ def test_owners_see_their_own(store: Store) -> None:
         store.video("theirs")
 
 
-def test_a_take_is_written_again_in_its_place(store: Store) -> None:
-    store.save_take(take("one"))
-    store.save_take(take("two", poster=b"jpeg"))
-    store.save_take(take("one", state="ended", chunks=9, seconds=6.5))
-    assert [(row.id, row.state, row.chunks) for row in store.takes()] == [("two", "open", 0), ("one", "ended", 9)]
-    assert store.take("watch-one").seconds == 6.5
-    assert (store.poster("one"), store.poster("two")) == (None, b"jpeg")
-    store.delete_take("one")
-    with pytest.raises(NotFoundError):
-        store.take("one")
-
-
 def test_a_key_opens_until_it_is_revoked_and_its_secret_is_not_kept(store: Store, tmp_path: Path) -> None:
     row, text = store.create_key("laptop", takes=3)
     found = store.check_key(text)
@@ -102,7 +85,6 @@ def test_many_threads_write_at_the_same_time(store: Store) -> None:
             for k in range(10):
                 store.add_video(video(f"{i} {k}"))
                 store.update_video(f"{i} {k}", progress=k)
-                store.save_take(take(str(i), chunks=k))
         except Exception as error:
             failures.append(error)
             raise
@@ -114,7 +96,6 @@ def test_many_threads_write_at_the_same_time(store: Store) -> None:
         thread.join()
     assert not failures
     assert store.num_videos() == {"queued": 40}
-    assert [row.chunks for row in store.takes()] == [9] * 4
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ def serve(
         list[str] | None, typer.Option("--name", metavar="NAME", help="By which browsers know this server.")
     ] = None,
     max_takes: Annotated[int, typer.Option(metavar="N", help="Live takes at the same time.", min=1)] = 2,
+    max_waiting: Annotated[int, typer.Option(metavar="N", help="Live takes that may wait.", min=0)] = 16,
+    max_batch: Annotated[int, typer.Option(metavar="N", help="Takes whose chunks are made together.", min=1)] = 4,
 ) -> None:
     """Serve the studio to browsers, and an API that video clients already speak."""
     check_installed()
@@ -44,8 +46,16 @@ def serve(
 
     loopback = host in ("127.0.0.1", "::1", "localhost")
     door = Door(names=names or [], loopback_only=loopback, keys_required=not loopback)
-    settings = Settings(folder=kept(folder), model=model, device=device, door=door, max_takes=max_takes)
-    if door.keys_required and not settings.open_store().keys():
+    settings = Settings(
+        folder=kept(folder),
+        model=model,
+        device=device,
+        door=door,
+        max_takes=max_takes,
+        max_waiting=max_waiting,
+        max_batch=max_batch,
+    )
+    if door.keys_required and not settings.open_store().all_keys():
         raise InputError(f'others can reach {host}, so a key is needed: make one with "longtake keys create NAME"')
     config = uvicorn.Config(
         create_app(settings),
@@ -81,7 +91,7 @@ def create(
 @keys.command(name="list")
 def listed(*, folder: Folder = None) -> None:
     """Which keys there are."""
-    rows = store(folder).keys()
+    rows = store(folder).all_keys()
     for row in rows:
         state = "" if row.revoked_at is None else " · revoked"
         sys.stdout.write(f"{row.id}  {row.name} · {row.takes} takes, {row.requests_per_minute} requests/min{state}\n")

@@ -2,7 +2,7 @@
 
 import asyncio
 import mimetypes
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -63,8 +63,12 @@ class Settings:
 page = APIRouter()
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The application; the model is opened when it starts.
+def create_app(settings: Settings, opener: Callable[..., Studio] = open_studio) -> FastAPI:
+    """The application.
+
+    Args:
+        settings: see there.
+        opener: gives the studio when the application starts; called as `open_studio` is.
 
     Raises:
         InputError: the folder cannot be written, or another version of longtake wrote it.
@@ -75,9 +79,11 @@ def create_app(settings: Settings) -> FastAPI:
         version=__version__,
         description="Video that streams while it is imagined.",
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; /openapi.json is there
+        redoc_url=None,
         exception_handlers=HANDLERS,
     )
-    app.state.settings, app.state.store, app.state.metrics = settings, store, metrics
+    app.state.settings, app.state.opener, app.state.store, app.state.metrics = settings, opener, store, metrics
     app.add_middleware(Guard, door=settings.door, store=store, metrics=metrics)
     for router in (takes, assets, videos, page):
         app.include_router(router)
@@ -93,7 +99,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.callback(app.state.store.close)
-        studio = await run_in_threadpool(open_studio, settings.model, device=settings.device)
+        studio = await run_in_threadpool(app.state.opener, settings.model, device=settings.device)
         stack.callback(studio.close)
         await run_in_threadpool(_warm_up, studio)
         uploads = Assets(settings.folder / "assets", size=studio.size, fps=studio.fps)

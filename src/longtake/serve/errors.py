@@ -1,9 +1,9 @@
 """What goes wrong between a client and the server, and the one form in which it is told."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
-from fastapi import Request
+from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
@@ -98,7 +98,7 @@ async def _handle(request: Request, error: Exception) -> JSONResponse:
 
 
 # for FastAPI(exception_handlers=...). What nobody expected goes up to the guard, which logs it.
-HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Awaitable[JSONResponse]]] = dict.fromkeys(
+HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = dict.fromkeys(
     (RequestValidationError, HTTPException, *(kind for kind, *_ in TOLD)), _handle
 )
 

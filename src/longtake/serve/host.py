@@ -16,6 +16,7 @@ class Session(Protocol):
 
     id: str  # for whoever directs
     watch_id: str  # for whoever looks on
+    owner: str | None  # id of the key that it was begun with
     created_at: float  # seconds since 1970
     folder: Path
     log: EventLog
@@ -63,7 +64,8 @@ class Session(Protocol):
         """H.264 (Annex B) of each frame of a finished chunk; the first one is a key frame.
 
         Raises:
-            InputError: there is no such chunk, or it is not whole yet.
+            InputError: there is no such chunk.
+            ConflictError: it is not whole yet.
         """
         ...
 
@@ -96,17 +98,25 @@ class Session(Protocol):
 class SessionHost(Protocol):
     """Opens sessions and makes their chunks on a device."""
 
-    model: str
-    fps: float
-    size: PictureSize
+    @property
+    def model(self) -> str: ...
 
-    def open(self, opening: Open, *, num_chunks: int | None = None, live: bool = True) -> Session:
+    @property
+    def fps(self) -> float: ...
+
+    @property
+    def size(self) -> PictureSize: ...
+
+    def open(
+        self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
+    ) -> Session:
         """Begin a session.
 
         Args:
             opening: what it begins with.
             num_chunks: at which it ends by itself.
             live: it waits for those who watch, and goes before those that do not.
+            owner: id of the key that asks for it.
 
         Raises:
             LongtakeError: what is asked for cannot be made.

@@ -45,7 +45,7 @@ logger = logging.getLogger("longtake.serve")
 class Change(BaseModel):
     """Another prompt from a chunk on."""
 
-    at: int
+    at: int  # chunks before it
     prompt: str
     seed: int
 
@@ -57,6 +57,7 @@ class Plan(BaseModel):
     later: tuple[Change, ...] = ()
     num_chunks: int | None  # None: as many as its source has
     expected_chunks: int  # the same, or the best guess
+    first_idx: int = 0  # of the first chunk; after a clip, known when it has been made
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ class Jobs:
             raise InputError(f"from_chunk lies from 0 to {plan.expected_chunks - 1}, got {from_chunk}")
         if from_chunk and plan.opening.source is not None:
             raise InputError("a video that follows another one can only be made anew as a whole: leave out from_chunk")
+        if from_chunk and plan.opening.clip is not None and row.status != "completed":
+            raise ConflictError(f"{row.id} is {row.status}; wait until it is completed, or leave out from_chunk")
         changed = self._continued(plan, from_chunk, prompt, row.seed if seed is None else seed, plan.num_chunks)
         return self._add(changed, float(row.seconds), key, of=row, shared=from_chunk)
 
@@ -176,12 +179,8 @@ class Jobs:
 
     def delete(self, row: VideoRow) -> None:
         """End a video and forget it."""
-        with self._lock:
-            job = self._running.pop(row.id, None)
+        self._drop(row.id)
         self.store.delete_video(row.id)
-        if job is not None:
-            job.stop_listening()
-            job.over.set()
         self._forget_session(row.session_id)
         for path in self.folder.glob(f"{row.id}.*"):
             path.unlink(missing_ok=True)
@@ -194,7 +193,7 @@ class Jobs:
         for row in self.store.unfinished_videos():
             plan = Plan.model_validate(row.request)
             try:
-                session = self._begun(plan)
+                session = self._begun(plan, row.owner)
             except LongtakeError as error:
                 self.store.update_video(row.id, status="failed", error=str(error))
             else:
@@ -264,13 +263,12 @@ class Jobs:
 
     def _continued(self, plan: Plan, at: int, prompt: str, seed: int, num_chunks: int | None) -> Plan:
         """The plan of a video that is another one up to a chunk."""
-        expected = plan.expected_chunks if num_chunks is None else num_chunks
         if at == 0:
             opening = plan.opening.model_copy(update={"prompt": prompt, "seed": seed})
-            return Plan(opening=opening, num_chunks=num_chunks, expected_chunks=expected)
+            return plan.model_copy(update={"opening": opening, "later": ()})
         before = tuple(change for change in plan.later if change.at < at)
         later = (*before, Change(at=at, prompt=prompt, seed=seed))
-        return Plan(opening=plan.opening, later=later, num_chunks=num_chunks, expected_chunks=expected)
+        return plan.model_copy(update={"later": later, "num_chunks": num_chunks, "expected_chunks": num_chunks})
 
     def _add(
         self, plan: Plan, seconds: float, key: KeyRow | None, *, of: VideoRow | None = None, shared: int = 0
@@ -279,13 +277,14 @@ class Jobs:
             raise BusyError(f"{MAX_UNFINISHED} videos are waiting; try again later")
         if key is not None and len(self.store.unfinished_videos(key.id)) >= key.takes:
             raise RateLimitError(f"the key may have {key.takes} videos in the making at once; wait for one", 5)
-        session = self._begun(plan, of, shared)
+        owner = None if key is None else key.id
+        session = self._begun(plan, owner, of, shared)
         last = plan.later[-1] if plan.later else plan.opening
         row = self.store.add_video(
             VideoRow(
                 id=f"video_{random_id(24)}",
                 session_id=session.id,
-                owner=None if key is None else key.id,
+                owner=owner,
                 prompt=last.prompt,
                 model=self.host.model,
                 seconds=f"{seconds:g}",
@@ -300,7 +299,7 @@ class Jobs:
         self._count()
         return row
 
-    def _begun(self, plan: Plan, of: VideoRow | None = None, shared: int = 0) -> Session:
+    def _begun(self, plan: Plan, owner: str | None, of: VideoRow | None = None, shared: int = 0) -> Session:
         if of is not None and shared and plan.num_chunks is not None:
             try:
                 session = self.host.session(of.session_id or "")
@@ -311,9 +310,9 @@ class Jobs:
                     return self.host.fork(session, path[shared - 1].chunk, opening, num_chunks=plan.num_chunks)
             except NotFoundError:
                 pass  # its chunks are gone: they are made again, and are the same
-        session = self.host.open(plan.opening, num_chunks=plan.num_chunks, live=False)
+        session = self.host.open(plan.opening, num_chunks=plan.num_chunks, live=False, owner=owner)
         for change in plan.later:
-            session.do(Cue(prompt=change.prompt, seed=change.seed, at=change.at))
+            session.do(Cue(prompt=change.prompt, seed=change.seed, at=plan.first_idx + change.at))
         return session
 
     def _follow(self, video_id: str, session: Session, plan: Plan) -> None:
@@ -341,12 +340,28 @@ class Jobs:
                     job = self._running.get(video_id)
                 if job is None:
                     told.pop(video_id, None)
-                elif job.session.ended is not None:
-                    self._finish(video_id, job)
-                elif told.get(video_id) != (now := _progress(job)):
-                    told[video_id] = now
-                    self.store.update_video(video_id, status=now[0], progress=now[1])
-                    self._count()
+                    continue
+                try:
+                    if job.session.ended is not None:
+                        self._finish(video_id, job)
+                    elif told.get(video_id) != (now := _progress(job)):
+                        told[video_id] = now
+                        self.store.update_video(video_id, status=now[0], progress=now[1])
+                        self._count()
+                except Exception:  # a fault in one video must not stop the others
+                    logger.exception("video %s cannot be followed", video_id)
+                    self._drop(video_id)
+                    self.store.update_video(video_id, status="failed", error="something went wrong inside")
+
+    def _drop(self, video_id: str) -> bool:
+        """Follow a video no longer. Was it still followed?"""
+        with self._lock:
+            job = self._running.pop(video_id, None)
+        if job is None:
+            return False
+        job.stop_listening()
+        job.over.set()
+        return True
 
     def _finish(self, video_id: str, job: Job) -> None:
         """Write the file of a session that has ended."""
@@ -354,9 +369,10 @@ class Jobs:
         path = self.folder / f"{video_id}.mp4"
         changes: dict[str, object]
         if why in ("length", "source") and session.tip is not None:
+            made = _path(session)
             try:
-                chunks = [session.frames(chunk.chunk) for chunk in _path(session)]
-            except InputError:
+                chunks = [session.frames(chunk.chunk) for chunk in made]
+            except ConflictError:
                 return  # the last frames are still being written; the log will tell
             try:
                 write_mp4(path, chunks, self.host.fps)
@@ -367,14 +383,13 @@ class Jobs:
                 changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
                 if job.plan.opening.clip is not None:  # only now is it known how much of the clip it begins with
                     changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"
+                    changes["request"] = job.plan.model_copy(update={"first_idx": made[0].index}).model_dump(
+                        mode="json"
+                    )
         else:
             reason = "it was closed before it was done" if why == "closed" else "nothing was made"
             changes = {"status": "failed", "error": session.failure or reason}
-        with self._lock:
-            was_running = self._running.pop(video_id, None) is not None
-        job.stop_listening()
-        job.over.set()
-        if not was_running:  # deleted meanwhile
+        if not self._drop(video_id):  # deleted meanwhile
             path.unlink(missing_ok=True)
             return
         self.store.update_video(video_id, **changes)

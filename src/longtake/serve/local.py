@@ -19,11 +19,12 @@ import torch
 from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.live import ChunkEncoder, codec_name
-from longtake.media.targets import reason
+from longtake.media.targets import Target, reason
 from longtake.serve.errors import BusyError, NotFoundError
-from longtake.serve.messages import Frames, Game, Open, Opened, Video
+from longtake.serve.host import Session
+from longtake.serve.messages import Close, Frames, Game, Open, Opened, Video
 from longtake.serve.metrics import Metrics
-from longtake.serve.sessions import Fresh, LiveSession, PictureOf
+from longtake.serve.sessions import EXPORTS, Fresh, LiveSession, PictureOf
 from longtake.studio.games import GameSource
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.studio import Studio
@@ -33,6 +34,7 @@ from longtake.worlds import game
 LEAD = 3  # chunks
 LIVE_LEAD = 1  # of a session that follows a camera or a game: what is ahead is late
 LIVE_CHUNKS_PER_JOB_CHUNK = 4
+FACTS = "session.json"
 SLOT_GRACE_S = 10.0  # a viewer who reloads the page keeps the slot
 TYPICAL_TURN_S = 60.0  # that a live session keeps its slot, until some have shown it
 
@@ -79,6 +81,7 @@ class LocalHost:
         self._began: dict[str, float] = {}  # session -> when it got its slot
         self._turn_s = TYPICAL_TURN_S
         self._live_in_a_row = 0
+        self._dropped: dict[str, int] = {}  # frames of live sources, as far as they are counted
         self._writing: dict[str, Future[None]] = {}
         self._writer = ThreadPoolExecutor(1, "longtake-writer")
         self._maker = threading.Thread(target=self._run, name="longtake-maker", daemon=True)
@@ -97,19 +100,22 @@ class LocalHost:
     def size(self) -> PictureSize:
         return self.studio.size
 
-    def open(self, opening: Open, *, num_chunks: int | None = None, live: bool = True) -> LiveSession:
+    def open(
+        self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
+    ) -> LiveSession:
         if live and self._num_waiting() >= self.max_waiting:
             raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
         take, source = self._begun(opening)
-        return self._add(opening, take, source, num_chunks=num_chunks, live=live)
+        return self._add(opening, take, source, num_chunks=num_chunks, live=live, owner=owner)
 
-    def fork(self, session: LiveSession, after: int | None, opening: Open, *, num_chunks: int) -> LiveSession:
-        take = session.take_after(after)
+    def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> LiveSession:
+        parent = self.session(session.id)
+        take = parent.take_after(after)
         if after is None:
             take, _ = self._begun(opening)
         else:
             take.cue(prompt=opening.prompt, seed=opening.seed)
-        return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(session, after))
+        return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(parent, after))
 
     def session(self, session_id: str) -> LiveSession:
         found = self._sessions.get(session_id) or self._by_watch_id.get(session_id)
@@ -118,12 +124,16 @@ class LocalHost:
         return found
 
     def sessions(self) -> Iterator[LiveSession]:
-        yield from sorted(self._sessions.values(), key=lambda s: -s.created_at)
+        with self._changed:
+            found = list(self._sessions.values())
+        yield from sorted(found, key=lambda s: -s.created_at)
 
-    def forget(self, session: LiveSession) -> None:
-        session.end("closed")
-        self._sessions.pop(session.id, None)
-        self._by_watch_id.pop(session.watch_id, None)
+    def forget(self, session: Session) -> None:
+        session.do(Close())
+        with self._changed:
+            self._sessions.pop(session.id, None)
+            self._by_watch_id.pop(session.watch_id, None)
+            self._dropped.pop(session.id, None)
         rmtree(session.folder, ignore_errors=True)
 
     @property
@@ -171,6 +181,7 @@ class LocalHost:
         *,
         num_chunks: int | None,
         live: bool,
+        owner: str | None = None,
         past: tuple[LiveSession, int | None] | None = None,
     ) -> LiveSession:
         follows = isinstance(opening.source, Frames | Game)
@@ -193,7 +204,7 @@ class LocalHost:
             raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
         session = LiveSession(
             folder, opening=opening, opened=opened, take=take, source=source, asset=self._asset,
-            num_chunks=num_chunks, live=live, session_id=session_id, watch_id=secrets.token_urlsafe(16),
+            num_chunks=num_chunks, live=live, owner=owner, session_id=session_id, watch_id=secrets.token_urlsafe(16),
             created_at=time.time(),
         )  # fmt: skip
         if past is not None:
@@ -217,21 +228,40 @@ class LocalHost:
             "opening": session.opening.model_dump(mode="json"),
             "num_chunks": session.num_chunks,
             "live": session.live,
+            "owner": session.owner,
         }
-        (session.folder / "session.json").write_text(json.dumps(facts, indent=1))
+        target = Target(session.folder / FACTS)
+        target.prepare()
+        target.growing_path.write_text(json.dumps(facts, indent=1), "utf-8")
+        target.commit(target.growing_path)
 
     def _restore(self) -> None:
         """Know the sessions of an earlier process again: what they made can be watched and saved."""
-        for path in sorted(self.folder.glob("*/session.json")):
-            facts = json.loads(path.read_text())
-            opening = Open.model_validate(facts["opening"])
-            opened = Opened(model="", prompt="", seed=0, fps=1, width=1, height=1, codec="", lead=0)  # its log knows
-            session = LiveSession(
-                path.parent, opening=opening, opened=opened, take=None, asset=self._asset,
-                num_chunks=facts["num_chunks"], live=facts["live"], session_id=facts["id"],
-                watch_id=facts["watch_id"], created_at=facts["created_at"],
-            )  # fmt: skip
-            self._register(session)
+        for path in sorted(self.folder.glob(f"*/{FACTS}")):
+            try:
+                self._register(self._restored(path))
+            except (OSError, ValueError, LookupError) as error:
+                logger.warning("the take in %s cannot be read any more: %s", path.parent.name, error)
+
+    def _restored(self, path: Path) -> LiveSession:
+        facts = json.loads(path.read_text("utf-8"))
+        if not (path.parent / "log").stat().st_size:
+            raise ValueError("its log is empty")
+        rmtree(path.parent / EXPORTS, ignore_errors=True)
+        nothing = Opened(model="", prompt="", seed=0, fps=1, width=1, height=1, codec="", lead=0)  # its log knows
+        return LiveSession(
+            path.parent,
+            opening=Open.model_validate(facts["opening"]),
+            opened=nothing,
+            take=None,
+            asset=self._asset,
+            num_chunks=facts["num_chunks"],
+            live=facts["live"],
+            owner=facts["owner"],
+            session_id=facts["id"],
+            watch_id=facts["watch_id"],
+            created_at=facts["created_at"],
+        )
 
     # Making chunks.
 
@@ -261,14 +291,18 @@ class LocalHost:
             for session, fresh in zip(sessions, self._made(sessions), strict=True):
                 if fresh is not None:
                     self._metrics.chunk_made(fresh.event.num_frames, time.monotonic() - begun_s)
+                    for waited_s in fresh.waited_s:
+                        self._metrics.cue_shown(waited_s)
                     if (before := self._writing.pop(session.id, None)) is not None:
                         before.result()
                     self._writing[session.id] = self._writer.submit(session.publish, fresh)
+                else:
+                    self._writer.submit(session.conclude)
         except Exception as error:  # a fault in some takes must not stop the others
             logger.exception("a chunk could not be made")
             inside = "something went wrong inside; the server's log has the details"
             for session in sessions:
-                session.end("failed", str(error) if isinstance(error, LongtakeError) else inside)
+                self._writer.submit(session.end, "failed", str(error) if isinstance(error, LongtakeError) else inside)
         for session in sessions:
             session.tell()
 
@@ -277,6 +311,9 @@ class LocalHost:
         self._metrics.takes_open.set(len(live))
         self._metrics.viewers.set(sum(s.status.viewers for s in live))
         self._metrics.queue.set(self._num_waiting())
+        for session in live:
+            self._metrics.dropped.inc(session.num_dropped - self._dropped.get(session.id, 0))
+            self._dropped[session.id] = session.num_dropped
 
     def _made(self, sessions: list[LiveSession]) -> list[Fresh | None]:
         takes = [session.take for session in sessions]

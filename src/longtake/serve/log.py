@@ -10,10 +10,11 @@ import os
 import struct
 import threading
 from array import array
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
+from weakref import finalize
 
 from longtake.core.errors import MediaError
 from longtake.media.targets import reason
@@ -59,8 +60,10 @@ class EventLog:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         except OSError as error:
             raise MediaError(f"cannot open {path}: {reason(error)}") from error
+        finalize(self, os.close, self._file)  # when the last one who reads it has gone
         self._end = self._scan()
-        os.ftruncate(self._file, self._end)
+        if os.fstat(self._file).st_size > self._end:
+            os.ftruncate(self._file, self._end)
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -88,6 +91,13 @@ class EventLog:
             listener()
         return numbered
 
+    def cut(self, n: int) -> None:
+        """Forget entry `n` and all after it. Only before anyone reads."""
+        with self._lock:
+            self._end = self._offsets[n]
+            del self._offsets[n:]
+            os.ftruncate(self._file, self._end)
+
     def record(self, n: int) -> Record:
         """Entry `n`.
 
@@ -105,7 +115,7 @@ class EventLog:
             self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    async def tail(self, after: int = -1) -> AsyncIterator[Record]:
+    async def tail(self, after: int = -1) -> AsyncGenerator[Record]:
         """All entries after one, and then those to come, as they come. Without end."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
@@ -124,10 +134,6 @@ class EventLog:
                 await news.wait()
         finally:
             stop()
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._file)
 
     def _scan(self) -> int:
         """Find the entries of an existing file; the position after the last whole one."""

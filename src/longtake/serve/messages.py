@@ -266,6 +266,7 @@ class Ended(Numbered):
     """Nothing more will be made: closed, the source ended, or it failed."""
 
     type: Literal["ended"] = "ended"
+    event_id: EventId | None = None
     why: Literal["closed", "source", "failed", "length"]
     message: str | None = None
 

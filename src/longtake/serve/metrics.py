@@ -1,12 +1,10 @@
 """What is counted while the server runs, for Prometheus."""
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 CHUNK_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
 CUE_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
-
-router = APIRouter()
 
 
 class Metrics:
@@ -45,9 +43,6 @@ class Metrics:
         """A request was answered. `route` is the template, so that the names stay few."""
         self._requests.labels(method, route, str(status)).inc()
 
-
-@router.get("/metrics", include_in_schema=False)
-def page(request: Request) -> Response:
-    """All numbers, as Prometheus reads them."""
-    metrics: Metrics = request.app.state.metrics
-    return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST)
+    def page(self) -> Response:
+        """All numbers, as Prometheus reads them."""
+        return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)

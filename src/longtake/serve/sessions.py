@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from longtake.core.shapes import Pictures, PictureSize
 from longtake.media.live import ChunkEncoder
 from longtake.media.targets import reason
 from longtake.sample.sampler import OvertakenError
+from longtake.serve.errors import ConflictError
 from longtake.serve.log import EventLog
 from longtake.serve.messages import (
     AcceptedCue,
@@ -57,9 +58,24 @@ from longtake.studio.sources import LiveSource, Source
 from longtake.studio.takes import Chunk as MadeChunk
 from longtake.studio.takes import Take
 
+EXPORTS = "exports"  # folder of files on their way to someone
+
 Why = Literal["closed", "source", "failed", "length"]
 
 PictureOf = Callable[[str], Path]  # where an asset lies
+
+
+class SaidCue(NamedTuple):
+    """A cue that was accepted."""
+
+    branch: int
+    number: int  # on that branch's take
+    event_id: str | None
+    said_s: float
+
+
+class HttpViewer:
+    """Someone who watches over plain HTTP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +85,7 @@ class Fresh:
     event: Chunk
     pictures: Pictures
     applied: tuple[Applied, ...]
+    waited_s: tuple[float, ...]  # that those cues waited
 
 
 class LiveSession:
@@ -85,6 +102,7 @@ class LiveSession:
         asset: PictureOf,
         num_chunks: int | None = None,
         live: bool = True,
+        owner: str | None = None,
         session_id: str,
         watch_id: str,
         created_at: float,
@@ -98,12 +116,14 @@ class LiveSession:
         asset: where an uploaded picture lies.
         num_chunks: at which it ends by itself.
         live: it waits for viewers, and runs at most `opened.lead` chunks ahead of them.
+        owner: id of the key that it was begun with.
         session_id: for whoever directs.
         watch_id: for whoever looks on.
         created_at: seconds since 1970.
         """
         self.id = session_id
         self.watch_id = watch_id
+        self.owner = owner
         self.created_at = created_at
         self.folder = folder
         self.opening = opening
@@ -124,8 +144,9 @@ class LiveSession:
         self._branch = 0
         self._chunks: list[Chunk] = []
         self._complete = False  # as many chunks as it was to have
+        self._verdict: Ended | None = None  # what will be said when all that was made is in the log
         self._tip: int | None = None
-        self._cues: list[tuple[int, int, str | None]] = []  # branch, number there, and event_id, by our number - 1
+        self._cues: list[SaidCue] = []  # by our number - 1
         self._seen: dict[object, int | None] = {}
         self._paused = False
         self._ended: Why | None = None
@@ -144,6 +165,11 @@ class LiveSession:
         return self._tip
 
     @property
+    def num_dropped(self) -> int:
+        """Frames of a live source that came too fast."""
+        return self._source.num_dropped if isinstance(self._source, LiveSource) else 0
+
+    @property
     def size(self) -> PictureSize:
         return PictureSize(height=self.opened.height, width=self.opened.width)
 
@@ -155,19 +181,20 @@ class LiveSession:
                 position=self.slot or None,
                 wait_s=self.wait_s if self.slot else None,
                 viewers=len(self._seen),
-                dropped=self._source.num_dropped if isinstance(self._source, LiveSource) else 0,
+                dropped=self.num_dropped,
             )
 
     def _state(self) -> Literal["queued", "running", "ahead", "paused", "starved", "parked", "ended"]:
         if self._ended is not None or self._take is None:
             return "ended"
-        if self._paused or self._complete:
+        if self._paused:
             return "paused"
         if self.live and not self._seen:
             return "parked"
         if self.slot != 0:
             return "queued"
-        if self.live and self._lead() >= self.opened.lead:
+        over = self._complete or self._verdict is not None
+        if over or (self.live and self._lead() >= self.opened.lead):
             return "ahead"
         return "running" if self._take.ready else "starved"
 
@@ -201,7 +228,7 @@ class LiveSession:
         n, found = event.n + 1, []
         while len(found) < event.num_frames:
             if event.n < 0 or n >= len(self.log):
-                raise InputError(f"chunk {chunk} is being written; ask again in a moment")
+                raise ConflictError(f"chunk {chunk} is being written; ask again in a moment")
             record = self.log.record(n)
             header = json.loads(record.event)
             if header["type"] == "frame" and header["chunk"] == chunk:
@@ -210,7 +237,16 @@ class LiveSession:
         return found
 
     def script(self, chunk: int) -> Script:
-        return self.take_after(chunk).script()
+        with self._lock:
+            event = self._known(chunk)
+        if self._take is not None:
+            return self.take_after(chunk).script()
+        path = self._script_path(event.branch)
+        if not path.exists():
+            raise InputError("the take followed a source, and has no script")
+        script = Script.load(path)
+        cues = [cue for cue in script.cues if cue.chunk is not None and cue.chunk <= event.index]
+        return script.model_copy(update={"cues": cues, "chunks": len(self.path(chunk))})
 
     def listen(self, listener: Callable[[Status], None]) -> Callable[[], None]:
         """Have a function called when the status changes, from whichever thread changed it; returns how to stop."""
@@ -242,11 +278,12 @@ class LiveSession:
         self._touch()
 
     def seen(self, viewer: object, chunk: int) -> None:
-        """A viewer shows a chunk."""
+        """A viewer shows a chunk. What comes over plain HTTP (`None`) counts for all who watch that way."""
         with self._lock:
             self._known(chunk)
-            if viewer in self._seen:
-                self._seen[viewer] = chunk
+            for one in self._seen:
+                if one == viewer or (viewer is None and isinstance(one, HttpViewer)):
+                    self._seen[one] = chunk
         self._touch()
 
     def push(self, picture: bytes) -> None:
@@ -292,9 +329,9 @@ class LiveSession:
             case Retake():
                 return self._branch_off(command)
             case Close():
-                return self.end("closed")
+                return self.end("closed", event_id=command.event_id)
 
-    def end(self, why: Why, message: str | None = None) -> Ended:
+    def end(self, why: Why, message: str | None = None, event_id: str | None = None) -> Ended:
         """Make nothing more. A second call changes nothing."""
         with self._lock:
             if self._ended is None:
@@ -303,11 +340,11 @@ class LiveSession:
                     self._take.give_up()
                 if isinstance(self._source, LiveSource | GameSource):
                     self._source.close()
-                ended = Ended(why=why, message=message)
+                ended = Ended(event_id=event_id, why=why, message=message)
                 with suppress(MediaError):  # of a full disk; what happened is known all the same
                     ended = self.log.append(ended)
             else:
-                ended = Ended(why=self._ended, message=self.failure)
+                ended = Ended(event_id=event_id, why=self._ended, message=self.failure)
         self._touch()
         return ended
 
@@ -326,7 +363,7 @@ class LiveSession:
             image=None if command.image is None else self._asset(command.image),
         )
         with self._lock:
-            self._cues.append((branch, receipt.id, command.event_id))
+            self._cues.append(SaidCue(branch, receipt.id, command.event_id, time.monotonic()))
             accepted = AcceptedCue(
                 event_id=command.event_id,
                 cue=len(self._cues),
@@ -339,9 +376,9 @@ class LiveSession:
     def _cancel(self, command: Cancel) -> Event:
         with self._lock:
             take = self._running()
-            if command.cue > len(self._cues) or self._cues[command.cue - 1][0] != self._branch:
+            if command.cue > len(self._cues) or self._cues[command.cue - 1].branch != self._branch:
                 raise InputError(f"cue {command.cue} is not waiting on this branch")
-            take.cancel(self._cues[command.cue - 1][1])
+            take.cancel(self._cues[command.cue - 1].number)
             return self.log.append(Cancelled(event_id=command.event_id, cue=command.cue))
 
     def _branch_off(self, command: Retake) -> Event:
@@ -384,10 +421,10 @@ class LiveSession:
         except OvertakenError:
             return None
         except LongtakeError as error:
-            self.end("failed", str(error))
+            self._verdict = Ended(why="failed", message=str(error))
             return None
         if made is None:
-            self.end("source")
+            self._verdict = Ended(why="source")
             return None
         return self.register(take, made)
 
@@ -406,7 +443,7 @@ class LiveSession:
     def _registered(self, take: Take, made: MadeChunk) -> Fresh:
         node, branch = take.head, self._branch
         assert node is not None
-        ours = {(b, number): i for i, (b, number, _) in enumerate(self._cues, 1)}
+        ours = {(cue.branch, cue.number): i for i, cue in enumerate(self._cues, 1)}
         numbers = [ours[branch, number] for number, _ in node.cues if (branch, number) in ours]
         event = Chunk(
             chunk=len(self._chunks),
@@ -421,12 +458,18 @@ class LiveSession:
             timings={name: round(seconds, 4) for name, seconds in made.timings.items()},
         )
         at = Point(index=node.idx, frame=node.start_frame, t=node.start_frame / take.clock.fps)
-        applied = [Applied(event_id=self._cues[i - 1][2], cue=i, chunk=event.chunk, at=at) for i in numbers]
+        applied = [Applied(event_id=self._cues[i - 1].event_id, cue=i, chunk=event.chunk, at=at) for i in numbers]
         self._chunks.append(event)
         self._tip = event.chunk
         self._complete = self.num_chunks is not None and len(self.path(event.chunk)) >= self.num_chunks
-        self.last_made_s = time.monotonic()
-        return Fresh(event=event, pictures=made.frames, applied=tuple(applied))
+        self.last_made_s = now = time.monotonic()
+        waited_s = tuple(now - self._cues[i - 1].said_s for i in numbers)
+        return Fresh(event=event, pictures=made.frames, applied=tuple(applied), waited_s=waited_s)
+
+    def conclude(self) -> None:
+        """End, if making a chunk has shown that there will be no other. Called after what was made is in the log."""
+        if self._verdict is not None:
+            self.end(self._verdict.why, self._verdict.message)
 
     def publish(self, fresh: Fresh) -> None:
         """Encode a chunk and write it into the log, each frame as soon as it is there."""
@@ -440,10 +483,11 @@ class LiveSession:
                 self.log.append(applied)
             for k, data in enumerate(self._encoder.encode(fresh.pictures)):
                 self.log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
+            self._keep_script(event)
         except MediaError as error:
             self.end("failed", str(error))
             return
-        if self._complete:
+        if self._complete and event.chunk == self._tip:
             self.end("length")
         self._touch()
 
@@ -471,6 +515,15 @@ class LiveSession:
         return take.retake(at=0 if event is None else event.index + 1)
 
     # Small things.
+
+    def _keep_script(self, event: Chunk) -> None:
+        """Keep what makes a branch again for the next process, whenever it has changed."""
+        path = self._script_path(event.branch)
+        if (event.cues or not path.exists()) and self._source is None and self.opening.source is None:
+            self.script(event.chunk).save(path)
+
+    def _script_path(self, branch: int) -> Path:
+        return self.folder / f"branch-{branch}.take.json"
 
     def _known(self, chunk: int) -> Chunk:
         if not 0 <= chunk < len(self._chunks):
@@ -508,9 +561,11 @@ class LiveSession:
             elif isinstance(event, Ended):
                 self._ended, self.failure = event.why, event.message
         while self._chunks and whole.get(self._chunks[-1].chunk, 0) < self._chunks[-1].num_frames:
-            self._chunks.pop()
+            self.log.cut(self._chunks.pop().n)
         self._tip = self._chunks[-1].chunk if self._chunks else None
-        self._ended = self._ended or "closed"
+        if self._ended is None:
+            self._ended = "closed"
+            self.log.append(Ended(why="closed", message="the server was started again"))
         return opened
 
 

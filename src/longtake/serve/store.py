@@ -1,4 +1,4 @@
-"""What the server remembers when it is started again: videos, takes and keys, in one SQLite file."""
+"""What the server remembers when it is started again: videos and keys, in one SQLite file."""
 
 import hashlib
 import hmac
@@ -48,24 +48,6 @@ class VideoRow(Table):
     expires_at: Mapped[int | None]
     remixed_from: Mapped[str | None]
     request: Mapped[dict[str, Any]] = mapped_column(JSON)  # enough to begin it again
-
-
-class TakeRow(Table):
-    """A live take, as the list shows it when its session is no longer in memory."""
-
-    __tablename__ = "takes"
-
-    id: Mapped[str] = mapped_column(unique=True)
-    watch_id: Mapped[str] = mapped_column(unique=True)
-    owner: Mapped[str | None] = mapped_column(index=True)
-    created_at: Mapped[float]
-    opening: Mapped[dict[str, Any]] = mapped_column(JSON)
-    state: Mapped[str]
-    prompt: Mapped[str]
-    chunks: Mapped[int] = mapped_column(default=0)
-    seconds: Mapped[float] = mapped_column(default=0.0)
-    script: Mapped[dict[str, Any] | None] = mapped_column(JSON)
-    poster: Mapped[bytes | None] = mapped_column(deferred=True)  # a JPEG; not read by lists
 
 
 class KeyRow(Table):
@@ -170,43 +152,6 @@ class Store:
         query = select(VideoRow.status, func.count()).group_by(VideoRow.status)
         with self._begin() as session:
             return {row[0]: row[1] for row in session.execute(query)}
-
-    # Takes.
-
-    def save_take(self, row: TakeRow) -> None:
-        """Write a take, in place of what was written of it before."""
-        with self._begin() as session:
-            row.n = session.scalar(select(TakeRow.n).where(TakeRow.id == row.id)) or row.n
-            session.merge(row)
-
-    def take(self, take_id: str) -> TakeRow:
-        """A take by either of its ids.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        with self._begin() as session:
-            row = session.scalar(select(TakeRow).where((TakeRow.id == take_id) | (TakeRow.watch_id == take_id)))
-        if row is None:
-            raise NotFoundError("there is no such take")
-        return row
-
-    def takes(self, owner: str | None = None) -> Sequence[TakeRow]:
-        """All takes, the newest first."""
-        query = select(TakeRow).order_by(TakeRow.n.desc())
-        if owner is not None:
-            query = query.where(TakeRow.owner == owner)
-        with self._begin() as session:
-            return session.scalars(query).all()
-
-    def poster(self, take_id: str) -> bytes | None:
-        """The JPEG that stands for a take."""
-        with self._begin() as session:
-            return session.scalar(select(TakeRow.poster).where(TakeRow.id == take_id))
-
-    def delete_take(self, take_id: str) -> None:
-        with self._begin() as session:
-            session.execute(delete(TakeRow).where(TakeRow.id == take_id))
 
     # Keys.
 

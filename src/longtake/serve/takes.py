@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
@@ -12,15 +13,17 @@ from fastapi import APIRouter, Body, Depends, Query, Request, Response, WebSocke
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import ValidationError
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
 from longtake.core.errors import InputError, LongtakeError
 from longtake.media.animations import open_writer
 from longtake.media.live import jpeg_of, jpegs_of, pictures_of, write_mp4
-from longtake.serve.errors import ForbiddenError
+from longtake.serve.errors import ConflictError, ForbiddenError, RateLimitError
+from longtake.serve.guard import key_of
 from longtake.serve.log import Record, json_of
 from longtake.serve.messages import Command, Credit, Frame, Message, Open, Refused, Status, commands
-from longtake.serve.sessions import LiveSession
+from longtake.serve.sessions import EXPORTS, HttpViewer, LiveSession
 
 Wanted = Literal["h264", "jpeg"]
 
@@ -48,14 +51,18 @@ ChunkIdx = Annotated[int, InPath(ge=0, lt=2**31)]
 @router.post("/api/takes", status_code=201)
 async def begin(request: Request, opening: Annotated[Open, Body()]) -> dict[str, object]:
     """Begin a session."""
-    session = await run_in_threadpool(request.app.state.host.open, opening)
+    host, key = request.app.state.host, key_of(request)
+    if key is not None and sum(s.live and s.ended is None for s in _own(request)) >= key.takes:
+        raise RateLimitError(f"the key may have {key.takes} takes at once; close one", 5)
+    owner = None if key is None else key.id
+    session = await run_in_threadpool(lambda: host.open(opening, owner=owner))
     return {"id": session.id, "watch": session.watch_id, "opened": session.opened.model_dump()}
 
 
 @router.get("/api/takes")
 def gallery(request: Request) -> dict[str, object]:
     """All sessions, the newest first."""
-    return {"takes": [summary(session) for session in request.app.state.host.sessions() if session.live]}
+    return {"takes": [summary(session) for session in _own(request) if session.live]}
 
 
 @router.get("/api/takes/{session_id}")
@@ -76,19 +83,19 @@ async def forget(request: Request, session: Found, session_id: str) -> None:
 async def say(session: Found, session_id: str, command: Annotated[Command, Body()]) -> Response:
     """Follow one command, where there is no socket to say it on."""
     _check_may_direct(session, session_id)
-    event = await run_in_threadpool(session.do, command, "http")
+    event = await run_in_threadpool(session.do, command)
     return Response(json_of(event), media_type="application/json")
 
 
 @router.get("/api/takes/{session_id}/events")
 async def tail(session: Found, after: Annotated[int, Query(ge=-1)] = -1, frames: Wanted = "h264") -> StreamingResponse:
     """The log from an entry on, and what comes, as records in one long answer."""
-    viewer = object()
+    viewer = HttpViewer()
 
     async def records() -> AsyncIterator[bytes]:
         session.watched(viewer)
         try:
-            async for record in _as_wanted(session, after, frames):
+            async for record in _with_statuses(session, _as_wanted(session, after, frames)):
                 yield record.framed
                 if _is_last(record):
                     return
@@ -120,8 +127,9 @@ async def path_file(session: Found, chunk: ChunkIdx, kind: Literal["mp4", "gif",
         script = await run_in_threadpool(session.script, chunk)
         text = script.model_dump_json(indent=2, exclude_none=True)
         return Response(text, media_type="application/json", headers=_as_file(f"take-{chunk}.take.json"))
-    path = await run_in_threadpool(_written_path, session, chunk, kind)
-    return FileResponse(path, headers=IMMUTABLE | _as_file(f"take-{chunk}.{kind}"))
+    path = await run_in_threadpool(_exported, session, chunk, kind)
+    headers = IMMUTABLE | _as_file(f"take-{chunk}.{kind}")
+    return FileResponse(path, headers=headers, background=BackgroundTask(path.unlink, missing_ok=True))
 
 
 @router.websocket("/api/takes/{session_id}/live")
@@ -151,9 +159,9 @@ class Viewer:
     async def serve(self, after: int, frames: Wanted) -> None:
         """Until the viewer goes, or all has been said."""
         loop, session = asyncio.get_running_loop(), self._session
-        stop = session.listen(lambda status: loop.call_soon_threadsafe(self._note, status))
+        stop = session.listen(lambda status: loop.call_soon_threadsafe(_put_newest, self._statuses, status))
         session.watched(self)
-        self._note(session.status)
+        _put_newest(self._statuses, session.status)
         try:
             async with create_task_group() as tasks:
                 tasks.start_soon(self._send_log, after, frames)
@@ -163,11 +171,6 @@ class Viewer:
         finally:
             stop()
             session.left(self)
-
-    def _note(self, status: Status) -> None:
-        if self._statuses.full():
-            self._statuses.get_nowait()
-        self._statuses.put_nowait(status)
 
     async def _send_log(self, after: int, frames: Wanted) -> None:
         async for record in _as_wanted(self._session, after, frames):
@@ -252,7 +255,7 @@ def summary(session: LiveSession) -> dict[str, object]:
     }
 
 
-async def _as_wanted(session: LiveSession, after: int, frames: Wanted) -> AsyncIterator[Record]:
+async def _as_wanted(session: LiveSession, after: int, frames: Wanted) -> AsyncGenerator[Record]:
     """The log, its frames in the form that the viewer can show."""
     jpegs: dict[tuple[int, int], bytes] = {}  # of the chunk that is being sent
     async for record in session.log.tail(after):
@@ -266,12 +269,41 @@ async def _as_wanted(session: LiveSession, after: int, frames: Wanted) -> AsyncI
         yield record._replace(payload=jpegs[header.chunk, header.k])
 
 
+async def _with_statuses(session: LiveSession, log: AsyncGenerator[Record]) -> AsyncIterator[Record]:
+    """The entries of a log, and between them how the session stands, when that changes."""
+    loop = asyncio.get_running_loop()
+    statuses: asyncio.Queue[Status] = asyncio.Queue(maxsize=1)
+    stop = session.listen(lambda status: loop.call_soon_threadsafe(_put_newest, statuses, status))
+    entry, news = asyncio.ensure_future(anext(log)), asyncio.ensure_future(statuses.get())
+    try:
+        yield Record(-1, json_of(session.status), b"")
+        while True:
+            await asyncio.wait((entry, news), return_when=asyncio.FIRST_COMPLETED)
+            if entry.done():
+                yield entry.result()
+                entry = asyncio.ensure_future(anext(log))
+            if news.done():
+                yield Record(-1, json_of(news.result()), b"")
+                news = asyncio.ensure_future(statuses.get())
+    finally:
+        stop()
+        entry.cancel()  # which ends the log's generator, too
+        news.cancel()
+
+
+def _put_newest(statuses: asyncio.Queue[Status], status: Status) -> None:
+    """Only the newest one waits."""
+    if statuses.full():
+        statuses.get_nowait()
+    statuses.put_nowait(status)
+
+
 async def _jpegs_when_whole(session: LiveSession, chunk: int) -> list[bytes]:
     """A chunk as JPEG files, as soon as its last frame is in the log."""
     async for _ in session.log.tail(len(session.log) - 2):
         try:
             frames = session.frames(chunk)
-        except InputError:
+        except ConflictError:
             continue
         return await run_in_threadpool(jpegs_of, frames)
     raise AssertionError("a tail has no end")
@@ -287,10 +319,9 @@ def _chunk_records(session: LiveSession, chunk: int, frames: Wanted) -> bytes:
     return b"".join(records)
 
 
-def _written_path(session: LiveSession, chunk: int, kind: str) -> Path:
-    path = session.folder / f"path-{chunk}.{kind}"
-    if path.exists():
-        return path
+def _exported(session: LiveSession, chunk: int, kind: str) -> Path:
+    """A file of a path through the tree, for one answer: frames are only moved into an mp4, so it is made each time."""
+    path = session.folder / EXPORTS / f"{secrets.token_hex(8)}.{kind}"
     chunks = (session.frames(event.chunk) for event in session.path(chunk))
     if kind == "mp4":
         return write_mp4(path, chunks, session.opened.fps)
@@ -298,6 +329,12 @@ def _written_path(session: LiveSession, chunk: int, kind: str) -> Path:
         for frames in chunks:
             writer.push(pictures_of(frames))
     return path
+
+
+def _own(request: Request) -> Iterator[LiveSession]:
+    """The sessions that were begun with the request's key; all, where none is needed."""
+    key = key_of(request)
+    return (s for s in request.app.state.host.sessions() if key is None or s.owner == key.id)
 
 
 def _as_file(name: str) -> dict[str, str]:

@@ -16,14 +16,15 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from longtake.core.errors import InputError
-from longtake.serve.assets import Asset, pieces_of
-from longtake.serve.errors import BusyError, UnsupportedError
+from longtake.serve.assets import Asset, MiB, pieces_of
+from longtake.serve.errors import BusyError, TooLargeError, UnsupportedError
 from longtake.serve.guard import key_of
 from longtake.serve.jobs import Jobs, random_seed
 from longtake.serve.messages import AssetId, Open, Seed, Steps, Video, Words
 from longtake.serve.store import UNFINISHED, VideoRow
 
 POLL_AFTER_MS = "500"
+MAX_TEXT_BYTES = 28 * MiB  # a picture in base64
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -98,11 +99,16 @@ class Form:
     async def __aenter__(self) -> dict[str, Any]:
         kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-            self._form = await self._request.form(max_files=1, max_fields=50)
+            self._form = await self._request.form(max_files=1, max_fields=50, max_part_size=MAX_TEXT_BYTES)
             return _nested(self._form.multi_items())
+        text = b""
+        async for piece in self._request.stream():
+            text += piece
+            if len(text) > MAX_TEXT_BYTES:
+                raise TooLargeError(f"at most {MAX_TEXT_BYTES // MiB} MiB of JSON are taken; send files in a form")
         try:
-            fields = json.loads(await self._request.body())
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            fields = json.loads(text)
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError("expected a form, or JSON with the header Content-Type: application/json") from error
         if not isinstance(fields, dict):
             raise InputError("expected a JSON object")

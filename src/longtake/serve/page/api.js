@@ -55,7 +55,7 @@ export async function postJson(path, body) {
 
 /**
  * @param {Blob} file
- * @returns {Promise<{id: string, kind: 'image' | 'video', width: number, height: number, frames: number, seconds: number}>}
+ * @returns {Promise<{id: string, kind: 'image' | 'video'}>}
  */
 export async function upload(file) {
   const headers = { 'Content-Type': file.type || 'application/octet-stream' };

@@ -9,6 +9,7 @@ import { listenToKeys } from './ui/keys.js';
 import { route } from './ui/routes.js';
 import { Shell } from './ui/shell.js';
 import { render } from './vendor/preact.js';
+import { effect } from './vendor/signals.js';
 
 const AGAIN_MS = 2000;
 
@@ -46,6 +47,10 @@ function tick() {
 }
 
 render(html`<${Shell} />`, /** @type {Element} */ (document.getElementById('app')));
+effect(() => {
+  const prompt = state.take.value && current?.tree.opened?.prompt;
+  document.title = prompt ? `${prompt} | longtake` : 'longtake';
+});
 listenToKeys();
 acceptFiles();
 addEventListener('popstate', route);

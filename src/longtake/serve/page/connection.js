@@ -5,8 +5,8 @@ import { RecordReader, subprotocols, unpack } from './protocol.js';
 /** @import { Command, Event } from './protocol.js' */
 
 /**
- * @typedef {{name: 'connecting' | 'open' | 'lost' | 'refused' | 'closed', way: 'socket' | 'http', retryAt: number | null,
- *   message: string | null}} State `message` says why it was refused
+ * @typedef {{name: 'connecting' | 'open' | 'lost' | 'refused' | 'closed', way: 'socket' | 'http',
+ *   retryAt: number | null, message: string | null}} State `message` says why it was refused
  *
  * @typedef {object} Options
  * @property {string} path of the take: "/api/takes/..."
@@ -71,6 +71,7 @@ export class Connection {
 
   close() {
     this.#become({ name: 'closed' });
+    this.#waiting.clear(); // nobody is there to be told
     this.#drop();
   }
 
@@ -143,7 +144,9 @@ export class Connection {
     const stream = new AbortController();
     this.#stream = stream;
     try {
-      const answer = await this.#fetch(`${path}/events?after=${this.#after}&frames=${frames}`, { signal: stream.signal });
+      const answer = await this.#fetch(`${path}/events?after=${this.#after}&frames=${frames}`, {
+        signal: stream.signal,
+      });
       if (answer.status >= 400 && answer.status < 500) return this.#refuse(await refusalOf(answer));
       if (!answer.ok) return this.#cut();
       this.#opened();
@@ -204,9 +207,14 @@ export class Connection {
     this.#watchdog = setTimeout(() => this.#cut(), SILENCE_MS);
     if (this.state.name !== 'open') return this.#cut(); // it never opened
     const question = { type: /** @type {const} */ ('seen'), chunk: this.#lastSeen, event_id: `${this.#name}-there` };
-    if (this.#lastSeen < 0) this.#listen(); // nothing to ask with before the first chunk was seen
+    if (this.#lastSeen < 0)
+      this.#listen(); // nothing to ask with before the first chunk was seen
     else if (this.#socketOpen()) this.#socket?.send(JSON.stringify(question));
-    else this.#post(question).then(() => this.#listen(), () => this.#cut());
+    else
+      this.#post(question).then(
+        () => this.#listen(),
+        () => this.#cut(),
+      );
   }
 
   #cut() {
@@ -231,7 +239,8 @@ export class Connection {
     this.#socket = this.#stream = null;
     socket?.close();
     stream?.abort();
-    for (const { reject } of this.#waiting.values()) reject(new Refusal('The connection was cut before the answer came.'));
+    for (const { reject } of this.#waiting.values())
+      reject(new Refusal('The connection was cut before the answer came.'));
     this.#waiting.clear();
   }
 

@@ -1,4 +1,5 @@
-// Plays a path through the tree of chunks. Owns all playback state; knows no page, only a clock, a decoder and a canvas to call.
+// Plays a path through the tree of chunks. Owns all playback state, and knows no page: only a clock, a decoder, and
+// whom to call with a picture.
 
 /** @import { Tree } from './tree.js' */
 /** @import { FrameStore } from './store.js' */
@@ -69,6 +70,7 @@ export class Player {
     this.#options = options;
     this.#tree = options.tree;
     this.#store = options.store;
+    this.path = this.#tree.path(this.#tree.head);
     this.#now = options.now ?? (() => performance.now());
     this.#decoder = options.decoder({
       onpicture: (chunk, k, picture) => this.#receive(chunk, k, picture),
@@ -218,7 +220,8 @@ export class Player {
   /** To be called with each picture of the screen. */
   tick() {
     const now = this.#now();
-    if (this.#at < 0 && this.path.length) this.#place(this.live ? this.path.length - 1 : 0, 0);
+    if (this.#at < 0 && this.path.length)
+      this.#place(this.live ? Math.max(0, this.path.length - 1 - this.#lead) : 0, 0);
     if (!this.#shown) this.#show(now);
     if (!this.playing || !this.#shown) return;
     if (now - this.#nextAt > LATE_MS) this.#nextAt = now;
@@ -299,9 +302,8 @@ export class Player {
     this.path = this.#tree.path(this.#tree.head);
     if (shown === undefined) return;
     const at = this.path.indexOf(shown);
-    const lead = this.#tree.opened?.lead ?? 3;
     if (at < 0) this.#place(this.#fork(shown), 0);
-    else if (this.path.length - 1 - at > lead + 2) this.#place(this.path.length - 2, 0);
+    else if (this.path.length - 1 - at > this.#lead + 2) this.#place(this.path.length - 2, 0);
     else this.#at = at;
   }
 
@@ -451,6 +453,11 @@ export class Player {
   #lastFrame() {
     const chunk = this.#chunk(this.path.length - 1);
     return chunk ? chunk.start_frame + chunk.num_frames - 1 : 0;
+  }
+
+  /** Chunks that may be made ahead of what is seen. */
+  get #lead() {
+    return this.#tree.opened?.lead ?? 3;
   }
 
   #period() {

@@ -54,7 +54,10 @@ export const liveSource = signal('text');
 export const choices = signal({ mode: 'change', transition: 'recache', fade: 0, seed: '' });
 
 /** Whether words now would go on from an earlier point. */
-export const scrubbed = computed(() => playback.value !== null && playback.value.frame >= 0 && !playback.value.live);
+export const scrubbed = computed(() => {
+  const view = playback.value;
+  return view !== null && view.frame >= 0 && !view.live && status.value?.state !== 'ended';
+});
 
 /** @param {unknown} error */
 export function complain(error) {

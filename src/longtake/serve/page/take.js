@@ -28,6 +28,8 @@ export class Take {
   #sent = new Map();
   /** @type {Map<number, number>} */
   #awaited = new Map();
+  /** @type {number | null} */
+  #branchedAt = null;
 
   /**
    * @param {string} id
@@ -98,7 +100,9 @@ export class Take {
     const { after } = this.branchPoint();
     const random = Math.floor(Math.random() * 2 ** 31);
     const seed = what.seed ?? (what.change || what.prompt ? undefined : random); // the same words again: another way on
+    const sent = performance.now();
     await this.connection.send({ type: 'retake', after, ...what, ...(seed === undefined ? {} : { seed }) });
+    this.#branchedAt = sent;
     this.player.goLive();
     if (image) await this.connection.send({ type: 'cue', image });
   }
@@ -162,12 +166,14 @@ export class Take {
   #take(event, bytes) {
     if (event.type === 'frame') return this.#keep(event, bytes);
     if (event.type === 'credit') return this.capture?.grant(event.frames);
-    if (event.type === 'status') return void (state.status.value = event);
+    if (event.type === 'status') return this.#stand(event);
     if (event.type === 'refused' && event.event_id === null) return state.complain(event.message);
     if (event.type === 'done' || event.type === 'refused') return;
     this.tree.add(event);
     if (event.type === 'chunk') {
       this.store.expect(event.chunk, event.num_frames);
+      if (this.#branchedAt !== null) this.#awaited.set(event.chunk, this.#branchedAt);
+      this.#branchedAt = null;
       const made = Object.values(event.timings).reduce((sum, seconds) => sum + seconds, 0);
       const chunkS = event.num_frames / (this.tree.opened?.fps ?? 16);
       state.numbers.value = { ...state.numbers.value, chunkMs: made * 1000, chunkS };
@@ -175,6 +181,15 @@ export class Take {
     if (event.type === 'applied') this.#await(event.event_id, event.chunk);
     if (event.type === 'ended' && event.why === 'failed') state.complain(event.message ?? 'The take has failed.');
     if (event.type === 'chunk' || event.type === 'head') this.player.grew();
+    state.growth.value += 1;
+  }
+
+  /** @param {import('./protocol.js').Status} status */
+  #stand(status) {
+    state.status.value = status;
+    // A server that was started anew goes on with no take: such a log has no last word.
+    if (status.state !== 'ended' || this.tree.ended) return;
+    this.tree.ended = { type: 'ended', n: -1, why: 'closed', message: null };
     state.growth.value += 1;
   }
 

@@ -11,7 +11,8 @@ export async function attach(file) {
   state.busy.value = 'upload';
   try {
     const { id, kind } = await upload(file);
-    if (state.take.value && kind === 'video') throw new Error('A video can begin a take: leave this one, then drop it again.');
+    if (state.take.value && kind === 'video')
+      throw new Error('A video can begin a take: leave this one, then drop it again.');
     state.attachment.value = { asset: id, kind, name: file.name };
     if (!state.take.value) state.sourceKind.value = kind;
   } catch (error) {
@@ -62,7 +63,10 @@ export function Attached() {
   if (!attached) return null;
   return html`<p class="attached">
     ${url && html`<img class="thumb" src=${url} alt="" />`}
-    <span><b>${attached.name}</b>${state.take.value ? 'The take goes on from this picture' : 'As the model will see it'}</span>
+    <span>
+      <b>${attached.name}</b>
+      ${state.take.value ? 'The take goes on from this picture' : 'As the model will see it'}
+    </span>
     <button class="tool small" aria-label="Remove ${attached.name}" onClick=${() => (state.attachment.value = null)}>
       <${Icon} name="close" />
     </button>

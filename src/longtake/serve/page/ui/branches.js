@@ -38,6 +38,7 @@ function Lanes({ tree, branches }) {
 
 /** @param {{branch: Branch, here: boolean}} props */
 function Row({ branch, here }) {
+  state.growth.value;
   const { tree, player } = /** @type {import('../take.js').Take} */ (current);
   const tip = tree.chunks.get(branch.tip);
   const fps = tree.opened?.fps ?? 16;
@@ -55,11 +56,14 @@ function Row({ branch, here }) {
       <span class="what">${branch.prompt}</span>
       <span class="sub">${timecode(seconds)}${making ? ', being made' : ''}</span>
     </button>
-    ${!here &&
-    html`<button class="tool small ${beside ? 'on' : ''}" aria-label="Compare with branch ${branch.branch + 1}" title="Show both side by side"
+    ${
+      !here &&
+      html`<button class="tool small ${beside ? 'on' : ''}" aria-label="Compare with branch ${branch.branch + 1}"
+        title="Show both side by side"
       aria-pressed=${beside} onClick=${() => (state.beside.value = beside ? null : branch.tip)}>
       <${Icon} name="compare" />
-    </button>`}
+    </button>`
+    }
   </li>`;
 }
 
@@ -74,7 +78,9 @@ export function Branches() {
     <h2>Branches</h2>
     <div class="tree">
       <${Lanes} tree=${tree} branches=${branches} />
-      <ol>${branches.map((branch) => html`<${Row} key=${branch.branch} branch=${branch} here=${branch.branch === here} />`)}</ol>
+      <ol>
+        ${branches.map((one) => html`<${Row} key=${one.branch} branch=${one} here=${one.branch === here} />`)}
+      </ol>
     </div>
     ${branches.length === 1 && html`<p class="hint">Scrub back, say something else, and a branch grows from there.</p>`}
   </section>`;

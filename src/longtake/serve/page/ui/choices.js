@@ -46,9 +46,11 @@ export function Choices() {
       onClick=${() => setOpen(!open)}>
       <${Icon} name="tune" />
     </button>
-    ${open &&
-    html`<div class="menu" role="group" aria-label="How it changes">
-      <${Radios} name="The words say" value=${mode} options=${MODES} onchoose=${(/** @type {any} */ key) => choose({ mode: key })} />
+    ${
+      open &&
+      html`<div class="menu" role="group" aria-label="How it changes">
+      <${Radios} name="The words say" value=${mode} options=${MODES}
+        onchoose=${(/** @type {any} */ key) => choose({ mode: key })} />
       <${Radios} name="Transition" value=${transition} options=${TRANSITIONS}
         onchoose=${(/** @type {any} */ key) => choose({ transition: key, fade: key === 'recache' ? fade : 0 })} />
       <label class="line">
@@ -58,8 +60,10 @@ export function Choices() {
       </label>
       <label class="line">
         Seed <input type="number" step="1" placeholder="same" value=${seed}
-          onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => choose({ seed: event.currentTarget.value })} />
+          onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) =>
+            choose({ seed: event.currentTarget.value })} />
       </label>
-    </div>`}
+    </div>`
+    }
   </div>`;
 }

@@ -96,15 +96,18 @@ export function Composer() {
         placeholder=${ended ? 'This take is complete' : name}
         disabled=${ended}
         value=${state.draft.value}
-        onInput=${(/** @type {{currentTarget: HTMLTextAreaElement}} */ event) => (state.draft.value = event.currentTarget.value)}
+        onInput=${(/** @type {{currentTarget: HTMLTextAreaElement}} */ event) =>
+          (state.draft.value = event.currentTarget.value)}
         onKeyDown=${type}
       ></textarea>
       <div class="under">
-        ${inTake &&
-        html`<label class="tool" title="Go on from a picture">
+        ${
+          inTake &&
+          html`<label class="tool" title="Go on from a picture">
           <${Icon} name="image" /><span class="hidden">Go on from a picture</span>
           <input type="file" class="hidden" accept="image/*" disabled=${ended} onChange=${takeFile} />
-        </label>`}
+        </label>`
+        }
         ${inTake && html`<${Choices} />`}
         <button
           class="send"

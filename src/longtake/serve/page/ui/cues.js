@@ -19,7 +19,8 @@ function Waiting({ cue, words, due }) {
   const left = Math.max(0, (start - Math.max(0, view?.frame ?? 0)) / fps);
   return html`<li class="cue pending">
     <${Icon} name="clock" /><b>${words ?? 'Picture'}</b><span>accepted, in ${left.toFixed(1)} s</span>
-    <button class="tool small" aria-label="Take back: ${words ?? 'picture'}" onClick=${() => current?.order({ type: 'cancel', cue })}>
+    <button class="tool small" aria-label="Take back: ${words ?? 'picture'}"
+      onClick=${() => current?.order({ type: 'cancel', cue })}>
       <${Icon} name="close" />
     </button>
   </li>`;
@@ -30,7 +31,8 @@ function Applied({ words, chunk }) {
   const { tree } = /** @type {import('../take.js').Take} */ (current);
   const at = tree.chunks.get(chunk ?? -1)?.start_frame ?? 0;
   return html`<li class="cue applied">
-    <${Icon} name="check" /><b>${words ?? 'Picture'}</b><span>applied at ${timecode(at / (tree.opened?.fps ?? 16))}</span>
+    <${Icon} name="check" /><b>${words ?? 'Picture'}</b>
+    <span>applied at ${timecode(at / (tree.opened?.fps ?? 16))}</span>
   </li>`;
 }
 
@@ -42,7 +44,12 @@ export function Cues() {
   const fps = tree.opened?.fps ?? 16;
   const fresh = [...tree.cues.values()].filter((cue) => {
     const at = tree.chunks.get(cue.chunk ?? -1)?.start_frame;
-    return cue.state === 'applied' && at !== undefined && view.path.includes(cue.chunk ?? -1) && view.frame < at + SHOWN_S * fps;
+    return (
+      cue.state === 'applied' &&
+      at !== undefined &&
+      view.path.includes(cue.chunk ?? -1) &&
+      view.frame < at + SHOWN_S * fps
+    );
   });
   const cues = [...fresh.map(Applied), ...tree.pending.map(Waiting)];
   return html`<ul class="cues" aria-live="polite" aria-label="Cues">${cues}</ul>`;

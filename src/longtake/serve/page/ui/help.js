@@ -31,7 +31,15 @@ export function Help() {
   const close = () => (state.help.value = false);
   return html`<dialog class="help" ref=${dialog} aria-labelledby="help-title" onClose=${close}>
     <h2 id="help-title">Keys</h2>
-    <dl>${KEYS.map(([key, what]) => html`<div><dt>${key.split(', ').map((one) => html`<kbd>${one}</kbd>`)}</dt><dd>${what}</dd></div>`)}</dl>
+    <dl>
+      ${KEYS.map(
+        ([keys, what]) =>
+          html`<div>
+            <dt>${keys.split(', ').map((key) => html`<kbd>${key}</kbd>`)}</dt>
+            <dd>${what}</dd>
+          </div>`,
+      )}
+    </dl>
     <button class="plain" onClick=${close}>Close</button>
   </dialog>`;
 }

@@ -73,7 +73,8 @@ function press(event) {
   if (event.key === ' ' && target.closest('button, a, label')) return; // it presses that
   if (event.key === '?') state.help.value = true;
   else if (event.key === '/') focusComposer();
-  else if (current && state.liveSource.value === 'game' && current.player.live && ARROWS[event.key]) hold(ARROWS[event.key], true);
+  else if (current && state.liveSource.value === 'game' && current.player.live && ARROWS[event.key])
+    hold(ARROWS[event.key], true);
   else if (current && event.key === 'Escape') escape(current.player);
   else {
     const name = event.shiftKey && event.key.startsWith('Arrow') ? `Shift+${event.key}` : event.key;

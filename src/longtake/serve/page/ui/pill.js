@@ -20,7 +20,7 @@ function words() {
   if (line.name === 'refused' || line.name === 'closed') return ['bad', 'Not connected'];
   if (line.name === 'lost') return ['bad', 'Reconnecting'];
   if (line.name === 'connecting') return ['wait', 'Connecting'];
-  if (!status) return ['good', 'Connected'];
+  if (!status || (status.state === 'starved' && !state.playback.value?.starved)) return ['good', 'Connected'];
   if (status.state === 'queued' && status.position) return ['wait', `In the queue, number ${status.position}`];
   return /** @type {[string, string]} */ (MAKING[status.state]);
 }
@@ -35,7 +35,7 @@ export function Pill() {
 export function Notice() {
   const notice = state.notice.value;
   if (!notice) return null;
-  return html`<div class="notice ${notice.kind}" role="alert">
+  return html`<div class="notice ${notice.kind}" role=${notice.kind === 'error' ? 'alert' : 'note'}>
     <p>${notice.text}</p>
     <button class="quiet" onClick=${() => (state.notice.value = null)}>Dismiss</button>
   </div>`;

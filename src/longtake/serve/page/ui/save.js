@@ -53,15 +53,17 @@ export function Save() {
     <button class="tool text" aria-expanded=${open} aria-label="Save" onClick=${() => setOpen(!open)}>
       <${Icon} name="save" /><span class="wide">Save</span>
     </button>
-    ${open &&
-    html`<div class="menu" role="group" aria-label="Save">
+    ${
+      open &&
+      html`<div class="menu" role="group" aria-label="Save">
       <div class="segments" role="radiogroup" aria-label="How much">
         ${[
           ['path', 'All of this branch'],
           ['here', 'Up to the playhead'],
         ].map(
           ([value, text]) =>
-            html`<button role="radio" aria-checked=${extent === value} onClick=${() => setExtent(/** @type {any} */ (value))}>
+            html`<button role="radio" aria-checked=${extent === value}
+              onClick=${() => setExtent(/** @type {any} */ (value))}>
               ${text}
             </button>`,
         )}
@@ -73,6 +75,7 @@ export function Save() {
           </button>`,
       )}
       <button class="row" onClick=${snapshot}><b>PNG</b><span>The picture on the screen</span></button>
-    </div>`}
+    </div>`
+    }
   </div>`;
 }

@@ -20,13 +20,21 @@ import { Transport } from './transport.js';
 
 function Header() {
   const inTake = state.take.value !== null;
+  const about = state.about.value;
   return html`<header class="top">
     <a class="brand" href="/" onClick=${openPage} aria-label="longtake, home"><${Mark} />longtake</a>
-    ${state.about.value && html`<span class="model wide">${state.about.value.model}, ${state.about.value.width}×${state.about.value.height}</span>`}
+    ${about && html`<span class="model wide">${about.model}, ${about.width}×${about.height}</span>`}
     <span class="space"></span>
     <${Pill} />
-    ${inTake && html`<a class="plain" href="/" onClick=${openPage} aria-label="New take"><${Icon} name="plus" /><span class="wide">New take</span></a>`}
-    <button class="tool" aria-label="Keys" title="Keys (?)" onClick=${() => (state.help.value = true)}><${Icon} name="keyboard" /></button>
+    ${
+      inTake &&
+      html`<a class="plain" href="/" onClick=${openPage} aria-label="New take">
+      <${Icon} name="plus" /><span class="wide">New take</span>
+    </a>`
+    }
+    <button class="tool" aria-label="Keys" title="Keys (?)" onClick=${() => (state.help.value = true)}>
+      <${Icon} name="keyboard" />
+    </button>
   </header>`;
 }
 
@@ -35,13 +43,15 @@ function Examples() {
   /** @param {string} prompt */
   const start = (prompt) => {
     state.draft.value = prompt;
-    state.sourceKind.value = 'text';
-    void roll(prompt);
+    if (state.sourceKind.value === 'text') void roll(prompt);
+    else focusComposer();
   };
   return html`<section class="examples" aria-label="Examples">
     ${examples.map(
       (prompt) =>
-        html`<button disabled=${state.busy.value === 'roll'} onClick=${() => start(prompt)}><${Icon} name="play" />${prompt}</button>`,
+        html`<button disabled=${state.busy.value === 'roll'} onClick=${() => start(prompt)}>
+          <${Icon} name="play" />${prompt}
+        </button>`,
     )}
   </section>`;
 }
@@ -66,17 +76,26 @@ function edit(prompt) {
   focusComposer();
 }
 
+/** @param {string} watch the id for whoever looks on */
+async function share(watch) {
+  const link = `${location.origin}/?take=${watch}`;
+  await navigator.clipboard?.writeText(link);
+  state.notice.value = { kind: 'note', text: `${navigator.clipboard ? 'Copied' : 'To watch'}: ${link}` };
+}
+
 /** Making was paused by someone, or the take may end. */
 function Making() {
   state.growth.value;
   const how = state.status.value?.state;
   if (!current || how === 'ended') return null;
   const paused = how === 'paused';
+  const watch = state.take.value?.watch;
   return html`<section class="panel making">
     <button class="quiet" onClick=${() => current?.order({ type: paused ? 'resume' : 'pause' })}>
       ${paused ? 'Go on making' : 'Pause making'}
     </button>
-    <button class="quiet" onClick=${() => current?.order({ type: 'close' })}>End this take</button>
+    ${watch && html`<button class="quiet" onClick=${() => share(watch)}>Copy a link to watch</button>`}
+    <button class="quiet" onClick=${() => current?.connection.tell({ type: 'close' })}>End this take</button>
   </section>`;
 }
 
@@ -90,7 +109,10 @@ function Studio() {
     </div>
     <aside class="side" aria-label="More">
       <${LiveSource} /><${Branches} /><${Numbers} /><${Making} />
-      ${!hasVideoDecoder() && html`<p class="hint">Sharper video and the webcam need https, or localhost (an SSH tunnel does).</p>`}
+      ${
+        !hasVideoDecoder() &&
+        html`<p class="hint">Sharper video and the webcam need https, or localhost (an SSH tunnel does).</p>`
+      }
     </aside>
   </main>`;
 }

@@ -48,7 +48,8 @@ export function Board() {
 
 function Webcam() {
   if (noCamera) return html`<p class="hint">${noCamera}</p>`;
-  if (!camera.value) return html`<button class="plain" onClick=${openCamera}><${Icon} name="webcam" />Turn the camera on</button>`;
+  if (!camera.value)
+    return html`<button class="plain" onClick=${openCamera}><${Icon} name="webcam" />Turn the camera on</button>`;
   return html`<div class="preview mirrored">
     <${Keep} element=${camera.value} />
     <button class="quiet" onClick=${closeCamera}>Turn it off</button>
@@ -69,7 +70,8 @@ function Video() {
   return html`<div class="segments" role="radiogroup" aria-label="What to do with it">
       ${uses.map(
         ([use, text]) =>
-          html`<button role="radio" aria-checked=${state.videoUse.value === use} onClick=${() => (state.videoUse.value = use)}>
+          html`<button role="radio" aria-checked=${state.videoUse.value === use}
+            onClick=${() => (state.videoUse.value = use)}>
             ${text}
           </button>`,
       )}
@@ -103,7 +105,11 @@ function Strength() {
 export function SourcePicker() {
   const kind = state.sourceKind.value;
   const [, , text] = KINDS.find(([key]) => key === kind) ?? KINDS[0];
-  const follows = kind === 'webcam' || kind === 'canvas' || kind === 'game' || (kind === 'video' && state.videoUse.value === 'restyle');
+  const follows =
+    kind === 'webcam' ||
+    kind === 'canvas' ||
+    kind === 'game' ||
+    (kind === 'video' && state.videoUse.value === 'restyle');
   return html`<section class="source" aria-label="Source">
     <div class="kinds" role="radiogroup" aria-label="Source">
       ${KINDS.map(
@@ -113,14 +119,16 @@ export function SourcePicker() {
           </button>`,
       )}
     </div>
-    ${kind !== 'text' &&
-    html`<div class="settings">
+    ${
+      kind !== 'text' &&
+      html`<div class="settings">
       <p class="hint">${text}</p>
       ${kind === 'image' && html`<${File} accept="image/*" name="Choose a picture" />`}
       ${kind === 'webcam' && html`<${Webcam} />`} ${kind === 'canvas' && html`<${Board} />`}
       ${kind === 'video' && html`<${Video} />`} ${kind === 'game' && html`<${Game} />`}
       ${follows && html`<${Strength} />`}
-    </div>`}
+    </div>`
+    }
   </section>`;
 }
 
@@ -135,7 +143,8 @@ export function LiveSource() {
     <h2>Source</h2>
     ${kind === 'canvas' ? html`<${Board} />` : capture && html`<${Keep} element=${capture.canvas} />`}
     <label class="line"><input type="checkbox" checked=${capture?.frozen}
-      onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) => capture && (capture.frozen = event.currentTarget.checked)} />
+      onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) =>
+        capture && (capture.frozen = event.currentTarget.checked)} />
       Freeze the picture</label>
   </section>`;
 }

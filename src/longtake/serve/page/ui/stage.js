@@ -48,7 +48,7 @@ function whyStill() {
   const [status, view, line] = [state.status.value, state.playback.value, state.line.value];
   if (!view?.playing) return view?.live && status?.state === 'ended' ? 'The end' : '';
   if (line?.name === 'lost') return 'Reconnecting…';
-  if (!view.starved) return '';
+  if (!view.starved || status?.state === 'ended') return '';
   if (status?.state === 'paused') return 'Making is paused';
   if (status?.state === 'starved') return 'Waiting for pictures of the source';
   return 'Imagining what comes next…';
@@ -88,7 +88,8 @@ function Beside() {
   const { opened, branches } = /** @type {import('../tree.js').Tree} */ (current?.tree);
   const branch = [...branches.values()].find((one) => one.tip === tip);
   return html`<figure class="screen">
-    <canvas ref=${canvas} width=${opened?.width} height=${opened?.height} role="img" aria-label="The other branch"></canvas>
+    <canvas ref=${canvas} width=${opened?.width} height=${opened?.height} role="img"
+      aria-label="The other branch"></canvas>
     <figcaption class="tag">Branch ${(branch?.branch ?? 0) + 1}</figcaption>
   </figure>`;
 }
@@ -112,7 +113,8 @@ export function Stage() {
   return html`<section class="stage ${two ? 'two' : ''}" aria-label="Stage">
     <${Glow} />
     <figure class="screen">
-      <canvas ref=${canvas} id="screen" width=${opened?.width} height=${opened?.height} role="img" aria-label=${label}></canvas>
+      <canvas ref=${canvas} id="screen" width=${opened?.width} height=${opened?.height} role="img"
+        aria-label=${label}></canvas>
       ${two && html`<figcaption class="tag">Branch ${(chunk?.branch ?? 0) + 1}</figcaption>`}
     </figure>
     ${two && html`<${Beside} />`}

@@ -23,6 +23,13 @@ const path = computed(() => state.playback.value?.path ?? NONE);
 /** @param {Chunk | undefined} chunk */
 const end = (chunk) => (chunk ? chunk.start_frame + chunk.num_frames : 0);
 
+/**
+ * Where frames lie on the film.
+ * @param {number} start
+ * @param {number} frames
+ */
+const place = (start, frames) => ({ left: `${start * PX}px`, width: `${frames * PX}px` });
+
 /** @param {{from: number, to: number}} props visible pixels */
 function Film({ from, to }) {
   state.growth.value;
@@ -31,7 +38,7 @@ function Film({ from, to }) {
   const visible = chunks.filter((chunk) => end(chunk) * PX > from - MARGIN && chunk.start_frame * PX < to + MARGIN);
   return visible.map(
     (chunk) =>
-      html`<span key=${chunk.chunk} class="cell" style=${{ left: `${chunk.start_frame * PX}px`, width: `${chunk.num_frames * PX}px` }}>
+      html`<span key=${chunk.chunk} class="cell" style=${place(chunk.start_frame, chunk.num_frames)}>
         <${Thumb} take=${id} chunk=${chunk.chunk} whole=${!store.arriving(chunk.chunk)} />
       </span>`,
   );
@@ -47,7 +54,7 @@ function Pending() {
   return tree.pending.map((cue) => {
     const start = end(last) + Math.max(0, cue.due - (last?.index ?? -1) - 1) * size;
     const words = cue.words ?? 'a picture';
-    return html`<span key=${cue.cue} class="span pending" style=${{ left: `${start * PX}px`, width: `${PENDING_FRAMES * PX}px` }}>
+    return html`<span key=${cue.cue} class="span pending" style=${place(start, PENDING_FRAMES)}>
       <span class="label"><${Icon} name="clock" />${words}<span class="hidden"> (accepted, not shown yet)</span></span>
     </span>`;
   });
@@ -82,6 +89,7 @@ function Track({ onseek, onedit }) {
 
 /** Where a branch would begin. */
 function BranchMark() {
+  state.playback.value; // it moves
   if (!state.scrubbed.value || !current) return null;
   const { frame } = current.branchPoint();
   return html`<i class="branch-mark" style=${{ left: `${frame * PX}px` }}><${Icon} name="branch" /></i>`;
@@ -93,7 +101,10 @@ function Ruler() {
   const seconds = Math.ceil(end(current?.tree.chunks.get(path.value.at(-1) ?? -1)) / fps);
   const marks = Array.from({ length: Math.floor(seconds / 2) + 1 }, (_, place) => place * 2);
   return marks.map(
-    (second) => html`<span key=${second} class="mark-s" style=${{ left: `${second * fps * PX}px` }}>${timecode(second).slice(0, 5)}</span>`,
+    (second) =>
+      html`<span key=${second} class="mark-s" style=${{ left: `${second * fps * PX}px` }}>
+        ${timecode(second).slice(0, 5)}
+      </span>`,
   );
 }
 

@@ -48,7 +48,8 @@ export function Transport() {
     <div class="tools">
       <${Button} name="To start" icon="start" hint="Home" act=${() => player.seek(0)} />
       <${Button} name="Previous frame" icon="previous" hint="Left" act=${() => player.step(-1)} />
-      <button class="tool play" aria-label=${view.playing ? 'Pause' : 'Play'} title="Space" onClick=${() => player.toggle()}>
+      <button class="tool play" aria-label=${view.playing ? 'Pause' : 'Play'} title="Space"
+        onClick=${() => player.toggle()}>
         <${Icon} name=${view.playing ? 'pause' : 'play'} />
       </button>
       <${Button} name="Next frame" icon="next" hint="Right" act=${() => player.step(1)} />

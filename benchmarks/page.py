@@ -1,0 +1,135 @@
+"""`python -m benchmarks.page`: the page in a real browser on the default model, and screenshots of each of its states.
+
+    python -m benchmarks.page time  [--takes 8]        click to first painted frame; delay added to a chunk
+    python -m benchmarks.page shots [--out out/page]   a picture of every state, dark and light, wide and narrow
+
+Needs playwright and Debian's chromium (or LONGTAKE_CHROMIUM).
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from benchmarks.serve import middle, server
+from tests.browser.conftest import CHROMIUM, FLAGS
+
+# when frames come and are painted, noted before the page's own scripts run
+WATCH = """
+window.arrived = []; window.painted = []; window.made = {};
+const Real = window.WebSocket;
+window.WebSocket = class extends Real {
+  constructor(...args) {
+    super(...args);
+    this.addEventListener('message', ({data}) => {
+      if (typeof data === 'string') {
+        const event = JSON.parse(data);
+        if (event.type === 'chunk') window.made[event.chunk] = event.made_at * 1000;
+      } else {
+        const length = new DataView(data).getUint32(0, true);
+        const head = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+        if (head.k === 0) window.arrived.push(Date.now() - window.made[head.chunk]);
+      }
+    });
+  }
+};
+addEventListener('DOMContentLoaded', () => setTimeout(() => {
+  window.longtake.onframe = (frame) => window.painted.push([frame, performance.now()]);
+}));
+"""
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Chromium without a window."""
+    with sync_playwright() as playwright:
+        args = [flag.replace("\0", " ") for flag in FLAGS.split(" ")]
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
+        yield opened
+        opened.close()
+
+
+def visited(browser: Browser, base: str, **options: Any) -> Page:
+    """The page in a context of its own."""
+    page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}).new_page()
+    page.add_init_script(WATCH)
+    page.goto(base)
+    page.wait_for_function("window.longtake && window.longtake.onframe")
+    return page
+
+
+def begun(page: Page, prompt: str) -> float:
+    """Milliseconds from Enter to the first painted frame."""
+    box = page.get_by_role("textbox").first
+    box.fill(prompt)
+    clicked = page.evaluate("performance.now()")
+    box.press("Enter")
+    page.wait_for_function("window.painted.length > 0")
+    return page.evaluate("window.painted[0][1]") - clicked
+
+
+def timed(takes: int) -> dict[str, object]:
+    """First painted frames and delays, on takes one after the other."""
+    first_ms, delays_ms = [], []
+    with server("tiny-world") as (base, _), browser() as opened:
+        for number in range(takes):
+            page = visited(opened, base)
+            first_ms.append(begun(page, f"a tiger walks through a forest, take {number}"))
+            page.wait_for_function("window.painted.length > 80")
+            delays_ms += page.evaluate("window.arrived")
+            page.context.close()
+    return {
+        "takes": takes,
+        "click_to_painted_p50_ms": middle(first_ms),
+        "click_to_painted_max_ms": round(max(first_ms)),
+        "chunks": len(delays_ms),
+        "added_delay_p50_ms": middle(delays_ms),
+        "added_delay_p95_ms": middle(delays_ms, 0.95),
+    }
+
+
+def shots(out: Path) -> None:
+    """Pictures to look at."""
+    out.mkdir(parents=True, exist_ok=True)
+    with server("tiny-world") as (base, _), browser() as opened:
+        for name, options in (
+            ("dark", {"color_scheme": "dark"}),
+            ("light", {"color_scheme": "light"}),
+            ("phone", {"color_scheme": "dark", "viewport": {"width": 390, "height": 844}, "device_scale_factor": 2}),
+        ):
+            page = visited(opened, base, **options)
+            page.wait_for_timeout(500)
+            page.screenshot(path=out / f"{name}-first.png")
+            begun(page, "a tiger walks through a forest")
+            page.wait_for_function("window.painted.length > 70")
+            box = page.get_by_role("textbox").first
+            box.fill("snow starts to fall")
+            box.press("Enter")
+            page.wait_for_timeout(400)
+            page.screenshot(path=out / f"{name}-cue.png")
+            page.wait_for_function("window.painted.length > 160")
+            page.screenshot(path=out / f"{name}-playing.png")
+            page.evaluate("window.longtake.player.seek(30)")
+            box.fill("night falls")
+            page.wait_for_timeout(500)
+            page.screenshot(path=out / f"{name}-back.png")
+            page.get_by_role("button", name="Branch from").click()
+            page.wait_for_timeout(5000)
+            page.screenshot(path=out / f"{name}-branch.png")
+            page.context.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("time", "shots"))
+    parser.add_argument("--takes", type=int, default=8)
+    parser.add_argument("--out", type=Path, default=Path("out/page"))
+    args = parser.parse_args()
+    if args.what == "time":
+        print(json.dumps(timed(args.takes)))
+    else:
+        shots(args.out)

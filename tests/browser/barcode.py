@@ -1,0 +1,84 @@
+"""A studio whose every picture carries its own number, so that a test can read off a canvas which frame is shown.
+
+27 cells in the top rows: 24 bits of the frame's number in its take, and three of parity.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import Tensor
+
+from longtake.core.shapes import Pictures, PictureSize
+from longtake.sample.generate import open_model
+from longtake.sample.plans import ChunkPlan
+from longtake.sample.sampler import GoOn, Made, Memory, Sampler, Wanted, always
+from longtake.studio.studio import Studio
+from tests.tiny import PRESET
+
+BITS, PARITY = 24, 3
+ROWS = 16
+PRESET_WITH_ROOM = replace(PRESET, size=PictureSize(height=96, width=160))
+
+
+def painted(pictures: Pictures, first: int) -> Pictures:
+    """Pictures with the numbers of frames `first`, `first` + 1, ... on them."""
+    pictures = pictures.clone()
+    width = pictures.shape[2]
+    for k, picture in enumerate(pictures):
+        number = first + k
+        cells = [number >> bit & 1 for bit in range(BITS)]
+        cells += [sum(cells[i::PARITY]) & 1 for i in range(PARITY)]
+        for i, cell in enumerate(cells):
+            left, right = i * width // len(cells), (i + 1) * width // len(cells)
+            picture[:ROWS, left:right] = 235 * cell + 10
+    return pictures
+
+
+def number_of(row: Sequence[int]) -> int:
+    """The number that a row of grey values spells.
+
+    Raises:
+        ValueError: its parity is wrong: this is no whole frame.
+    """
+    width, cells = len(row), BITS + PARITY
+    bits = [int(row[(2 * i + 1) * width // (2 * cells)] > 110) for i in range(cells)]
+    number, parity = bits[:BITS], bits[BITS:]
+    if parity != [sum(number[i::PARITY]) & 1 for i in range(PARITY)]:
+        raise ValueError(f"no barcode: {bits}")
+    return sum(bit << i for i, bit in enumerate(number))
+
+
+class Barcoded:
+    """A sampler that numbers what another one makes."""
+
+    def __init__(self, inner: Sampler) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def make(
+        self,
+        memory: Memory,
+        plan: ChunkPlan,
+        source: Tensor | None = None,
+        known: Tensor | None = None,
+        go_on: GoOn = always,
+    ) -> Made:
+        return self._numbered(self._inner.make(memory, plan, source, known, go_on), plan)
+
+    def make_together(self, wanted: Sequence[Wanted]) -> list[Made | None]:
+        made = self._inner.make_together(wanted)
+        return [m and self._numbered(m, w.plan) for m, w in zip(made, wanted, strict=True)]
+
+    def _numbered(self, made: Made, plan: ChunkPlan) -> Made:
+        first = 0 if plan.idx == 0 else 9 + 12 * (plan.idx - 1)
+        return replace(made, pictures=painted(made.pictures, first))
+
+
+def barcoded_studio(model: str, *, device: str | None = None) -> Studio:
+    """What `open_studio` gives, but every frame is numbered."""
+    studio = Studio(open_model(model, device=device))
+    studio.sampler = Barcoded(studio.sampler)  # type: ignore[assignment]
+    return studio

@@ -1,0 +1,128 @@
+"""A server with numbered frames, and a browser: Debian's Chromium, or what LONGTAKE_CHROMIUM names."""
+
+import os
+import select
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+
+from longtake.serve.app import Settings, create_app
+from tests.browser.barcode import PRESET_WITH_ROOM, barcoded_studio
+from tests.tiny import write_model
+
+CHROMIUM = os.environ.get("LONGTAKE_CHROMIUM", "/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required "
+    "--use-fake-ui-for-media-stream --use-fake-device-for-media-stream "
+    "--host-resolver-rules=MAP\\ studio.test\\ 127.0.0.1"
+).replace("\\ ", "\0")
+
+
+class Wire:
+    """A way to the server that can be cut: a proxy on a port of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self.open = True
+        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def cut(self, seconds: float = 0.0) -> None:
+        """Break all connections, and refuse new ones for a while."""
+        self.open = False
+        for pair in self._pairs:
+            for end in pair:
+                with suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+        self._pairs.clear()
+        time.sleep(seconds)
+        self.open = True
+
+    def _accept(self) -> None:
+        while True:
+            here, _ = self._listener.accept()
+            if not self.open:
+                here.close()
+                continue
+            there = socket.create_connection(("127.0.0.1", self._target))
+            self._pairs.append((here, there))
+            threading.Thread(target=self._carry, args=(here, there), daemon=True).start()
+
+    def _carry(self, here: socket.socket, there: socket.socket) -> None:
+        with suppress(OSError, ValueError):
+            while True:
+                for end in select.select([here, there], [], [])[0]:
+                    data = end.recv(65536)
+                    if not data:
+                        return
+                    (there if end is here else here).sendall(data)
+        for end in (here, there):
+            end.close()
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[int]:
+    """The port of a server that runs in a thread."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws_per_message_deflate=False))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.05)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="session")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    model = write_model(tmp_path_factory.mktemp("model"), preset=PRESET_WITH_ROOM)
+    settings = Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model), max_takes=8)
+    with serving(create_app(settings, opener=barcoded_studio)) as port:
+        yield port
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    sync_api = pytest.importorskip("playwright.sync_api")
+    if not Path(CHROMIUM).exists():
+        pytest.skip(f"there is no browser at {CHROMIUM}")
+    args = [flag.replace("\0", " ") for flag in FLAGS.split(" ")]
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open an address in a context of its own. An error on the page's console fails the test."""
+    contexts, errors = [], []
+
+    def open_page(url: str, **options: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        page.goto(url)
+        return page
+
+    open_page.errors = errors  # type: ignore[attr-defined]
+    yield open_page
+    for context in contexts:
+        context.close()
+    cut = ("ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "WebSocket connection to", "ERR_INCOMPLETE", "Failed to fetch")
+    assert [error for error in errors if not any(text in error for text in cut)] == []

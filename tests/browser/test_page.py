@@ -1,0 +1,190 @@
+"""The studio's page in a real browser. Every picture carries its number, so what is drawn is known to the frame."""
+
+import io
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.browser.barcode import number_of
+from tests.browser.conftest import Wire
+
+pytestmark = pytest.mark.browser
+
+Visit = Callable[..., Any]
+
+WATCH = """() => {
+  window.drawn = [];
+  window.longtake.onframe = (frame, chunk) => window.drawn.push([frame, chunk, performance.now()]);
+}"""
+# the grey values of a row through the barcode, as they stand on the canvas
+READ = """() => {
+  const canvas = document.querySelector('main canvas, canvas');
+  const copy = document.createElement('canvas');
+  copy.width = canvas.width; copy.height = canvas.height;
+  const ink = copy.getContext('2d');
+  ink.drawImage(canvas, 0, 0);
+  const row = Math.round(canvas.height * 8 / 96);
+  const data = ink.getImageData(0, row, canvas.width, 1).data;
+  return Array.from({length: canvas.width}, (_, x) => data[4 * x + 1]);
+}"""
+
+
+def begun(visit: Visit, port: int, prompt: str = "a red boat on the sea", **options: Any) -> Any:
+    """A page on which a take has begun to play."""
+    page = visit(f"http://127.0.0.1:{port}/", **options)
+    page.evaluate(WATCH)
+    box = page.get_by_role("textbox").first
+    box.fill(prompt)
+    box.press("Enter")
+    page.wait_for_function("window.drawn.length > 0")
+    return page
+
+
+def shown(page: Any) -> int:
+    return number_of(page.evaluate(READ))
+
+
+def drawn(page: Any) -> list[int]:
+    return [frame for frame, *_ in page.evaluate("window.drawn")]
+
+
+def test_a_prompt_becomes_moving_pictures_in_order(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    page.wait_for_function("window.drawn.length > 40")
+    frames = drawn(page)
+    assert frames == list(range(len(frames)))
+    page.evaluate("window.longtake.player.pause()")
+    assert shown(page) == page.evaluate("window.longtake.player.position().frame")
+
+
+def test_a_cue_is_shown_as_accepted_and_then_as_applied(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    box = page.get_by_role("textbox", name="What happens next?")
+    box.fill("night falls")
+    box.press("Enter")
+    page.get_by_text("night falls").first.wait_for()
+    page.wait_for_function(
+        "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
+        ".then(r => r.json()).then(t => t.tree.some(c => c.prompt.includes('night falls')))"
+    )
+
+
+def test_sixty_seeks_show_the_very_frame(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    page.wait_for_function("window.drawn.length > 80")
+    page.evaluate("window.longtake.player.pause()")
+    last = max(drawn(page))
+    rng = random.Random(0)
+    for frame in (rng.randrange(last + 1) for _ in range(60)):
+        page.evaluate("frame => window.longtake.player.seek(frame)", frame)
+        page.wait_for_function("frame => window.longtake.player.position().frame === frame", arg=frame)
+        assert shown(page) == frame
+
+
+def test_cut_connections_lose_and_repeat_nothing(visit: Visit, port: int) -> None:
+    wire = Wire(port)
+    page = begun(visit, wire.port)
+    rng = random.Random(1)
+    for _ in range(8):
+        page.wait_for_function("n => window.drawn.length > n", arg=len(drawn(page)) + 10)
+        wire.cut(rng.uniform(0, 1.0))
+    page.wait_for_function("n => window.drawn.length > n", arg=len(drawn(page)) + 30)
+    frames = drawn(page)
+    assert frames == list(range(len(frames)))
+
+
+def test_a_branch_goes_on_from_where_the_viewer_stands(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    page.wait_for_function("window.drawn.length > 50")
+    page.evaluate("window.longtake.player.seek(15)")
+    page.wait_for_function("window.longtake.player.position().frame === 15")
+    box = page.get_by_role("textbox").first
+    box.fill("a blue car")
+    page.get_by_role("button", name="Branch from").click()
+    page.wait_for_function(
+        "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
+        ".then(r => r.json()).then(t => t.tree.some(c => c.branch === 1 && c.parent === 1 && c.start_frame === 21))"
+    )
+
+
+def test_a_reload_comes_back_to_the_take(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    page.wait_for_function("window.drawn.length > 30")
+    page.reload()
+    page.evaluate(WATCH)
+    page.wait_for_function("window.drawn.length > 30")
+    frames = drawn(page)
+    assert frames == list(range(frames[0], frames[0] + len(frames)))
+
+
+def test_without_a_decoder_the_frames_come_as_pictures(visit: Visit, port: int) -> None:
+    """An address that is neither https nor localhost has no WebCodecs."""
+    page = visit(f"http://127.0.0.1:{port}/")
+    page.context.add_init_script("delete window.VideoDecoder")
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.evaluate(WATCH)
+    box = page.get_by_role("textbox").first
+    box.fill("a red boat on the sea")
+    box.press("Enter")
+    page.wait_for_function("window.drawn.length > 30")
+    frames = drawn(page)
+    assert frames == list(range(len(frames)))
+    page.evaluate("window.longtake.player.pause()")
+    assert shown(page) == page.evaluate("window.longtake.player.position().frame")
+
+
+@pytest.mark.parametrize("scheme", ["dark", "light"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_serious_stands_in_the_way_of_anyone(visit: Visit, port: int, width: int, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    size = {"width": width, "height": 844}
+    page = begun(visit, port, viewport=size, color_scheme=scheme, bypass_csp=True)
+    page.evaluate("window.longtake.player.pause()")
+    found = [v for v in axe.Axe().run(page).response["violations"] if v["impact"] in ("serious", "critical")]
+    assert [(v["id"], [node["html"] for node in v["nodes"]]) for v in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_all_of_it_by_keyboard(visit: Visit, port: int) -> None:
+    page = visit(f"http://127.0.0.1:{port}/")
+    page.evaluate(WATCH)
+    page.keyboard.press("/")
+    page.keyboard.type("a red boat on the sea")
+    page.keyboard.press("Enter")
+    page.wait_for_function("window.drawn.length > 30")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Space")
+    page.wait_for_function("!window.longtake.player.position().playing")
+    before = page.evaluate("window.longtake.player.position().frame")
+    page.keyboard.press("ArrowLeft")
+    page.wait_for_function("frame => window.longtake.player.position().frame === frame", arg=before - 1)
+    page.keyboard.press("Home")
+    page.wait_for_function("window.longtake.player.position().frame === 0")
+    page.keyboard.press("End")
+    page.wait_for_function("window.longtake.player.position().live")
+
+
+def test_a_picture_that_is_dropped_begins_to_move(visit: Visit, port: int, tmp_path: Any) -> None:
+    page = visit(f"http://127.0.0.1:{port}/")
+    page.evaluate(WATCH)
+    buffer = io.BytesIO()
+    Image.fromarray(np.full((96, 160, 3), 120, np.uint8)).save(buffer, "PNG")
+    (tmp_path / "grey.png").write_bytes(buffer.getvalue())
+    page.evaluate(
+        """async bytes => {
+          const file = new File([new Uint8Array(bytes)], 'grey.png', {type: 'image/png'});
+          const data = new DataTransfer();
+          data.items.add(file);
+          for (const kind of ['dragenter', 'dragover', 'drop'])
+            document.body.dispatchEvent(new DragEvent(kind, {dataTransfer: data, bubbles: true, cancelable: true}));
+        }""",
+        list(buffer.getvalue()),
+    )
+    box = page.get_by_role("textbox").first
+    box.fill("it begins to rain")
+    box.press("Enter")
+    page.wait_for_function("window.drawn.length > 5")
