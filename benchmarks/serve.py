@@ -93,7 +93,7 @@ async def view(base: str, number: int, seconds: float, *, slow: bool = False) ->
 
 async def play(socket: Any, seen: Seen, begun: float, rng: random.Random, *, slow: bool) -> None:
     """What a player does: frames come, a clock shows them, each chunk is acknowledged when it comes on."""
-    due, made_at, expected, fps = None, 0.0, 0, 16.0
+    due, made_at, expected, fps = 0.0, 0.0, 0, 16.0
     async for message in socket:
         if slow:
             await asyncio.sleep(0.2)
@@ -113,7 +113,7 @@ async def play(socket: Any, seen: Seen, begun: float, rng: random.Random, *, slo
         seen.first_s = seen.first_s or now - begun
         if event["k"] == 0:
             seen.delays_s.append(time.time() - made_at)
-            due = now if due is None else max(due, now)
+            due = max(due, now)
             await asyncio.sleep(due - now)
             await socket.send(json.dumps({"type": "seen", "chunk": event["chunk"]}))
             if rng.random() < 0.05:

@@ -1,6 +1,7 @@
 """Chunks in H.264: whole by themselves, in any order, and never encoded twice."""
 
 import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -57,6 +58,8 @@ def test_an_mp4_holds_the_very_frames_that_travelled(tmp_path: Path) -> None:
         stream = file.streams.video[0]
         shown = [frame.to_ndarray(format="gray").mean() for frame in file.decode(stream)]
         assert stream.average_rate == 16
+        assert stream.duration is not None
+        assert stream.time_base is not None
         assert float(stream.duration * stream.time_base) == pytest.approx(21 / 16)
     assert len(shown) == 21
     assert shown[9] > shown[8] + 20
@@ -70,23 +73,17 @@ def test_a_growing_mp4_can_be_played_at_every_frame() -> None:
     frames = list(ChunkEncoder(SIZE, fps=16).encode(chunk_of(40, 6)))
     sent = bytearray()
     playable = []
-    given = 0
-
-    def arriving() -> list[bytes]:
-        return frames
 
     def watched() -> None:
-        with av.open(io.BytesIO(bytes(sent))) as file:
+        with av.open(io.BytesIO(bytes(sent)), "r") as file:
             playable.append(sum(1 for _ in file.decode(video=0)))
 
-    def feed():
-        nonlocal given
-        for frame in arriving():
-            given += 1
+    def arriving() -> Iterator[bytes]:
+        for frame in frames:
             yield frame
             watched()
 
-    for piece in fragmented_mp4(feed(), fps=16):
+    for piece in fragmented_mp4(arriving(), fps=16):
         sent += piece
     watched()
     assert playable[-1] == 6

@@ -16,7 +16,12 @@ from tests.tiny import write_model
 # the server's threads draw random numbers of their own, which hypothesis takes for the test's
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 
-SLOW = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+SLOW = settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture),
+    derandomize=True,
+)
 
 WORDS = st.text(max_size=30)
 NUMBERS = st.one_of(st.integers(), st.floats(), st.just(2**63), st.just(-1))

@@ -130,7 +130,7 @@ def test_the_memory_budget_is_kept_and_old_memories_thin_out(folder: Path) -> No
         assert max(gaps[-3:]) <= max(gaps)
 
 
-def test_memories_that_move_to_the_host_go_on_sharing(studio: Studio) -> None:
+def test_memories_that_move_to_the_hoststill_wanted_sharing(studio: Studio) -> None:
     take = studio.take("a tiger walks")
     for _ in take.stream(chunks=4):
         pass
@@ -206,7 +206,7 @@ def test_a_cue_from_another_thread_overtakes_a_chunk_until_it_is_denoised(
     begun = frames(take, 2)
     places: list[int] = []
     asked = 0
-    go_on = take._go_on
+    go_on = take.still_wanted
 
     def cue_meanwhile(done: bool) -> bool:
         nonlocal asked
@@ -218,7 +218,7 @@ def test_a_cue_from_another_thread_overtakes_a_chunk_until_it_is_denoised(
             thread.join()
         return go_on(done) if answer is None else answer
 
-    monkeypatch.setattr(take, "_go_on", cue_meanwhile)
+    monkeypatch.setattr(take, "still_wanted", cue_meanwhile)
     chunks = list(take.stream(chunks=2))
     assert places == [due]
     assert [chunk.prompt.endswith("night falls") for chunk in chunks] == [due == 2, True]
@@ -229,13 +229,13 @@ def test_a_cue_from_another_thread_overtakes_a_chunk_until_it_is_denoised(
 
 def test_a_chunk_is_overtaken_only_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     take = studio.take("a tiger walks")
-    go_on, due = take._go_on, []
+    go_on, due = take.still_wanted, []
 
     def cue_always(done: bool) -> bool:
         due.append(take.cue(seed=len(due)).due_at.chunk)
         return go_on(done)
 
-    monkeypatch.setattr(take, "_go_on", cue_always)
+    monkeypatch.setattr(take, "still_wanted", cue_always)
     assert [chunk.index for chunk in take.stream(chunks=1)] == [0]
     assert due == [0, 1, 1, 1]
 

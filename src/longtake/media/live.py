@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 import torch
+from av.container import OutputContainer
 from av.error import FFmpegError
 from av.video.frame import PictureType
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
@@ -171,12 +172,12 @@ class _Pipe:
         return taken
 
 
-def _mux(container: av.container.OutputContainer, frames: Iterable[bytes], fps: float) -> None:
+def _mux(container: OutputContainer, frames: Iterable[bytes], fps: float) -> None:
     for _ in _muxed(container, frames, fps):
         pass
 
 
-def _muxed(container: av.container.OutputContainer, frames: Iterable[bytes], fps: float) -> Iterator[None]:
+def _muxed(container: OutputContainer, frames: Iterable[bytes], fps: float) -> Iterator[None]:
     """Put frames into a container one by one, and yield after each."""
     duration = 1 / Fraction(fps).limit_denominator(1001)
     stream = None

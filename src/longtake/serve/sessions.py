@@ -150,7 +150,7 @@ class LiveSession:
         self._seen: dict[object, int | None] = {}
         self._paused = False
         self._ended: Why | None = None
-        self._listeners: list[Callable[[Status], None]] = []
+        self._listeners: list[Callable[[Status], object]] = []
         self._told: Status | None = None
         self.opened = self.log.append(opened) if not len(self.log) else self._read_log()
 
@@ -248,7 +248,7 @@ class LiveSession:
         cues = [cue for cue in script.cues if cue.chunk is not None and cue.chunk <= event.index]
         return script.model_copy(update={"cues": cues, "chunks": len(self.path(chunk))})
 
-    def listen(self, listener: Callable[[Status], None]) -> Callable[[], None]:
+    def listen(self, listener: Callable[[Status], object]) -> Callable[[], None]:
         """Have a function called when the status changes, from whichever thread changed it; returns how to stop."""
         with self._lock:
             self._listeners.append(listener)
@@ -349,21 +349,20 @@ class LiveSession:
         return ended
 
     def _cue(self, command: Cue) -> Event:
-        with self._lock:
-            take, branch = self._running(), self._branch
-        receipt = take.cue(
-            command.change,
-            prompt=command.prompt,
-            at=command.at,
-            at_s=command.at_s,
-            transition=command.transition,
-            fade=command.fade,
-            seed=command.seed,
-            steps=command.steps,
-            image=None if command.image is None else self._asset(command.image),
-        )
-        with self._lock:
-            self._cues.append(SaidCue(branch, receipt.id, command.event_id, time.monotonic()))
+        image = None if command.image is None else self._asset(command.image)
+        with self._lock:  # all the while, so that the cue is known here before a chunk can show it
+            receipt = self._running().cue(
+                command.change,
+                prompt=command.prompt,
+                at=command.at,
+                at_s=command.at_s,
+                transition=command.transition,
+                fade=command.fade,
+                seed=command.seed,
+                steps=command.steps,
+                image=image,
+            )
+            self._cues.append(SaidCue(self._branch, receipt.id, command.event_id, time.monotonic()))
             accepted = AcceptedCue(
                 event_id=command.event_id,
                 cue=len(self._cues),
