@@ -16,7 +16,7 @@ from typing import Any
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.serve import middle, server
-from tests.browser.conftest import CHROMIUM, FLAGS
+from tests.browser.conftest import CHROMIUM, FLAGS, wait
 
 # when frames come and are painted, noted before the page's own scripts run
 WATCH = """
@@ -58,7 +58,7 @@ def visited(browser: Browser, base: str, **options: Any) -> Page:
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}).new_page()
     page.add_init_script(WATCH)
     page.goto(base)
-    page.wait_for_function("window.longtake && window.longtake.onframe")
+    wait(page, "window.longtake && window.longtake.onframe")
     return page
 
 
@@ -68,7 +68,7 @@ def begun(page: Page, prompt: str) -> float:
     box.fill(prompt)
     clicked = page.evaluate("performance.now()")
     box.press("Enter")
-    page.wait_for_function("window.painted.length > 0")
+    wait(page, "window.painted.length > 0")
     return page.evaluate("window.painted[0][1]") - clicked
 
 
@@ -79,7 +79,7 @@ def timed(takes: int) -> dict[str, object]:
         for number in range(takes):
             page = visited(opened, base)
             first_ms.append(begun(page, f"a tiger walks through a forest, take {number}"))
-            page.wait_for_function("window.painted.length > 80")
+            wait(page, "window.painted.length > 80")
             delays_ms += page.evaluate("window.arrived")
             page.context.close()
     return {
@@ -105,13 +105,13 @@ def shots(out: Path) -> None:
             page.wait_for_timeout(500)
             page.screenshot(path=out / f"{name}-first.png")
             begun(page, "a tiger walks through a forest")
-            page.wait_for_function("window.painted.length > 70")
+            wait(page, "window.painted.length > 70")
             box = page.get_by_role("textbox").first
             box.fill("snow starts to fall")
             box.press("Enter")
             page.wait_for_timeout(400)
             page.screenshot(path=out / f"{name}-cue.png")
-            page.wait_for_function("window.painted.length > 160")
+            wait(page, "window.painted.length > 160")
             page.screenshot(path=out / f"{name}-playing.png")
             page.evaluate("window.longtake.player.seek(30)")
             box.fill("night falls")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.barcode import number_of
-from tests.browser.conftest import Wire
+from tests.browser.conftest import Wire, wait
 
 pytestmark = pytest.mark.browser
 
@@ -22,7 +22,7 @@ WATCH = """() => {
 }"""
 # the grey values of a row through the barcode, as they stand on the canvas
 READ = """() => {
-  const canvas = document.querySelector('main canvas, canvas');
+  const canvas = document.getElementById('screen');
   const copy = document.createElement('canvas');
   copy.width = canvas.width; copy.height = canvas.height;
   const ink = copy.getContext('2d');
@@ -40,7 +40,7 @@ def begun(visit: Visit, port: int, prompt: str = "a red boat on the sea", **opti
     box = page.get_by_role("textbox").first
     box.fill(prompt)
     box.press("Enter")
-    page.wait_for_function("window.drawn.length > 0")
+    wait(page, "window.drawn.length > 0")
     return page
 
 
@@ -54,7 +54,7 @@ def drawn(page: Any) -> list[int]:
 
 def test_a_prompt_becomes_moving_pictures_in_order(visit: Visit, port: int) -> None:
     page = begun(visit, port)
-    page.wait_for_function("window.drawn.length > 40")
+    wait(page, "window.drawn.length > 40")
     frames = drawn(page)
     assert frames == list(range(len(frames)))
     page.evaluate("window.longtake.player.pause()")
@@ -67,58 +67,62 @@ def test_a_cue_is_shown_as_accepted_and_then_as_applied(visit: Visit, port: int)
     box.fill("night falls")
     box.press("Enter")
     page.get_by_text("night falls").first.wait_for()
-    page.wait_for_function(
+    wait(
+        page,
         "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
-        ".then(r => r.json()).then(t => t.tree.some(c => c.prompt.includes('night falls')))"
+        ".then(r => r.json()).then(t => t.tree.some(c => c.prompt.includes('night falls')))",
     )
 
 
 def test_sixty_seeks_show_the_very_frame(visit: Visit, port: int) -> None:
     page = begun(visit, port)
-    page.wait_for_function("window.drawn.length > 80")
+    wait(page, "window.drawn.length > 80")
     page.evaluate("window.longtake.player.pause()")
     last = max(drawn(page))
     rng = random.Random(0)
     for frame in (rng.randrange(last + 1) for _ in range(60)):
         page.evaluate("frame => window.longtake.player.seek(frame)", frame)
-        page.wait_for_function("frame => window.longtake.player.position().frame === frame", arg=frame)
+        wait(page, "frame => window.longtake.player.position().frame === frame", frame)
         assert shown(page) == frame
 
 
-def test_cut_connections_lose_and_repeat_nothing(visit: Visit, port: int) -> None:
+def test_cut_connections_lose_and_repeat_nothing(visit: Visit, port: int, request: pytest.FixtureRequest) -> None:
     wire = Wire(port)
+    request.addfinalizer(wire.close)
     page = begun(visit, wire.port)
     rng = random.Random(1)
     for _ in range(8):
-        page.wait_for_function("n => window.drawn.length > n", arg=len(drawn(page)) + 10)
+        wait(page, "n => window.drawn.length > n", len(drawn(page)) + 10)
         wire.cut(rng.uniform(0, 1.0))
-    page.wait_for_function("n => window.drawn.length > n", arg=len(drawn(page)) + 30)
+    wait(page, "n => window.drawn.length > n", len(drawn(page)) + 30)
     frames = drawn(page)
     assert frames == list(range(len(frames)))
 
 
 def test_a_branch_goes_on_from_where_the_viewer_stands(visit: Visit, port: int) -> None:
     page = begun(visit, port)
-    page.wait_for_function("window.drawn.length > 50")
+    wait(page, "window.drawn.length > 50")
     page.evaluate("window.longtake.player.seek(15)")
-    page.wait_for_function("window.longtake.player.position().frame === 15")
+    wait(page, "window.longtake.player.position().frame === 15")
     box = page.get_by_role("textbox").first
     box.fill("a blue car")
     page.get_by_role("button", name="Branch from").click()
-    page.wait_for_function(
+    wait(
+        page,
         "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
-        ".then(r => r.json()).then(t => t.tree.some(c => c.branch === 1 && c.parent === 1 && c.start_frame === 21))"
+        ".then(r => r.json()).then(t => t.tree.some(c => c.branch === 1 && c.parent === 1 && c.start_frame === 21))",
     )
 
 
 def test_a_reload_comes_back_to_the_take(visit: Visit, port: int) -> None:
     page = begun(visit, port)
-    page.wait_for_function("window.drawn.length > 30")
+    wait(page, "window.drawn.length > 30")
     page.reload()
     page.evaluate(WATCH)
-    page.wait_for_function("window.drawn.length > 30")
+    wait(page, "window.drawn.length > 30")
     frames = drawn(page)
-    assert frames == list(range(frames[0], frames[0] + len(frames)))
+    assert frames[-20:] == list(range(frames[-20], frames[-20] + 20))  # once it has caught up with what is live
+    assert frames == sorted(set(frames))
 
 
 def test_without_a_decoder_the_frames_come_as_pictures(visit: Visit, port: int) -> None:
@@ -130,7 +134,7 @@ def test_without_a_decoder_the_frames_come_as_pictures(visit: Visit, port: int) 
     box = page.get_by_role("textbox").first
     box.fill("a red boat on the sea")
     box.press("Enter")
-    page.wait_for_function("window.drawn.length > 30")
+    wait(page, "window.drawn.length > 30")
     frames = drawn(page)
     assert frames == list(range(len(frames)))
     page.evaluate("window.longtake.player.pause()")
@@ -155,17 +159,17 @@ def test_all_of_it_by_keyboard(visit: Visit, port: int) -> None:
     page.keyboard.press("/")
     page.keyboard.type("a red boat on the sea")
     page.keyboard.press("Enter")
-    page.wait_for_function("window.drawn.length > 30")
+    wait(page, "window.drawn.length > 30")
     page.keyboard.press("Escape")
     page.keyboard.press("Space")
-    page.wait_for_function("!window.longtake.player.position().playing")
+    wait(page, "!window.longtake.player.position().playing")
     before = page.evaluate("window.longtake.player.position().frame")
     page.keyboard.press("ArrowLeft")
-    page.wait_for_function("frame => window.longtake.player.position().frame === frame", arg=before - 1)
+    wait(page, "frame => window.longtake.player.position().frame === frame", before - 1)
     page.keyboard.press("Home")
-    page.wait_for_function("window.longtake.player.position().frame === 0")
+    wait(page, "window.longtake.player.position().frame === 0")
     page.keyboard.press("End")
-    page.wait_for_function("window.longtake.player.position().live")
+    wait(page, "window.longtake.player.position().live")
 
 
 def test_a_picture_that_is_dropped_begins_to_move(visit: Visit, port: int, tmp_path: Any) -> None:
@@ -187,4 +191,4 @@ def test_a_picture_that_is_dropped_begins_to_move(visit: Visit, port: int, tmp_p
     box = page.get_by_role("textbox").first
     box.fill("it begins to rain")
     box.press("Enter")
-    page.wait_for_function("window.drawn.length > 5")
+    wait(page, "window.drawn.length > 5")

@@ -19,8 +19,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDep
 SLOW = settings(
     max_examples=60,
     deadline=None,
-    suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture),
     derandomize=True,
+    suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture),
 )
 
 WORDS = st.text(max_size=30)

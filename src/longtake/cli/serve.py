@@ -65,6 +65,7 @@ def serve(
         ws_max_size=4 * 1024**2,
         ws_ping_interval=20,
         ws_per_message_deflate=False,  # video does not shrink
+        timeout_graceful_shutdown=3,  # long answers do not end by themselves
     )
     socket = config.bind_socket()
     sys.stderr.write(f"longtake studio on http://{host}:{socket.getsockname()[1]}\n")
