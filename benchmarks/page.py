@@ -58,7 +58,7 @@ def visited(browser: Browser, base: str, **options: Any) -> Page:
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}).new_page()
     page.add_init_script(WATCH)
     page.goto(base)
-    wait(page, "window.longtake && window.longtake.onframe")
+    wait(page, "Boolean(window.longtake && window.longtake.onframe)")
     return page
 
 
@@ -104,7 +104,7 @@ def shots(out: Path) -> None:
             page = visited(opened, base, **options)
             page.wait_for_timeout(500)
             page.screenshot(path=out / f"{name}-first.png")
-            begun(page, "a tiger walks through a forest")
+            begun(page, "a sailboat sails on the sea")
             wait(page, "window.painted.length > 70")
             box = page.get_by_role("textbox").first
             box.fill("snow starts to fall")

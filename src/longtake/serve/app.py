@@ -29,8 +29,8 @@ from longtake.studio.studio import Studio, open_studio
 from longtake.worlds.config import WorldConfig
 
 EXAMPLES = (
-    "a tiger walks through a forest",
     "a sailboat sails on the sea",
+    "a tiger walks through a forest",
     "a red car drives to the left in the desert",
     "an elephant walks right on a city street",
     "a balloon rises over the mountains, then night falls",

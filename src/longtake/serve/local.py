@@ -36,6 +36,7 @@ LIVE_LEAD = 1  # of a session that follows a camera or a game: what is ahead is 
 LIVE_CHUNKS_PER_JOB_CHUNK = 4
 FACTS = "session.json"
 SLOT_GRACE_S = 10.0  # a viewer who reloads the page keeps the slot
+SHORT_GRACE_S = 0.5  # but not for long, when somebody waits; the older take is the first in the queue
 TYPICAL_TURN_S = 60.0  # that a live session keeps its slot, until some have shown it
 
 logger = logging.getLogger("longtake.serve")
@@ -353,13 +354,14 @@ class LocalHost:
         """Let live sessions run that wanted to first; those whose place in the queue has changed."""
         now = time.monotonic()
         wanting = [s for s in self._sessions.values() if s.live and s.wants_slot]
+        waiting = [s for s in wanting if s.id not in self._slots]
         self._slots |= {s.id: now for s in wanting if s.id in self._slots}
-        for lost in [i for i, wanted in self._slots.items() if now - wanted > SLOT_GRACE_S or self._is_over(i)]:
+        grace_s = SHORT_GRACE_S if waiting else SLOT_GRACE_S
+        for lost in [i for i, wanted in self._slots.items() if now - wanted > grace_s or self._is_over(i)]:
             del self._slots[lost]
             self._turn_s += 0.2 * (now - self._began.pop(lost) - self._turn_s)
             if lost in self._sessions:
                 self._sessions[lost].slot = None
-        waiting = [s for s in wanting if s.id not in self._slots]
         moved = []
         for session in waiting:
             free = self.max_takes - len(self._slots)
