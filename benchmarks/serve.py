@@ -38,7 +38,6 @@ class Seen:
     first_s: float | None = None
     gaps: int = 0  # entries of the log that were missing or came twice
     refused: str | None = None
-    delays_s: list[float] = field(default_factory=list)  # from a chunk being made to its first frame here
     said: Counter[str] = field(default_factory=Counter)
 
 
@@ -93,14 +92,14 @@ async def view(base: str, number: int, seconds: float, *, slow: bool = False) ->
 
 async def play(socket: Any, seen: Seen, begun: float, rng: random.Random, *, slow: bool) -> None:
     """What a player does: frames come, a clock shows them, each chunk is acknowledged when it comes on."""
-    due, made_at, expected, fps = 0.0, 0.0, 0, 16.0
+    due, expected, fps = 0.0, 0, 16.0
     async for message in socket:
         if slow:
             await asyncio.sleep(0.2)
         if isinstance(message, str):
             event = json.loads(message)
             seen.said[event["type"]] += 1
-            fps, made_at = event.get("fps", fps), event.get("made_at", made_at)
+            fps = event.get("fps", fps)
         else:
             event = json.loads(message[4 : 4 + struct.unpack_from("<I", message)[0]])
         if "n" in event:
@@ -112,7 +111,6 @@ async def play(socket: Any, seen: Seen, begun: float, rng: random.Random, *, slo
         seen.frames += 1
         seen.first_s = seen.first_s or now - begun
         if event["k"] == 0:
-            seen.delays_s.append(time.time() - made_at)
             due = max(due, now)
             await asyncio.sleep(due - now)
             await socket.send(json.dumps({"type": "seen", "chunk": event["chunk"]}))
@@ -146,7 +144,6 @@ def held(model: str, seconds: float) -> Iterator[dict[str, object]]:
                 "fps_each": [round(rate, 1) for rate in rates],
                 "fps_in_all": round(sum(rates), 1),
                 "first_frame_s": middle([s.first_s or seconds for s in seen]),
-                "delay_p95_s": middle([d for s in seen for d in s.delays_s], 0.95),
             }
 
 
@@ -177,7 +174,6 @@ def crowd(model: str, viewers: int, seconds: float) -> dict[str, object]:
         "frames": sum(s.frames for s in seen),
         "gaps": sum(s.gaps for s in seen),
         "events": dict(sum((s.said for s in seen), Counter())),
-        "delay_p95_s": middle([d for s in seen for d in s.delays_s], 0.95),
         "rss_mib_after_a_third": round(max(memory[:third]), 1),
         "rss_mib_at_the_end": round(max(memory[-third:]), 1),
         "ready_afterwards": alive,

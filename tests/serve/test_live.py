@@ -302,6 +302,17 @@ def test_a_third_take_waits_for_its_turn(client: TestClient) -> None:
             socket.send_json({"type": "close"})
 
 
+def test_when_the_queue_is_full_the_next_is_told_to_come_back(tmp_path: Path) -> None:
+    settings = Settings(
+        folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), max_takes=1, max_waiting=2
+    )
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        answers = [client.post("/api/takes", json={"prompt": "a tiger"}) for _ in range(5)]
+    assert [answer.status_code for answer in answers] == [201, 201, 201, 503, 503]
+    assert answers[3].json()["error"]["code"] == "busy"
+    assert int(answers[3].headers["retry-after"]) > 0
+
+
 def test_an_earlier_process_is_remembered(tmp_path: Path) -> None:
     settings = Settings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
     with TestClient(create_app(settings), base_url=HERE) as client:

@@ -104,7 +104,8 @@ class LocalHost:
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
     ) -> LiveSession:
-        if live and self._num_waiting() >= self.max_waiting:
+        free = self.max_takes - len(self._slots)
+        if live and self._num_waiting() >= self.max_waiting + free:
             raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
         take, source = self._begun(opening)
         return self._add(opening, take, source, num_chunks=num_chunks, live=live, owner=owner)
@@ -378,5 +379,8 @@ class LocalHost:
         return session is None or session.ended is not None
 
     def _num_waiting(self) -> int:
+        """Live sessions that wait for a slot, and those that were begun just now and will."""
         with self._changed:
-            return sum(1 for s in self._sessions.values() if s.live and s.wants_slot and s.id not in self._slots)
+            live = [s for s in self._sessions.values() if s.live and s.ended is None and s.id not in self._slots]
+            new_s = time.time() - SLOT_GRACE_S
+            return sum(1 for s in live if s.wants_slot or (s.tip is None and s.created_at > new_s))
