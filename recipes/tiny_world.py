@@ -79,7 +79,7 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1750),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=10_000,
+                steps=7000,
                 optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.995,
                 log_every=20,
@@ -88,14 +88,14 @@ def recipe() -> Recipe:
             ),
             phases=(
                 Phase(until=3200, latent_frames=1, batch=48, shift=3.0),
-                Phase(until=9400, latent_frames=9, batch=8, shift=8.0),
-                Phase(until=10_000, latent_frames=15, batch=4, shift=8.0),
+                Phase(until=6700, latent_frames=9, batch=8, shift=8.0),
+                Phase(until=7000, latent_frames=15, batch=4, shift=8.0),
             ),
         ),
-        ode_pairs=OdePairStage(num_pairs=256, batch=8, num_steps=16, latent_frames=9, bf16=True),
+        ode_pairs=OdePairStage(num_pairs=192, batch=8, num_steps=16, latent_frames=9, bf16=True),
         ode_init=OdeInitStage(
             loop=LoopConfig(
-                steps=400,
+                steps=250,
                 optim=OptimConfig(adam_lr=2e-4, muon_lr=2e-4, warmup=20, cooldown=0.3),
                 ema_decay=0.98,
                 bf16=True,
@@ -104,7 +104,7 @@ def recipe() -> Recipe:
         ),
         dmd=DmdStage(
             loop=LoopConfig(
-                steps=400,
+                steps=250,
                 optim=OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0),
                 ema_decay=0.9,
                 log_every=5,
@@ -116,6 +116,6 @@ def recipe() -> Recipe:
             latent_frames=9,
             rollout_frames=12,
             shift=SHIFT,
-            guidance_scale=3.0,
+            guidance_scale=4.0,
         ),
     )
