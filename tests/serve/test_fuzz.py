@@ -17,7 +17,7 @@ from tests.tiny import write_model
 pytestmark = pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisDeprecationWarning")
 
 SLOW = settings(
-    max_examples=60,
+    max_examples=25,
     deadline=None,
     derandomize=True,
     suppress_health_check=(HealthCheck.too_slow, HealthCheck.function_scoped_fixture),
