@@ -8,15 +8,13 @@ Needs playwright and Debian's chromium (or LONGTAKE_CHROMIUM).
 
 import argparse
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 
 from benchmarks.serve import middle, server
-from tests.browser.conftest import CHROMIUM, FLAGS, wait
+from tests.browser.conftest import chromium, wait
 
 # when frames come and are painted, noted before the page's own scripts run
 WATCH = """
@@ -43,16 +41,6 @@ addEventListener('DOMContentLoaded', () => setTimeout(() => {
 """
 
 
-@contextmanager
-def browser() -> Iterator[Browser]:
-    """Chromium without a window."""
-    with sync_playwright() as playwright:
-        args = [flag.replace("\0", " ") for flag in FLAGS.split(" ")]
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
-        yield opened
-        opened.close()
-
-
 def visited(browser: Browser, base: str, **options: Any) -> Page:
     """The page in a context of its own."""
     page = browser.new_context(**{"viewport": {"width": 1280, "height": 800}, **options}).new_page()
@@ -75,7 +63,7 @@ def begun(page: Page, prompt: str) -> float:
 def timed(takes: int) -> dict[str, object]:
     """First painted frames and delays, on takes one after the other."""
     first_ms, delays_ms = [], []
-    with server("tiny-world") as (base, _), browser() as opened:
+    with server("tiny-world") as (base, _), chromium() as opened:
         for number in range(takes):
             page = visited(opened, base)
             first_ms.append(begun(page, f"a tiger walks through a forest, take {number}"))
@@ -95,7 +83,7 @@ def timed(takes: int) -> dict[str, object]:
 def shots(out: Path) -> None:
     """Pictures to look at."""
     out.mkdir(parents=True, exist_ok=True)
-    with server("tiny-world") as (base, _), browser() as opened:
+    with server("tiny-world") as (base, _), chromium() as opened:
         for name, options in (
             ("dark", {"color_scheme": "dark"}),
             ("light", {"color_scheme": "light"}),

@@ -11,20 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 
 from longtake.serve.app import Settings, create_app
 from tests.browser.barcode import PRESET_WITH_ROOM, barcoded_studio
+from tests.serve.serving import listening
 from tests.tiny import write_model
 
 PATIENCE_S = 20.0
 CHROMIUM = os.environ.get("LONGTAKE_CHROMIUM", "/usr/bin/chromium")
 FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --autoplay-policy=no-user-gesture-required "
-    "--use-fake-ui-for-media-stream --use-fake-device-for-media-stream "
-    "--host-resolver-rules=MAP\\ studio.test\\ 127.0.0.1"
-).replace("\\ ", "\0")
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
+    *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
+)
 
 
 class Wire:
@@ -77,23 +76,6 @@ class Wire:
                     (there if end is here else here).sendall(data)
 
 
-@contextmanager
-def serving(app: Any) -> Iterator[int]:
-    """The port of a server that runs in a thread."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="warning", ws_per_message_deflate=False, timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.05)
-    try:
-        yield server.servers[0].sockets[0].getsockname()[1]
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def wait(page: Any, condition: str, arg: Any = None) -> None:
     """Until a condition holds. Playwright's own way needs `eval`, which the page's policy forbids."""
     until = time.monotonic() + PATIENCE_S
@@ -107,20 +89,28 @@ def wait(page: Any, condition: str, arg: Any = None) -> None:
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     model = write_model(tmp_path_factory.mktemp("model"), preset=PRESET_WITH_ROOM)
     settings = Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model), max_takes=8)
-    with serving(create_app(settings, opener=barcoded_studio)) as port:
-        yield port
+    with listening(create_app(settings, opener=barcoded_studio)) as base:
+        yield int(base.rsplit(":", 1)[1])
+
+
+@contextmanager
+def chromium() -> Iterator[Any]:
+    """A browser without a window."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api")
+    pytest.importorskip("playwright.sync_api")
     if not Path(CHROMIUM).exists():
         pytest.skip(f"there is no browser at {CHROMIUM}")
-    args = [flag.replace("\0", " ") for flag in FLAGS.split(" ")]
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=args)
-        yield browser
-        browser.close()
+    with chromium() as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -44,6 +44,12 @@ def begun(visit: Visit, port: int, prompt: str = "a red boat on the sea", **opti
     return page
 
 
+def tree_has(chunk: str) -> str:
+    """Does the newest take have such a chunk, as the server tells it?"""
+    newest = "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
+    return f"{newest}.then(r => r.json()).then(t => t.tree.some({chunk}))"
+
+
 def shown(page: Any) -> int:
     return number_of(page.evaluate(READ))
 
@@ -67,11 +73,7 @@ def test_a_cue_is_shown_as_accepted_and_then_as_applied(visit: Visit, port: int)
     box.fill("night falls")
     box.press("Enter")
     page.get_by_text("night falls").first.wait_for()
-    wait(
-        page,
-        "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
-        ".then(r => r.json()).then(t => t.tree.some(c => c.prompt.includes('night falls')))",
-    )
+    wait(page, tree_has("c => c.prompt.includes('night falls')"))
 
 
 def test_sixty_seeks_show_the_very_frame(visit: Visit, port: int) -> None:
@@ -107,11 +109,7 @@ def test_a_branch_goes_on_from_where_the_viewer_stands(visit: Visit, port: int) 
     box = page.get_by_role("textbox").first
     box.fill("a blue car")
     page.get_by_role("button", name="Branch from").click()
-    wait(
-        page,
-        "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
-        ".then(r => r.json()).then(t => t.tree.some(c => c.branch === 1 && c.parent === 1 && c.start_frame === 21))",
-    )
+    wait(page, tree_has("c => c.branch === 1 && c.parent === 1 && c.start_frame === 21"))
 
 
 def test_a_reload_comes_back_to_the_take(visit: Visit, port: int) -> None:

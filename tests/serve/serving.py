@@ -52,7 +52,9 @@ class Server:
 @contextmanager
 def listening(app: FastAPI) -> Iterator[str]:
     """Its address, while a thread of this process serves it."""
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning", ws="none"))
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_level="warning", ws_per_message_deflate=False, timeout_graceful_shutdown=1)
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

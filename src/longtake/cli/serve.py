@@ -55,10 +55,11 @@ def serve(
         max_waiting=max_waiting,
         max_batch=max_batch,
     )
-    if door.keys_required and not settings.open_store().all_keys():
+    app = create_app(settings)
+    if door.keys_required and not app.state.store.all_keys():
         raise InputError(f'others can reach {host}, so a key is needed: make one with "longtake keys create NAME"')
     config = uvicorn.Config(
-        create_app(settings),
+        app,
         host=host,
         port=port,
         log_level="warning",
@@ -92,8 +93,7 @@ def create(
 @keys.command(name="list")
 def listed(*, folder: Folder = None) -> None:
     """Which keys there are."""
-    rows = store(folder).all_keys()
-    for row in rows:
+    for row in store(folder).all_keys():
         state = "" if row.revoked_at is None else " · revoked"
         sys.stdout.write(f"{row.id}  {row.name} · {row.takes} takes, {row.requests_per_minute} requests/min{state}\n")
 
@@ -126,6 +126,6 @@ def kept(folder: Path | None) -> Path:
 def store(folder: Path | None) -> "Store":
     """The database of a server."""
     check_installed()
-    from longtake.serve.store import Store
+    from longtake.serve.store import DATABASE, Store
 
-    return Store(kept(folder) / "longtake.db")
+    return Store(kept(folder) / DATABASE)

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TypeVar
 
 import av
+import numpy as np
 from av.error import FFmpegError
 from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from torch import Tensor
@@ -38,8 +39,7 @@ class Mp4Writer:
     """
 
     def __init__(self, path: Path, *, fps: float, size: PictureSize, crf: int = 18) -> None:
-        if size.width < 2 or size.height < 2 or size.width % 2 or size.height % 2:
-            raise MediaError(f"H.264 needs an even width and height, got {size}")
+        check_even(size)
         if not 0 < fps <= 1000:
             raise MediaError(f"fps must lie above 0 and at most 1000, got {fps}")
         self.size = size
@@ -61,9 +61,8 @@ class Mp4Writer:
         self._stream.time_base = 1 / self.rate
         context = self._stream.codec_context
         context.gop_size = max(1, round(SECONDS_PER_KEYFRAME * self.rate))
-        context.color_primaries = context.color_trc = context.colorspace = BT709
-        context.color_range = LIMITED_RANGE
-        self._converter = VideoReformatter()  # kept: its tables cost more to make than a frame to convert
+        flag_colours(context)
+        self._yuv = ToYuv()
         self._open = True
 
     @property
@@ -92,14 +91,7 @@ class Mp4Writer:
             raise MediaError(f"{self.path} is closed; open a new writer")
         check_pictures(pictures, self.size)
         for picture in pictures.cpu().numpy():
-            frame = self._converter.reformat(
-                av.VideoFrame.from_ndarray(picture, format="rgb24"),
-                format="yuv420p",
-                src_colorspace=Colorspace.ITU709,
-                dst_colorspace=Colorspace.ITU709,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-            )
+            frame = self._yuv(picture)
             frame.pts, frame.time_base = self.frames_written, 1 / self.rate
             packets = self._stream.encode(frame)
             self._guard(lambda packets=packets: self._container.mux(packets))
@@ -172,6 +164,39 @@ class Mp4Writer:
         except (OSError, FFmpegError):
             # the disk that refused the frames refuses the trailer too; every fragment before it stands on its own
             return
+
+
+class ToYuv:
+    """RGB pictures to what H.264 holds: yuv420p, BT.709, limited range."""
+
+    def __init__(self) -> None:
+        self._converter = VideoReformatter()  # kept: its tables cost more to make than a frame to convert
+
+    def __call__(self, picture: np.ndarray) -> av.VideoFrame:
+        return self._converter.reformat(
+            av.VideoFrame.from_ndarray(picture, format="rgb24"),
+            format="yuv420p",
+            src_colorspace=Colorspace.ITU709,
+            dst_colorspace=Colorspace.ITU709,
+            src_color_range=ColorRange.JPEG,
+            dst_color_range=ColorRange.MPEG,
+        )
+
+
+def flag_colours(context: av.VideoCodecContext) -> None:
+    """Have an encoder say which colours `ToYuv` made; players guess otherwise, and differ."""
+    context.color_primaries = context.color_trc = context.colorspace = BT709
+    context.color_range = LIMITED_RANGE
+
+
+def check_even(size: PictureSize) -> None:
+    """Refuse a size that yuv420p cannot have.
+
+    Raises:
+        MediaError: a side is odd or empty.
+    """
+    if size.width < 2 or size.height < 2 or size.width % 2 or size.height % 2:
+        raise MediaError(f"H.264 needs an even width and height, got {size}")
 
 
 def check_pictures(pictures: Tensor, size: PictureSize) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from longtake.core.errors import MediaError
 from longtake.core.shapes import Pictures, PictureSize
-from longtake.media.encode import BT709, LIMITED_RANGE, check_pictures
+from longtake.media.encode import ToYuv, check_even, check_pictures, flag_colours
 from longtake.media.targets import Target, reason
 
 CRF = 20
@@ -36,18 +36,16 @@ class ChunkEncoder:
         """Raises:
         MediaError: the size is odd or empty.
         """
-        if size.width < 2 or size.height < 2 or size.width % 2 or size.height % 2:
-            raise MediaError(f"H.264 needs an even width and height, got {size}")
+        check_even(size)
         self.size = size
         self._rate = Fraction(fps).limit_denominator(1001)
-        self._converter = VideoReformatter()
-        self._context = av.CodecContext.create("libx264", "w")
+        self._yuv = ToYuv()
+        self._context = av.VideoCodecContext.create("libx264", "w")
         self._context.width, self._context.height, self._context.pix_fmt = size.width, size.height, "yuv420p"
         self._context.time_base, self._context.framerate = 1 / self._rate, self._rate
         self._context.thread_count = 1  # slices of a frame gain nothing at these sizes
         self._context.gop_size = 1_000_000  # key frames are where we say
-        self._context.color_primaries = self._context.color_trc = self._context.colorspace = BT709
-        self._context.color_range = LIMITED_RANGE
+        flag_colours(self._context)
         self._context.options = {"preset": "superfast", "tune": "zerolatency", "crf": str(CRF), "forced-idr": "1"}
         self._num_encoded = 0
 
@@ -62,14 +60,7 @@ class ChunkEncoder:
         """
         check_pictures(pictures, self.size)
         for k, picture in enumerate(pictures.cpu().numpy()):
-            frame = self._converter.reformat(
-                av.VideoFrame.from_ndarray(picture, format="rgb24"),
-                format="yuv420p",
-                src_colorspace=Colorspace.ITU709,
-                dst_colorspace=Colorspace.ITU709,
-                src_color_range=ColorRange.JPEG,
-                dst_color_range=ColorRange.MPEG,
-            )
+            frame = self._yuv(picture)
             frame.pts, frame.time_base = self._num_encoded, 1 / self._rate
             frame.pict_type = PictureType.I if k == 0 else PictureType.NONE
             self._num_encoded += 1
@@ -117,10 +108,10 @@ def pictures_of(frames: Iterable[bytes]) -> Pictures:
     return torch.from_numpy(np.stack(pictures))
 
 
-def jpeg_of(picture: Tensor, quality: int = JPEG_QUALITY) -> bytes:
+def jpeg_of(picture: Tensor) -> bytes:
     """A picture, uint8 [height, width, 3], as a JPEG file."""
     file = io.BytesIO()
-    Image.fromarray(picture.cpu().numpy()).save(file, "JPEG", quality=quality)
+    Image.fromarray(picture.cpu().numpy()).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
 
 
@@ -139,7 +130,8 @@ def write_mp4(path: Path, chunks: Iterable[Sequence[bytes]], fps: float) -> Path
     target.prepare()
     try:
         with av.open(str(target.growing_path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            _mux(container, (frame for chunk in chunks for frame in chunk), fps)
+            for _ in _muxed(container, (frame for chunk in chunks for frame in chunk), fps):
+                pass
     except (OSError, FFmpegError) as error:
         target.discard()
         raise MediaError(f"cannot write {path}: {reason(error)}") from error
@@ -170,11 +162,6 @@ class _Pipe:
     def taken(self) -> list[bytes]:
         taken, self._pieces = self._pieces, []
         return taken
-
-
-def _mux(container: OutputContainer, frames: Iterable[bytes], fps: float) -> None:
-    for _ in _muxed(container, frames, fps):
-        pass
 
 
 def _muxed(container: OutputContainer, frames: Iterable[bytes], fps: float) -> Iterator[None]:

@@ -250,24 +250,22 @@ class Sampler:
             torch.cuda.synchronize(self.device)
 
     def _denoised(self, cache: KVCache, plan: ChunkPlan, source: Latent | None, go_on: GoOn) -> Latent:
-        dit = self.model.dit
-        schedule = self._schedule(plan.steps, plan.strength if source is not None else 1.0)
-
-        def noise(step: int) -> Latent:
-            if not go_on(False):
-                raise OvertakenError
-            return noise_for(plan.seed, ("chunk", plan.idx, "step", step), self.shape).to(self.device, dit.latent_dtype)
-
-        past = dit.past(cache, self.shape)
-        latent = denoise(dit, schedule, self.read(plan.wording), past, noise, source=source)
-        if not go_on(True):
+        past = self.model.dit.past(cache, self.shape)
+        latent, (kept,) = self._denoised_together(self.read(plan.wording), past, [plan], [go_on], source)
+        if not kept:
             raise OvertakenError
         return latent
 
     def _denoised_together(
-        self, text: TextMemory, past: Past, plans: Sequence[ChunkPlan], go_ons: Sequence[GoOn]
+        self,
+        text: TextMemory,
+        past: Past,
+        plans: Sequence[ChunkPlan],
+        go_ons: Sequence[GoOn],
+        source: Latent | None = None,
     ) -> tuple[Latent, list[bool]]:
-        """The chunks of several takes, and which of them are still wanted."""
+        """The chunks of several takes, and which of them are still wanted; of one, it may follow a source."""
+        schedule = self._schedule(plans[0].steps, plans[0].strength if source is not None else 1.0)
         kept = [True] * len(plans)
 
         def ask(*, done: bool) -> None:
@@ -282,7 +280,7 @@ class Sampler:
             return torch.cat(eps).to(self.device, self.model.dit.latent_dtype)
 
         try:
-            latents = denoise(self.model.dit, self._schedule(plans[0].steps, 1.0), text, past, noise)
+            latents = denoise(self.model.dit, schedule, text, past, noise, source=source)
         except OvertakenError:
             return torch.zeros(len(plans), *self.shape[1:], device=self.device), kept
         ask(done=True)

@@ -22,7 +22,7 @@ from longtake.serve.jobs import Jobs
 from longtake.serve.local import LEAD, LocalHost
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
-from longtake.serve.store import Store
+from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
 from longtake.studio.studio import Studio, open_studio
@@ -51,14 +51,6 @@ class Settings:
     max_batch: int = 4  # takes whose chunks are made together
     max_video_s: float = 120.0  # of a video that is asked for by its length
 
-    def open_store(self) -> Store:
-        """The database of the folder.
-
-        Raises:
-            InputError: it cannot be opened.
-        """
-        return Store(self.folder / "longtake.db")
-
 
 page = APIRouter()
 
@@ -73,7 +65,7 @@ def create_app(settings: Settings, opener: Callable[..., Studio] = open_studio) 
     Raises:
         InputError: the folder cannot be written, or another version of longtake wrote it.
     """
-    store, metrics = settings.open_store(), Metrics()
+    store, metrics = Store(settings.folder / DATABASE), Metrics()
     app = FastAPI(
         title="longtake",
         version=__version__,

@@ -318,16 +318,12 @@ class LocalHost:
             self._dropped[session.id] = session.num_dropped
 
     def _made(self, sessions: list[LiveSession]) -> list[Fresh | None]:
+        if len(sessions) == 1:
+            return [sessions[0].make_chunk()]
         takes = [session.take for session in sessions]
-        if len(takes) == 1 or None in takes:
-            return [session.make_chunk() for session in sessions]
-        chunks = self.studio.make_together([take for take in takes if take is not None])
-        now = time.monotonic()
-        fresh: list[Fresh | None] = []
-        for session, take, chunk in zip(sessions, takes, chunks, strict=True):
-            session.last_made_s = now
-            fresh.append(None if take is None or chunk is None else session.register(take, chunk))
-        return fresh
+        chunks = self.studio.make_together(takes)
+        made = zip(sessions, takes, chunks, strict=True)
+        return [None if chunk is None else session.register(take, chunk) for session, take, chunk in made]
 
     def _next(self) -> list[LiveSession]:
         """Whose turn it is: the one that has waited longest, and those whose chunks can be made along with its own."""
@@ -342,14 +338,10 @@ class LocalHost:
             first, rest = live[0], live[1:]
         else:
             return []
-        layout = self._layout(first) if self.max_batch > 1 and rest else None
+        layout = self.studio.layout(first.take) if self.max_batch > 1 and rest else None
         if layout is None:
             return [first]
-        return [first, *(s for s in rest if self._layout(s) == layout)][: self.max_batch]
-
-    def _layout(self, session: LiveSession) -> tuple[object, ...] | None:
-        take = session.take
-        return None if take is None else self.studio.layout(take)
+        return [first, *(s for s in rest if self.studio.layout(s.take) == layout)][: self.max_batch]
 
     def _give_slots(self) -> list[LiveSession]:
         """Let live sessions run that wanted to first; those whose place in the queue has changed."""

@@ -291,11 +291,8 @@ class LiveSession:
             raise InputError("this session follows no live source; open one with a source of frames")
         try:
             with Image.open(io.BytesIO(picture), formats=("JPEG", "PNG", "WEBP")) as opened:
-                size = (self.opened.width, self.opened.height)
-                if opened.size != size:
-                    raise InputError(
-                        f"the picture is {opened.width}x{opened.height}, the model sees {size[0]}x{size[1]}"
-                    )
+                if opened.size != (self.opened.width, self.opened.height):
+                    raise InputError(f"the picture is {opened.width}x{opened.height}, the model sees {self.size}")
                 pixels = torch.from_numpy(np.array(opened.convert("RGB")))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"a picture of a source is a JPEG or PNG file: {reason(error)}") from error
@@ -412,9 +409,7 @@ class LiveSession:
 
     def make_chunk(self) -> Fresh | None:
         """The next chunk; None when it was given up, or nothing more will come."""
-        take = self._take
-        if take is None:
-            return None
+        take = self.take
         try:
             made = take.make_next()
         except OvertakenError:
@@ -428,8 +423,9 @@ class LiveSession:
         return self.register(take, made)
 
     @property
-    def take(self) -> Take | None:
-        """The take on whose branch the next chunk is made."""
+    def take(self) -> Take:
+        """The take on whose branch the next chunk is made. One that is `ready` has it."""
+        assert self._take is not None
         return self._take
 
     def register(self, take: Take, made: MadeChunk) -> Fresh | None:

@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from longtake.core.errors import InputError
 from longtake.serve.errors import NotFoundError
 
+DATABASE = "longtake.db"  # in the server's folder
 SCHEMA = 1  # kept in SQLite's user_version
 UNFINISHED = ("queued", "in_progress")
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]

@@ -75,14 +75,14 @@ def one(session: Found) -> dict[str, object]:
 @router.delete("/api/takes/{session_id}", status_code=204)
 async def forget(request: Request, session: Found, session_id: str) -> None:
     """End and forget a session."""
-    _check_may_direct(session, session_id)
+    _check_may_direct(yes=session_id == session.id)
     await run_in_threadpool(request.app.state.host.forget, session)
 
 
 @router.post("/api/takes/{session_id}/commands")
 async def say(session: Found, session_id: str, command: Annotated[Command, Body()]) -> Response:
     """Follow one command, where there is no socket to say it on."""
-    _check_may_direct(session, session_id)
+    _check_may_direct(yes=session_id == session.id)
     event = await run_in_threadpool(session.do, command)
     return Response(json_of(event), media_type="application/json")
 
@@ -198,8 +198,7 @@ class Viewer:
         try:
             command = commands.validate_json(text)
             event_id = command.event_id
-            if not self._may_direct and command.type != "seen":
-                raise ForbiddenError("this is a link to look on; only who began the take can direct it")
+            _check_may_direct(yes=self._may_direct or command.type == "seen")
             event = await run_in_threadpool(self._session.do, command, self)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
@@ -215,8 +214,7 @@ class Viewer:
 
     async def _take_picture(self, data: bytes) -> None:
         try:
-            if not self._may_direct:
-                raise ForbiddenError("this is a link to look on; only who began the take can feed it")
+            _check_may_direct(yes=self._may_direct)
             if len(data) > MAX_UPSTREAM_BYTES:
                 raise InputError(f"a picture of a source has at most {MAX_UPSTREAM_BYTES >> 20} MiB")
             await run_in_threadpool(self._session.push, data)
@@ -341,8 +339,8 @@ def _as_file(name: str) -> dict[str, str]:
     return {"Content-Disposition": f'inline; filename="{name}"'}
 
 
-def _check_may_direct(session: LiveSession, session_id: str) -> None:
-    if session_id != session.id:
+def _check_may_direct(*, yes: bool) -> None:
+    if not yes:
         raise ForbiddenError("this is a link to look on; only who began the take can direct it")
 
 

@@ -22,10 +22,10 @@ from longtake.serve.guard import key_of
 from longtake.serve.jobs import Jobs, random_seed
 from longtake.serve.messages import AssetId, Open, Seed, Steps, Video, Words
 from longtake.serve.store import UNFINISHED, VideoRow
+from longtake.serve.takes import IMMUTABLE
 
 POLL_AFTER_MS = "500"
 MAX_TEXT_BYTES = 28 * MiB  # a picture in base64
-IMMUTABLE = "private, max-age=31536000, immutable"
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 VideoId = Annotated[str, Field(pattern=r"^video_[a-z0-9]{24}$")]
@@ -213,9 +213,9 @@ async def content(
     """The mp4, which grows while the video is made; or pictures of it."""
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     if variant == "thumbnail":
-        return FileResponse(await run_in_threadpool(jobs.thumbnail, row), headers={"Cache-Control": IMMUTABLE})
+        return FileResponse(await run_in_threadpool(jobs.thumbnail, row), headers=IMMUTABLE)
     if variant == "spritesheet":
-        return FileResponse(await run_in_threadpool(jobs.spritesheet, row), headers={"Cache-Control": IMMUTABLE})
+        return FileResponse(await run_in_threadpool(jobs.spritesheet, row), headers=IMMUTABLE)
     if row.status in UNFINISHED:
         stop = threading.Event()
         pieces = jobs.growing(row, stop)
@@ -226,7 +226,7 @@ async def content(
             return StreamingResponse(_sent(pieces, stop, jobs.streams), media_type="video/mp4", headers=headers)
         row = await run_in_threadpool(_row, request, video_id)  # it has been finished just now
     etag = f'"{row.id}"'
-    headers = {"Cache-Control": IMMUTABLE, "ETag": etag}
+    headers = {**IMMUTABLE, "ETag": etag}
     path = jobs.file(row)
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)

@@ -231,13 +231,20 @@ class Take:
         return other
 
     def make_next(self) -> Chunk | None:
-        """One chunk after the head, for whoever makes many takes in turn; None when nothing more will come.
+        """One chunk after the head; None when nothing more will come. `stream` calls it, and whoever makes many takes.
+
+        A cue that comes while the chunk is made overtakes it once: it is begun again, so that the cue shows at once.
 
         Raises:
             OvertakenError: the take was given up meanwhile.
             MediaError, DeviceError: as `stream`. The take stands where it stood.
         """
-        return self._next()
+        try:
+            return self._attempt(settled=False)
+        except OvertakenError:
+            if self._given_up:
+                raise
+            return self._attempt(settled=True)
 
     def give_up(self) -> None:
         """Make nothing more of this take, and not even the chunk that is being made, if that can still be helped."""
@@ -277,25 +284,13 @@ class Take:
         start_s, made = self.duration_s, 0
         try:
             while made != chunks and (seconds is None or self.duration_s - start_s < seconds - 1e-6):
-                chunk = self._next()
+                chunk = self.make_next()
                 if chunk is None:
                     return
                 yield chunk
                 made += 1
         finally:
             self._apply(End())
-
-    def _next(self) -> Chunk | None:
-        """The next chunk; None when nothing more will come.
-
-        A cue that comes while it is made overtakes it once: it is begun again, so that the cue shows at once.
-        """
-        try:
-            return self._attempt(settled=False)
-        except OvertakenError:
-            if self._given_up:
-                raise
-            return self._attempt(settled=True)
 
     def _attempt(self, *, settled: bool) -> Chunk | None:
         """Plan a chunk and make it; whatever goes wrong, its cues wait again and the take stands where it stood."""
@@ -368,7 +363,8 @@ class Restyled(Take):
         """Has the source given enough?"""
         return self._source.ready(self.clock.opening_frames if self.head is None else self.clock.chunk_frames)
 
-    def _next(self) -> Chunk | None:
+    def make_next(self) -> Chunk | None:
+        """See `Take.make_next`; here no cue overtakes a chunk."""
         return self._attempt(settled=True)  # what was taken from the source cannot be taken again
 
     def _make(self, node: Node) -> tuple[Node, Made] | None:
