@@ -5,7 +5,6 @@ log by another (`publish`), so that the device is never kept waiting for a codec
 """
 
 import io
-import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -23,7 +22,6 @@ from longtake.core.shapes import Pictures, PictureSize
 from longtake.media.live import ChunkEncoder
 from longtake.media.targets import reason
 from longtake.sample.sampler import OvertakenError
-from longtake.serve.errors import ConflictError
 from longtake.serve.log import EventLog
 from longtake.serve.messages import (
     AcceptedCue,
@@ -37,7 +35,6 @@ from longtake.serve.messages import (
     Done,
     Ended,
     Event,
-    Frame,
     Head,
     Keys,
     Open,
@@ -49,8 +46,8 @@ from longtake.serve.messages import (
     Rewind,
     Seen,
     Status,
-    events,
 )
+from longtake.serve.tree import ChunkTree
 from longtake.studio.commands import Place
 from longtake.studio.games import GameSource
 from longtake.studio.script import Script
@@ -130,6 +127,7 @@ class LiveSession:
         self.num_chunks = num_chunks
         self.live = live
         self.log = EventLog(folder / "log")
+        self._tree = ChunkTree(self.log)
         self.changed: Callable[[], None] = lambda: None  # the host's: something may be ready now
         self.slot = None if live else 0  # 0: it may run; else its place in the queue
         self.wait_s: float | None = None  # until it may run
@@ -142,7 +140,6 @@ class LiveSession:
         self._take = take
         self._takes = [take]  # by branch
         self._branch = 0
-        self._chunks: list[Chunk] = []
         self._complete = False  # as many chunks as it was to have
         self._verdict: Ended | None = None  # what will be said when all that was made is in the log
         self._tip: int | None = None
@@ -211,34 +208,16 @@ class LiveSession:
             return self._state() == "running"
 
     def chunks(self) -> Sequence[Chunk]:
-        with self._lock:
-            return list(self._chunks)
+        return self._tree.all()
 
     def path(self, chunk: int) -> Sequence[Chunk]:
-        with self._lock:
-            found, at = [], self._known(chunk)
-            while at is not None:
-                found.append(at)
-                at = None if at.parent is None else self._chunks[at.parent]
-            return found[::-1]
+        return self._tree.path(chunk)
 
     def frames(self, chunk: int) -> Sequence[bytes]:
-        with self._lock:
-            event = self._known(chunk)
-        n, found = event.n + 1, []
-        while len(found) < event.num_frames:
-            if event.n < 0 or n >= len(self.log):
-                raise ConflictError(f"chunk {chunk} is being written; ask again in a moment")
-            record = self.log.record(n)
-            header = json.loads(record.event)
-            if header["type"] == "frame" and header["chunk"] == chunk:
-                found.append(record.payload)
-            n += 1
-        return found
+        return self._tree.frames(chunk)
 
     def script(self, chunk: int) -> Script:
-        with self._lock:
-            event = self._known(chunk)
+        event = self._tree[chunk]
         if self._take is not None:
             return self.take_after(chunk).script()
         path = self._script_path(event.branch)
@@ -280,7 +259,7 @@ class LiveSession:
     def seen(self, viewer: object, chunk: int) -> None:
         """A viewer shows a chunk. What comes over plain HTTP (`None`) counts for all who watch that way."""
         with self._lock:
-            self._known(chunk)
+            self._tree[chunk]  # that there is one
             for one in self._seen:
                 if one == viewer or (viewer is None and isinstance(one, HttpViewer)):
                     self._seen[one] = chunk
@@ -380,7 +359,7 @@ class LiveSession:
     def _branch_off(self, command: Retake) -> Event:
         with self._lock:
             self._running()
-            after = None if command.after is None else self._known(command.after)
+            after = None if command.after is None else self._tree[command.after]
             take = self._takes[0 if after is None else after.branch]
             assert take is not None
             words = {"change": command.change, "transition": command.transition, "fade": command.fade}
@@ -441,7 +420,7 @@ class LiveSession:
         ours = {(cue.branch, cue.number): i for i, cue in enumerate(self._cues, 1)}
         numbers = [ours[branch, number] for number, _ in node.cues if (branch, number) in ours]
         event = Chunk(
-            chunk=len(self._chunks),
+            chunk=len(self._tree),
             parent=self._tip,
             branch=branch,
             index=node.idx,
@@ -454,7 +433,7 @@ class LiveSession:
         )
         at = Point(index=node.idx, frame=node.start_frame, t=node.start_frame / take.clock.fps)
         applied = [Applied(event_id=self._cues[i - 1].event_id, cue=i, chunk=event.chunk, at=at) for i in numbers]
-        self._chunks.append(event)
+        self._tree.add(event)
         self._tip = event.chunk
         self._complete = self.num_chunks is not None and len(self.path(event.chunk)) >= self.num_chunks
         self.last_made_s = now = time.monotonic()
@@ -471,13 +450,11 @@ class LiveSession:
         if self._encoder is None:
             self._encoder = ChunkEncoder(self.size, self.opened.fps)
         try:
-            event = self.log.append(fresh.event)
-            with self._lock:
-                self._chunks[event.chunk] = event
+            event = self._tree.write(fresh.event)
             for applied in fresh.applied:
                 self.log.append(applied)
             for k, data in enumerate(self._encoder.encode(fresh.pictures)):
-                self.log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
+                self._tree.write_frame(event, k, data)
             self._keep_script(event)
         except MediaError as error:
             self.end("failed", str(error))
@@ -489,12 +466,13 @@ class LiveSession:
     def share(self, other: "LiveSession", chunk: int | None) -> None:
         """Begin with another session's chunks up to one: copy them into the log."""
         for event in [] if chunk is None else other.path(chunk):
-            parent = len(self._chunks) - 1 if self._chunks else None
-            fresh = event.model_copy(update={"chunk": len(self._chunks), "parent": parent, "branch": 0, "cues": []})
-            self._chunks.append(self.log.append(fresh))
+            changes = {"chunk": len(self._tree), "parent": self._tip, "branch": 0, "cues": []}
+            fresh = event.model_copy(update=changes)
+            self._tree.add(fresh)
+            self._tree.write(fresh)
             self._tip = fresh.chunk
             for k, data in enumerate(other.frames(event.chunk)):
-                self.log.append(Frame(chunk=fresh.chunk, k=k, frame=fresh.start_frame + k), data)
+                self._tree.write_frame(fresh, k, data)
 
     def take_after(self, chunk: int | None) -> Take:
         """A take that goes on after a chunk; None: from the beginning.
@@ -503,7 +481,7 @@ class LiveSession:
             InputError: there is no such chunk, or nothing can go on from it.
         """
         with self._lock:
-            event = None if chunk is None else self._known(chunk)
+            event = None if chunk is None else self._tree[chunk]
             take = self._takes[0 if event is None else event.branch]
         if take is None:
             raise InputError("the session is over; play its script to go on from it")
@@ -520,11 +498,6 @@ class LiveSession:
     def _script_path(self, branch: int) -> Path:
         return self.folder / f"branch-{branch}.take.json"
 
-    def _known(self, chunk: int) -> Chunk:
-        if not 0 <= chunk < len(self._chunks):
-            raise InputError(f"there is no chunk {chunk}; {len(self._chunks)} were made")
-        return self._chunks[chunk]
-
     def _running(self) -> Take:
         if self._ended is not None or self._take is None:
             raise InputError("the session has ended; begin another one")
@@ -534,7 +507,7 @@ class LiveSession:
         """Chunks after the last one that a viewer has on the screen; `lead` of them when none looks at this branch."""
         shown, at, ahead = set(self._seen.values()), self._tip, 0
         while at not in shown and at is not None and ahead < self.opened.lead:
-            at, ahead = self._chunks[at].parent, ahead + 1
+            at, ahead = self._tree[at].parent, ahead + 1
         return ahead if at in shown else self.opened.lead
 
     def _touch(self) -> None:
@@ -543,24 +516,11 @@ class LiveSession:
         self.tell()
 
     def _read_log(self) -> Opened:
-        """Know again what a log tells. Chunks of which a crash has cut frames off are left out."""
-        opened = events.validate_json(self.log.record(0).event)
-        assert isinstance(opened, Opened)
-        whole: dict[int, int] = {}
-        for n in range(1, len(self.log)):
-            event = events.validate_json(self.log.record(n).event)
-            if isinstance(event, Chunk):
-                self._chunks.append(event)
-            elif isinstance(event, Frame):
-                whole[event.chunk] = event.k + 1
-            elif isinstance(event, Ended):
-                self._ended, self.failure = event.why, event.message
-        while self._chunks and whole.get(self._chunks[-1].chunk, 0) < self._chunks[-1].num_frames:
-            self.log.cut(self._chunks.pop().n)
-        self._tip = self._chunks[-1].chunk if self._chunks else None
-        if self._ended is None:
-            self._ended = "closed"
-            self.log.append(Ended(why="closed", message="the server was started again"))
+        opened, ended = self._tree.read()
+        self._tip = len(self._tree) - 1 if len(self._tree) else None
+        if ended is None:
+            ended = self.log.append(Ended(why="closed", message="the server was started again"))
+        self._ended, self.failure = ended.why, ended.message
         return opened
 
 
