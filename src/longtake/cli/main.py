@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from longtake.cli.bench import bench
+from longtake.cli.evaluate import evaluate
 from longtake.cli.generate import generate
 from longtake.cli.models import models
 from longtake.cli.play import play
@@ -37,6 +38,7 @@ app.add_typer(models, name="models")
 app.add_typer(worlds, name="worlds")
 app.command()(train)
 app.command()(bench)
+app.command()(evaluate)
 app.command()(serve)
 app.add_typer(keys, name="keys")
 

@@ -1,0 +1,77 @@
+"""`longtake evaluate`: how good a model is on the world it was trained on, in a table with pictures."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longtake.cli.directing import Device
+from longtake.core.errors import InputError
+
+
+def evaluate(
+    recipe: Annotated[str, typer.Argument(help="The recipe whose world is asked about: its name or its file.")] = (
+        "tiny-world"
+    ),
+    *,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A model or its folder (give as many as you like); tiny-world if not given."),
+    ] = None,
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="The first model's teacher, too: many steps, so it takes long.")
+    ] = False,
+    prompts: Annotated[int, typer.Option(metavar="N", help="Held-out prompts.")] = 32,
+    seconds: Annotated[float, typer.Option(metavar="S", help="Length of the takes that show drift.")] = 30.0,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes, and the judge is kept.")] = Path(
+        "out/evaluation"
+    ),
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="An earlier results.json: exit code 1 if something has become worse."),
+    ] = None,
+    device: Device = None,
+) -> None:
+    """Ask a model for scenes it never saw, and measure what it shows: report.html, results.json.
+
+    A judge is trained first, on the rendered truth (three minutes on two cores); it is kept for the next time.
+    """
+    if prompts < 2:
+        raise InputError(f"--prompts must be at least 2, got {prompts}")
+    if not 10 <= seconds <= 3600:
+        raise InputError(f"--seconds must lie between 10 and 3600, got {seconds:g}")
+    from longtake.cli.progress import Bars
+    from longtake.evals.evaluate import Plan, model_row, truth_row
+    from longtake.evals.judge import judge_for
+    from longtake.evals.report import regressions, write_report
+    from longtake.sample.generate import open_model
+    from longtake.train.run import load_recipe
+
+    world = load_recipe(recipe).world
+    names = model or ["tiny-world"]
+    models = [(name, open_model(name, device=device)) for name in names]
+    if teacher:
+        models.append((f"{names[0]}, teacher", open_model(names[0], teacher=True, device=device)))
+    first = models[0][1]
+    plan = Plan(prompts=prompts, long_s=seconds)
+    with Bars() as bars:
+        judge = judge_for(world, out / "judge.safetensors", bars.update)
+        truth = truth_row(first, world, judge, plan, bars.update)
+        rows = [truth, *(model_row(name, m, world, judge, plan, truth, bars.update) for name, m in models)]
+    about = {
+        "model": ", ".join(names),
+        "weights": first.digest,
+        "prompts": prompts,
+        "fps": first.fps,
+        "world": world.hash,
+    }
+    page = write_report(rows, judge.accuracy, about, out)
+    for row in rows:
+        figures = {name: str(value) for name, value in row.figures.items()}
+        sys.stdout.write(json.dumps({"name": row.name, **figures}) + "\n")
+    sys.stderr.write(f"{page}\n")
+    if against is not None and (worse := regressions(rows, against)):
+        sys.stderr.write("".join(f"worse: {line}\n" for line in worse))
+        raise typer.Exit(1)

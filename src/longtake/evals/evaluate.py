@@ -1,0 +1,224 @@
+"""A model's figures on a world: what is asked for and seen, over time, across seeds, and how fast.
+
+    held-out prompts --> takes --> judge: adherence       figures: flicker, smoothness, dynamics, sharpness, ...
+                                   features: distance to the rendered truth, spread across seeds, consistency
+    prompts that change --> is the change seen, and after how long
+    one long take a prompt --> the same figures for its beginning and for each later part: drift
+
+The rendered truth of the same prompts goes through the codec and the same figures: it is the first row of the table.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import mean
+
+import torch
+
+from longtake.core.shapes import Pictures
+from longtake.evals.figures import brightness, contrast, dynamics, flicker, saturation, sharpness, smoothness
+from longtake.evals.judge import SECONDS, Judge, Progress
+from longtake.evals.prompts import TASKS, Asked, Switch, asked_of, switches_of
+from longtake.evals.statistics import Figure, figure, frechet_distance, spread
+from longtake.media.frames import from_pictures, to_pictures
+from longtake.nets.light_codec import CodecState
+from longtake.sample.cues import Cue
+from longtake.sample.generate import Model, generate
+from longtake.worlds.render import render
+from longtake.worlds.scenes import WorldConfig
+
+OF_A_CLIP: Mapping[str, Callable[[Pictures], float]] = {
+    "flicker": flicker,
+    "smoothness": smoothness,
+    "dynamics": dynamics,
+    "sharpness": sharpness,
+    "contrast": contrast,
+    "saturation": saturation,
+    "brightness": brightness,
+}
+DRIFTING = ("sharpness", "contrast", "saturation", "brightness")
+PART_S = 5.0  # of a long take, compared with its first part
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Plan:
+    """How much is asked. The teacher makes clips of its own length only: no long takes."""
+
+    prompts: int = 32
+    seeds: int = 4  # for the spread, of the first few prompts
+    spread_prompts: int = 4
+    switches: int = 12
+    long_takes: int = 2
+    long_s: float = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drift:
+    """Figures of the parts of long takes, relative to their first part; 1 is no drift."""
+
+    at_s: Sequence[float]
+    ratios: Mapping[str, Sequence[float]]
+    adherence: Sequence[float]  # subject and place, of each part
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A take that was looked at, and what the judge made of it."""
+
+    prompt: str
+    clip: Pictures
+    expected: Mapping[str, str]
+    answers: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model in the table."""
+
+    name: str
+    figures: Mapping[str, Figure]
+    drift: Drift | None = None
+    examples: Sequence[Example] = field(default=())
+
+
+def truth_row(model: Model, world: WorldConfig, judge: Judge, plan: Plan, progress: Progress) -> Row:
+    """The rendered scenes of the prompts, as the model's codec shows them: what can be reached at most."""
+    asked = asked_of(world, plan.prompts)
+    clips = []
+    for one in asked:
+        scene = replace(one.scene.lasting(_clip_frames(model)), height_px=model.size.height, width_px=model.size.width)
+        video = from_pictures(render([scene])[0]).to(model.dit.device)
+        with torch.inference_mode():
+            latent, _ = model.codec.encode(video, CodecState())
+            clips.append(to_pictures(model.codec.decode(latent, CodecState())[0]))
+        progress("rendered truth", len(clips), len(asked), {})
+    figures, examples = _of_clips(asked, clips, clips, model.fps, judge)
+    return Row(name="rendered truth, through the codec", figures=figures, examples=examples)
+
+
+def model_row(
+    name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan, truth: Row, progress: Progress
+) -> Row:
+    """All figures of a model; `truth` is the row that `truth_row` made with the same plan."""
+    asked = asked_of(world, plan.prompts)
+    seconds = _clip_frames(model) / model.fps
+    clips, first_s, fps = [], [], []
+    for seed, one in enumerate(asked):
+        clip, first, rate = _timed(model, one.prompt, seconds, seed)
+        clips.append(clip)
+        first_s.append(first)
+        fps.append(rate)
+        progress(f"{name}: prompts", len(clips), len(asked), {"fps": rate})
+    figures, examples = _of_clips(asked, clips, [e.clip for e in truth.examples], model.fps, judge)
+    figures |= {"first frames, s": figure(first_s[1:]), "frames/s": figure(fps[1:])}
+    figures["spread across seeds"] = figure(list(_spreads(name, model, asked, judge, plan, progress)))
+    followed = list(_followed(name, model, world, judge, plan, progress))
+    figures["change followed"] = figure([float(delay is not None) for delay in followed])
+    if delays := [delay for delay in followed if delay is not None]:
+        figures["change seen after, s"] = figure(delays)
+    drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
+    return Row(name=name, figures=figures, drift=drift, examples=examples)
+
+
+def _of_clips(
+    asked: Sequence[Asked], clips: Sequence[Pictures], truth: Sequence[Pictures], fps: float, judge: Judge
+) -> tuple[dict[str, Figure], list[Example]]:
+    seen, right = judge.see(clips, fps), judge.see(truth, fps)
+    examples = [
+        Example(
+            prompt=one.prompt,
+            clip=clip,
+            expected=one.expected,
+            answers={task: seen.answers[task][i] for task in TASKS},
+        )
+        for i, (one, clip) in enumerate(zip(asked, clips, strict=True))
+    ]
+    met = [{task: e.answers[task] == wanted for task, wanted in e.expected.items()} for e in examples]
+    figures = {"adherence": figure([mean(m.values()) for m in met])}
+    figures["all of the prompt"] = figure([float(all(m.values())) for m in met])
+    for task in TASKS:
+        if found := [float(m[task]) for m in met if task in m]:
+            figures[f"adherence: {task}"] = figure(found)
+    figures |= {name: figure([measure(clip) for clip in clips]) for name, measure in OF_A_CLIP.items()}
+    frames = torch.nn.functional.normalize(seen.frame_features, dim=-1)
+    figures["consistency"] = figure((frames[:, 1:] * frames[:, :1]).sum(-1).mean(1).tolist())
+    distance = frechet_distance(seen.features, right.features)
+    figures["distance to the truth"] = Figure(value=distance, low=distance, high=distance, num=len(clips))
+    return figures, examples
+
+
+def _spreads(
+    name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: Plan, progress: Progress
+) -> Iterator[float]:
+    """How far takes of one prompt and different seeds are from each other."""
+    few = asked[: plan.spread_prompts]
+    for num, one in enumerate(few, 1):
+        clips = [_timed(model, one.prompt, SECONDS, 1000 + seed)[0] for seed in range(plan.seeds)]
+        yield spread(judge.see(clips, model.fps).features)
+        progress(f"{name}: seeds", num, len(few), {})
+
+
+def _followed(
+    name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan, progress: Progress
+) -> Iterator[float | None]:
+    """For each change of a prompt, seconds from the cue until the judge sees it; None: it does not."""
+    switches = switches_of(world, plan.switches)
+    chunk_s = model.preset.stream.chunk * model.preset.codec.stride.time / model.fps
+    seconds = _clip_frames(model) / model.fps if model.is_teacher else 3 * SECONDS
+    for num, switch in enumerate(switches, 1):
+        yield _seen_after(model, switch, judge, int(seconds / 2 / chunk_s) * chunk_s, seconds)
+        progress(f"{name}: changes", num, len(switches), {})
+
+
+def _seen_after(model: Model, switch: Switch, judge: Judge, at_s: float, seconds: float) -> float | None:
+    cues = (Cue(at_s=0.0, prompt=switch.opening), Cue(at_s=at_s, prompt=switch.changed))
+    clip = torch.cat([chunk.pictures for chunk in generate(model, cues, seconds=seconds, seed=switch.scene.seed)])
+    begin, looked_at, step = round(at_s * model.fps), round(model.fps), max(1, round(model.fps / 4))
+    starts = range(begin, len(clip) - looked_at + 1, step)
+    answers = judge.see([clip[start : start + looked_at] for start in starts], model.fps).answers[switch.task]
+    # Seen means: from then on to the end of the take.
+    late = next((i for i in range(len(answers)) if all(a == switch.after for a in answers[i:])), None)
+    return None if late is None else (starts[late] - begin) / model.fps
+
+
+def _drift(name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: Plan, progress: Progress) -> Drift:
+    """Each part of long takes against the first one."""
+    few = asked[: plan.long_takes]
+    num_parts = int(plan.long_s / PART_S)
+    part = round(PART_S * model.fps)
+    found: dict[str, list[list[float]]] = {figure_name: [] for figure_name in DRIFTING}
+    met: list[list[float]] = []
+    for num, one in enumerate(few, 1):
+        pieces: list[Pictures] = []
+        values: list[dict[str, float]] = []
+        met.append([])
+        for chunk in generate(model, (Cue(at_s=0.0, prompt=one.prompt),), seconds=plan.long_s, seed=num):
+            pieces.append(chunk.pictures)
+            if sum(map(len, pieces)) >= part and len(values) < num_parts:
+                clip = torch.cat(pieces)
+                pieces = [clip[part:]]
+                values.append({figure_name: OF_A_CLIP[figure_name](clip[:part]) for figure_name in DRIFTING})
+                answers = judge.see([clip[:part]], model.fps).answers
+                met[-1].append(mean(answers[task][0] == one.expected[task] for task in ("subject", "place")))
+                progress(f"{name}: long takes", (num - 1) * num_parts + len(values), len(few) * num_parts, {})
+        for figure_name in DRIFTING:
+            found[figure_name].append([v[figure_name] / values[0][figure_name] for v in values])
+    return Drift(
+        at_s=[i * PART_S for i in range(len(met[0]))],
+        ratios={k: [mean(column) for column in zip(*rows, strict=True)] for k, rows in found.items()},
+        adherence=[mean(column) for column in zip(*met, strict=True)],
+    )
+
+
+def _timed(model: Model, prompt: str, seconds: float, seed: int) -> tuple[Pictures, float, float]:
+    """A take, the seconds until its first frames, and its frames a second."""
+    begun, first, parts = time.perf_counter(), 0.0, []
+    for chunk in generate(model, (Cue(at_s=0.0, prompt=prompt),), seconds=seconds, seed=seed):
+        parts.append(chunk.pictures)
+        first = first or time.perf_counter() - begun
+    clip = torch.cat(parts)
+    return clip, first, len(clip) / (time.perf_counter() - begun)
+
+
+def _clip_frames(model: Model) -> int:
+    return model.preset.codec.stride.frames(model.preset.clip_latent_frames)

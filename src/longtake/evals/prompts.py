@@ -1,0 +1,93 @@
+"""What an evaluation asks a model for, and what must then be seen: scenes of the world, put into words.
+
+Everything in a scene is known, so what benchmarks of real video estimate can be checked here. A prompt counts for
+what it says: a direction that it does not mention is not expected.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import count, islice
+
+from longtake.worlds.assets import place_named, subject_named
+from longtake.worlds.captions import captions_for
+from longtake.worlds.scenes import Scene, Split, State, WorldConfig, is_lateral, sample_scene
+
+TASKS = ("subject", "place", "motion", "direction", "time", "weather")
+SWITCH_CHUNK = 2  # at which an event of a switch begins
+ARTICLES = {"a", "an", "the"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """A prompt, the scene it was made of, and the class of each task that it asks for."""
+
+    prompt: str
+    scene: Scene
+    expected: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Switch:
+    """A prompt that changes within a take: what changes, and from what to what."""
+
+    scene: Scene
+    opening: str
+    changed: str
+    task: str
+    before: str
+    after: str
+
+
+def calm(world: WorldConfig) -> WorldConfig:
+    """The same world in which nothing changes within a clip, and only one subject is seen."""
+    return replace(world, event_probability=0.0, second_subject_probability=0.0)
+
+
+def asked_of(world: WorldConfig, num: int, split: Split = "held_out") -> list[Asked]:
+    """The first prompts of a split, all different; always the same ones for a world."""
+    return list(islice(_asked(calm(world), split), num))
+
+
+def switches_of(world: WorldConfig, num: int) -> list[Switch]:
+    """The first takes whose prompt changes the hour, the weather or the direction; of scenes like those of training."""
+    return list(islice(_switches(replace(calm(world), event_probability=1.0, last_event_chunk=2)), num))
+
+
+def facts(scene: Scene, state: State) -> dict[str, str]:
+    """The class of each task that a scene shows; a subject that goes nowhere has no direction."""
+    actor = scene.actors[0]
+    still = not state.moving or actor.motion == "stands still"
+    found = {"subject": actor.subject, "place": scene.place, "time": state.time, "weather": state.weather}
+    found["motion"] = "stands still" if still else actor.motion
+    if not still and state.direction and is_lateral(actor.motion, subject_named(actor.subject)):
+        found["direction"] = state.direction
+    return found
+
+
+def _asked(world: WorldConfig, split: Split) -> Iterator[Asked]:
+    known: set[str] = set()
+    for seed in count():
+        scene = sample_scene(world, seed, split)
+        prompt = captions_for(scene, seed)[0]
+        expected = facts(scene, scene.state_at(0))
+        if prompt in known or not ARTICLES & set(prompt.split()):  # a few captions are bare keywords: no motion
+            continue
+        if expected["time"] not in (place_named(scene.place).time_of_day, *prompt.replace(",", "").split()):
+            continue  # the hour is another one than usual, and the caption does not say so
+        if expected.get("direction", "") not in prompt:
+            del expected["direction"]
+        known.add(prompt)
+        yield Asked(prompt=prompt, scene=scene, expected=expected)
+
+
+def _switches(world: WorldConfig) -> Iterator[Switch]:
+    for seed in count():
+        scene = sample_scene(world, seed)
+        if len(scene.events) != 1 or scene.events[0].chunk_idx != SWITCH_CHUNK:
+            continue
+        opening, changed = (captions_for(scene, seed)[i] for i in (0, SWITCH_CHUNK))
+        before, after = (facts(scene, scene.state_at(i)) for i in (0, SWITCH_CHUNK))
+        task = next((t for t in ("weather", "time", "direction") if before.get(t) != after.get(t)), None)
+        if task is None or task not in before or task not in after or not ARTICLES & set(changed.split()):
+            continue
+        yield Switch(scene=scene, opening=opening, changed=changed, task=task, before=before[task], after=after[task])

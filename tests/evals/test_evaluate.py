@@ -1,0 +1,119 @@
+"""An evaluation from end to end: a model that knows nothing, and one that shows the truth."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from longtake.cli.main import main
+from longtake.core.errors import InputError
+from longtake.evals import evaluate
+from longtake.evals.evaluate import Plan, Row, model_row, truth_row
+from longtake.evals.judge import Judge, judge_for
+from longtake.evals.prompts import asked_of
+from longtake.evals.report import regressions, write_report
+from longtake.evals.statistics import Figure
+from longtake.sample.cues import Cue
+from longtake.sample.generate import Chunk, Model, open_model
+from longtake.train.run import load_recipe
+from longtake.worlds.render import render
+from tests.tiny import PRESET, write_model
+
+WORLD = load_recipe("smoke").world
+READS_MORE = replace(PRESET, dit=replace(PRESET.dit, text_len=48))
+PLAN = Plan(prompts=3, seeds=2, spread_prompts=1, switches=1, long_takes=1, long_s=10.0)
+ABOUT = {"model": "tiny <b>", "fps": 16.0}
+
+
+def quiet(*_: object) -> None:
+    """Nobody looks at the progress."""
+
+
+@pytest.fixture(scope="module")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    return judge_for(WORLD, tmp_path_factory.mktemp("judge") / "judge.safetensors", quiet, num_clips=40, steps=20)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    return open_model(str(write_model(tmp_path_factory.mktemp("model") / "m", preset=READS_MORE)), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def rows(judge: Judge, model: Model) -> list[Row]:
+    truth = truth_row(model, WORLD, judge, PLAN, quiet)
+    return [truth, model_row("tiny", model, WORLD, judge, PLAN, truth, quiet)]
+
+
+def test_a_model_gets_every_figure(rows: list[Row]) -> None:
+    truth, tiny = rows
+    assert set(truth.figures) < set(tiny.figures)
+    assert truth.figures["distance to the truth"].value == pytest.approx(0, abs=1e-6)
+    assert tiny.figures["distance to the truth"].value > 0.01
+    assert 0 <= tiny.figures["adherence"].low <= tiny.figures["adherence"].value <= tiny.figures["adherence"].high <= 1
+    assert tiny.figures["frames/s"].value > 0
+    assert tiny.figures["spread across seeds"].value > 0
+    assert tiny.drift is not None
+    assert tiny.drift.at_s == [0.0, 5.0]
+    assert all(values[0] == 1 for values in tiny.drift.ratios.values())
+
+
+def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {one.prompt: one for one in asked_of(WORLD, 3)}
+
+    def shown(_: Model, cues: tuple[Cue, ...], *, seconds: float, seed: int) -> Iterator[Chunk]:
+        one = asked.get(cues[-1].prompt) or next(iter(asked.values()))
+        num = 1 + 4 * round(seconds * 4)
+        pictures = render([replace(one.scene.lasting(num), height_px=32, width_px=48)])[0]
+        yield Chunk(idx=0, num_chunks=1, start_s=0.0, prompt="", pictures=pictures, timings={"seed": seed})
+
+    monkeypatch.setattr(evaluate, "generate", shown)
+    truth = truth_row(model, WORLD, judge, PLAN, quiet)
+    believed = model_row("truth", model, WORLD, judge, PLAN, truth, quiet)
+    assert believed.figures["adherence: place"].value == 1
+    assert believed.figures["spread across seeds"].value == pytest.approx(0, abs=1e-4)
+
+
+def test_the_report_has_pictures_films_and_a_table(rows: list[Row], tmp_path: Path) -> None:
+    page = write_report(rows, {"place": 0.9}, ABOUT, tmp_path / "report")
+    text = page.read_text()
+    assert "place 90.0%" in text
+    assert "tiny &lt;b&gt;" in text
+    assert text.count("<video") == 6
+    for name in ("row-0.png", "row-1.png", "row-0-0.mp4", "row-1-2.mp4"):
+        assert name in text
+        assert (tmp_path / "report" / name).stat().st_size > 1000
+    assert "<svg" in text
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert [row["name"] for row in results["rows"]] == [row.name for row in rows]
+
+
+def test_the_gate_sees_what_became_worse_and_only_that(rows: list[Row], tmp_path: Path) -> None:
+    write_report(rows, {}, ABOUT, tmp_path)
+    assert regressions(rows, tmp_path / "results.json") == []
+    worse = Figure(value=-0.2, low=-0.3, high=-0.1, num=3)
+    fallen = [Row(name=rows[1].name, figures={**rows[1].figures, "adherence": worse, "flicker": worse})]
+    assert len(regressions(fallen, tmp_path / "results.json")) == 1
+    far = Figure(value=1e6, low=1e6, high=1e6, num=3)
+    assert regressions([Row(name="tiny", figures={"distance to the truth": far})], tmp_path / "results.json")
+    with pytest.raises(InputError, match="holds no results"):
+        regressions(rows, tmp_path / "row-0.png")
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = str(write_model(tmp_path / "m", preset=READS_MORE)), tmp_path / "out"
+    judge_for(WORLD, out / "judge.safetensors", quiet, num_clips=20, steps=2)
+    words = ["evaluate", "smoke", "--model", folder, "--prompts", "2", "--seconds", "10", "--out", str(out)]
+    assert main([*words, "--device", "cpu"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["name"] for line in lines] == ["rendered truth, through the codec", folder]
+    assert (out / "report.html").exists()
+    doctored = json.loads((out / "results.json").read_text())
+    doctored["rows"][1]["figures"]["distance to the truth"] |= {"value": -1, "low": -1, "high": -1}
+    (tmp_path / "old.json").write_text(json.dumps(doctored))
+    assert main([*words, "--device", "cpu", "--against", str(tmp_path / "old.json")]) == 1
+    assert "worse: " in capsys.readouterr().err
+    assert main(["evaluate", "--prompts", "1"]) == 2
+    assert main(["evaluate", "--seconds", "1"]) == 2
