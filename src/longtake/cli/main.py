@@ -16,10 +16,12 @@ from longtake.cli.evaluate import evaluate
 from longtake.cli.generate import generate
 from longtake.cli.models import models
 from longtake.cli.play import play
+from longtake.cli.prefer import prefer
 from longtake.cli.script import script
 from longtake.cli.serve import keys, serve
 from longtake.cli.takes import animate, extend, replay, restyle
 from longtake.cli.train import train
+from longtake.cli.vbench import vbench
 from longtake.cli.worlds import worlds
 from longtake.core.errors import LongtakeError
 
@@ -39,6 +41,8 @@ app.add_typer(worlds, name="worlds")
 app.command()(train)
 app.command()(bench)
 app.command()(evaluate)
+app.add_typer(vbench, name="vbench")
+app.command()(prefer)
 app.command()(serve)
 app.add_typer(keys, name="keys")
 
