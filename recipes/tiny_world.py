@@ -87,9 +87,9 @@ def recipe() -> Recipe:
                 bf16=True,
             ),
             phases=(
-                Phase(until=3200, latent_frames=1, batch=48, shift=3.0),
-                Phase(until=6700, latent_frames=9, batch=8, shift=8.0),
-                Phase(until=7000, latent_frames=15, batch=4, shift=8.0),
+                Phase(until=3200, latent_frames=1, batch=48, shifts=(3.0,)),
+                Phase(until=6700, latent_frames=9, batch=8, shifts=(8.0,)),
+                Phase(until=7000, latent_frames=15, batch=4, shifts=(8.0,)),
             ),
         ),
         ode_pairs=OdePairStage(num_pairs=192, batch=8, num_steps=16, latent_frames=9, bf16=True),

@@ -153,8 +153,8 @@ def recipe() -> Recipe:
                 bf16=True,
             ),
             phases=(
-                Phase(until=6000, latent_frames=1, batch=768, shift=3.0),
-                Phase(until=14000, latent_frames=12, batch=64, shift=8.0),
+                Phase(until=6000, latent_frames=1, batch=768, shifts=(1.5, 4.0)),
+                Phase(until=14000, latent_frames=12, batch=64, shifts=(3.0, 8.0)),
             ),
         ),
         ode_pairs=OdePairStage(num_pairs=2048, batch=256, num_steps=48, latent_frames=12, bf16=True),

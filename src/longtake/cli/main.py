@@ -12,6 +12,7 @@ import typer
 from typer.main import get_command
 
 from longtake.cli.bench import bench
+from longtake.cli.data import data
 from longtake.cli.evaluate import evaluate
 from longtake.cli.generate import generate
 from longtake.cli.models import models
@@ -39,6 +40,7 @@ app.add_typer(script, name="script")
 app.add_typer(models, name="models")
 app.add_typer(worlds, name="worlds")
 app.command()(train)
+app.add_typer(data, name="data")
 app.command()(bench)
 app.command()(evaluate)
 app.add_typer(vbench, name="vbench")

@@ -19,6 +19,10 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this stage (give as many as you like); all if not given."),
     ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Your own videos, made ready by longtake data prepare, instead of the world."),
+    ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="cpu, cuda or cuda:1; a GPU if there is one, if not given.")
     ] = None,
@@ -48,6 +52,7 @@ def train(
                 stages=tuple(stage or ()),
                 device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
                 max_minutes=max_minutes,
+                data=data,
             )
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; {folder} keeps the last checkpoint, run the same command to go on\n")

@@ -8,7 +8,7 @@ from longtake.core.configs import SamplingConfig
 NUM_TIMESTEPS = 1000  # the network's clock: timestep = 1000 sigma, never rounded to a grid
 
 
-def shift_sigma(sigma: Tensor, shift: float) -> Tensor:
+def shift_sigma(sigma: Tensor, shift: float | Tensor) -> Tensor:
     """k s / (1 + (k - 1) s): more of the schedule at high noise for k > 1 (Esser et al. 2024, eq. 23)."""
     return shift * sigma / (1 + (shift - 1) * sigma)
 
@@ -33,8 +33,11 @@ def solver_sigmas(num_steps: int, shift: float) -> tuple[float, ...]:
     return (*few_step_sigmas(num_steps, shift), 0.0)
 
 
-def logit_normal_sigma(shape: tuple[int, ...], shift: float, rng: torch.Generator) -> Tensor:
-    """Training noise levels: sigmoid of a unit Gaussian, then shifted (Esser et al. 2024, sec. 3.1)."""
+def logit_normal_sigma(shape: tuple[int, ...], shift: float | Tensor, rng: torch.Generator) -> Tensor:
+    """Training noise levels: sigmoid of a unit Gaussian, then shifted (Esser et al. 2024, sec. 3.1).
+
+    `shift` is one number, or one for each element of a tensor that broadcasts to `shape`.
+    """
     return shift_sigma(torch.sigmoid(torch.randn(shape, generator=rng)), shift)
 
 

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,10 +13,11 @@ import torch
 from longtake.core.configs import Preset
 from longtake.core.errors import ConfigError, InputError, TrainingError
 from longtake.nets.text import MiniLMEncoder
-from longtake.train import codec_fit, dmd, latents, ode_init, ode_pairs, teacher
+from longtake.train import codec_fit, dmd, latents, ode_init, ode_pairs, teacher, videos
 from longtake.train.export import export
 from longtake.train.loop import Limits
 from longtake.train.stage import Context, Progress
+from longtake.weights.presets import preset_named
 from longtake.worlds.scenes import WorldConfig
 
 
@@ -26,8 +27,8 @@ class Recipe:
 
     preset: Preset
     world: WorldConfig
-    codec: codec_fit.CodecStage
-    latents: latents.LatentStage
+    codec: codec_fit.CodecStage | videos.BaseCodec
+    latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
     ode_pairs: ode_pairs.OdePairStage
     ode_init: ode_init.OdeInitStage
@@ -35,23 +36,26 @@ class Recipe:
 
     def __post_init__(self) -> None:
         preset, world = self.preset, self.world
-        for what, mine, other in (
-            ("chunk", world.chunk, preset.stream.chunk),
-            ("size", world.size, preset.size),
-            ("fps", world.fps, preset.fps),
-        ):
-            if mine != other:
-                raise ConfigError(f"the world's {what} is {mine}, the preset's {other}; they must be the same")
+        longest = preset.clip_latent_frames
+        if isinstance(self.latents, latents.LatentStage):
+            longest = world.latent_frames
+            for what, mine, other in (
+                ("chunk", world.chunk, preset.stream.chunk),
+                ("size", world.size, preset.size),
+                ("fps", world.fps, preset.fps),
+            ):
+                if mine != other:
+                    raise ConfigError(f"the world's {what} is {mine}, the preset's {other}; they must be the same")
         lengths = {
             "a teacher phase": max(p.latent_frames for p in self.teacher.phases),
             "ode_pairs": self.ode_pairs.latent_frames,
             "the dmd rollout": self.dmd.rollout_frames,
         }
         for what, length in lengths.items():
-            if length % preset.stream.chunk or length > world.latent_frames:
+            if length % preset.stream.chunk or length > longest:
                 raise ConfigError(
                     f"{what} has {length} latent frames; it must be a multiple of {preset.stream.chunk} and at most "
-                    f"the {world.latent_frames} of the world's clips"
+                    f"the {longest} of a clip"
                 )
         if not 0 < self.dmd.latent_frames <= self.dmd.rollout_frames or self.dmd.latent_frames % preset.stream.chunk:
             raise ConfigError("dmd must score a whole number of chunks, at most its rollout")
@@ -59,13 +63,40 @@ class Recipe:
     def stages(self) -> dict[str, Callable[[Context], bool]]:
         """What is run, in order. A stage returns False when a limit stopped it."""
         return {
-            codec_fit.STAGE: lambda c: codec_fit.run(self.codec, self.world, c),
-            latents.STAGE: lambda c: latents.run(self.latents, self.world, c),
+            codec_fit.STAGE: self._codec,
+            latents.STAGE: self._latents,
             teacher.STAGE: lambda c: teacher.run(self.teacher, c),
             ode_pairs.STAGE: lambda c: ode_pairs.run(self.ode_pairs, c),
             ode_init.STAGE: lambda c: ode_init.run(self.ode_init, c),
             dmd.STAGE: lambda c: dmd.run(self.dmd, c),
         }
+
+    def _codec(self, context: Context) -> bool:
+        if isinstance(self.codec, videos.BaseCodec):
+            return videos.run_codec(self.codec, context)
+        return codec_fit.run(self.codec, self.world, context)
+
+    def _latents(self, context: Context) -> bool:
+        if isinstance(self.latents, videos.PreparedLatents):
+            return videos.run_latents(self.latents, context)
+        return latents.run(self.latents, self.world, context)
+
+    def on_videos(self, folder: Path) -> "Recipe":
+        """The same training on prepared videos: it goes on from the teacher of the model that they were prepared for.
+
+        Raises:
+            InputError: the folder holds no prepared clips.
+            WeightsError: the model is not here any more.
+            ConfigError: the clips are too short for the recipe.
+        """
+        about = videos.about_of(folder)
+        return replace(
+            self,
+            preset=preset_named(about.model),
+            codec=videos.BaseCodec(model=about.model),
+            latents=videos.PreparedLatents(folder=str(folder)),
+            teacher=replace(self.teacher, start=about.model),
+        )
 
 
 def find_recipe(name: str) -> Path:
@@ -127,6 +158,7 @@ def run_recipe(
     device: str = "cpu",
     max_minutes: float | None = None,
     workers: int | None = None,
+    data: Path | None = None,
 ) -> bool:
     """Run the stages of a recipe that are not done yet; True when all of them are, and exported.
 
@@ -138,12 +170,15 @@ def run_recipe(
         device: "cpu", "cuda", "cuda:1".
         max_minutes: stop at a checkpoint after this long; run again to go on.
         workers: processes that render; None: one a core, on a machine of more than two.
+        data: prepared videos to train on instead of the recipe's world (`Recipe.on_videos`).
 
     Raises:
         InputError: an unknown recipe, stage or device.
         TrainingError: a stage failed; what was done before stays.
     """
     recipe = load_recipe(name)
+    if data is not None:
+        recipe = recipe.on_videos(data)
     unknown = sorted(set(stages) - recipe.stages().keys())
     if unknown:
         raise InputError(f"no stage {unknown[0]!r}; the stages are {', '.join(recipe.stages())}")

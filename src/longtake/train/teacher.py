@@ -22,19 +22,24 @@ from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig, Trainee, train
 from longtake.train.sheets import teacher_sheet
 from longtake.train.stage import Context, seeded
-from longtake.weights.checkpoint import load_into, read_weights, save_weights
+from longtake.weights.checkpoint import load_into, read_weights, save_weights, weight_files
+from longtake.weights.presets import model_folder
 
 STAGE = "teacher"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
-    """A part of the curriculum, up to step `until`. Clips of 1 latent frame are single pictures."""
+    """A part of the curriculum, up to step `until`. Clips of 1 latent frame are single pictures.
+
+    Where things are in all frames of a clip is decided at higher noise than in one picture, what they look like at
+    lower noise: a batch with two shifts shows both.
+    """
 
     until: int
     latent_frames: int
     batch: int
-    shift: float  # of the noise levels: where things are in all frames of a clip is decided at higher noise than in one
+    shifts: tuple[float, ...]  # of the noise levels; the clips of a batch take them in turn
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +49,7 @@ class TeacherStage:
     loop: LoopConfig
     phases: tuple[Phase, ...]
     caption_dropout: float = 0.1
+    start: str | None = None  # a model whose teacher it goes on from (its student, where it has no teacher)
 
     def phase(self, step: int) -> Phase:
         return next((p for p in self.phases if step < p.until), self.phases[-1])
@@ -55,13 +61,16 @@ def run(stage: TeacherStage, context: Context) -> bool:
     if context.done(STAGE):
         return True
     dit = new_dit(context, stage.loop.seed)
+    if stage.start is not None:
+        begin_with(dit, stage.start)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         phase = stage.phase(step)
         batch = clips.draw(phase.batch, phase.latent_frames, rng, stage.caption_dropout)
-        sigma = logit_normal_sigma((len(batch.x0), 1), phase.shift, rng).to(batch.x0)
+        shifts = torch.tensor([phase.shifts[i % len(phase.shifts)] for i in range(phase.batch)])
+        sigma = logit_normal_sigma((phase.batch, 1), shifts[:, None], rng).to(batch.x0)
         sigma = sigma.expand(-1, phase.latent_frames)
         eps = normal(batch.x0.shape, rng, context.device)
         v = dit(add_noise(batch.x0, eps, sigma), sigma, batch.text)
@@ -86,6 +95,13 @@ def run(stage: TeacherStage, context: Context) -> bool:
 def new_dit(context: Context, seed: int) -> DiT:
     """The preset's network with weights that depend on `seed` alone."""
     return seeded(seed, lambda: DiT(context.preset.dit)).to(context.device)
+
+
+def begin_with(dit: DiT, model: str) -> None:
+    """Give a network the weights of a model's teacher, or of its student where it has no teacher."""
+    folder = model_folder(model)
+    name = "teacher" if weight_files(folder, "teacher") else "student"
+    load_into(dit, read_weights(folder, name), f"{name} in {folder}")
 
 
 def load_dit(context: Context, folder: Path, name: str) -> DiT:

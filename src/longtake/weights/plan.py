@@ -183,16 +183,26 @@ def plan_for(
     Raises:
         DeviceError: there is no such device, or its memory is too small.
     """
+    place = device_named(device)
+    if place.type == "cpu":
+        return plan(preset, place, sys.maxsize, size, teacher=teacher)
+    free, _ = torch.cuda.mem_get_info(place)
+    return plan(preset, place, free, size, teacher=teacher)
+
+
+def device_named(device: str | None) -> torch.device:
+    """A device of this machine; None: the first GPU if there is one.
+
+    Raises:
+        DeviceError: there is no such device.
+    """
     try:
         place = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as err:
         raise DeviceError(f'"{device}" is no device; give "cpu", "cuda" or "cuda:1"') from err
-    if place.type == "cpu":
-        return plan(preset, place, sys.maxsize, size, teacher=teacher)
-    if place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count():
+    if place.type != "cpu" and (place.type != "cuda" or (place.index or 0) >= torch.cuda.device_count()):
         raise DeviceError(f'device "{device}" was asked for, but this torch sees no such device; use "cpu"')
-    free, _ = torch.cuda.mem_get_info(place)
-    return plan(preset, place, free, size, teacher=teacher)
+    return place
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from longtake.nets.dit import DiT
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
 from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest
-from longtake.weights.plan import Placement, Plan, memory_advice, num_parameters, plan_for
+from longtake.weights.plan import Placement, Plan, device_named, memory_advice, num_parameters, plan_for
 from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
 
 
@@ -153,6 +153,31 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
     if preset.text == "umt5":
         digest += f"-{sha256[TEXT][:16]}" + ("-int8" if placement.text_int8 else "")
     return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCodec:
+    """A model's codec alone, frozen, with what it is for."""
+
+    preset: Preset
+    codec: Codec
+    sha256: str
+
+
+def open_codec(name: str, device: str = "cpu") -> OpenCodec:
+    """Load a model's codec.
+
+    Raises:
+        WeightsError: the model is unknown, or its codec is missing or damaged.
+        DeviceError: the device is not there.
+    """
+    folder = model_folder(name)
+    preset, sha256 = read_manifest(folder)
+    codec = codec_for(preset.codec)
+    digest = check_digest(folder, "codec", sha256)
+    load_into(codec, read_weights(folder, "codec"), f"codec in {folder}")
+    codec.to(device_named(device)).eval().requires_grad_(requires_grad=False)
+    return OpenCodec(preset=preset, codec=codec, sha256=digest)
 
 
 def random_nets(preset: Preset, *, device: str | None = None, size: PictureSize | None = None) -> Nets:

@@ -1,0 +1,272 @@
+"""Your own videos instead of the world: files with captions become latent clips, and a model goes on from its weights.
+
+    folder/              a.mp4 + a.txt          one caption
+                         b.mp4 + b.json         {"caption": "..."} or {"captions": [{"at_s": 0, "caption": "..."}, ...]}
+                         captions.csv           file,caption[,at_s]
+      --> prepare -->    out/data.json          for which model, at which size and length
+                         out/*.safetensors      a shard a video: latents, a caption for each chunk of each clip
+                         out/skipped.json       what could not be used, and why
+
+A shard that is there is not made again unless its video or its captions have changed.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from longtake.core.errors import InputError, MediaError, TrainingError
+from longtake.core.shapes import Pictures
+from longtake.media.clips import Fit, stream_video
+from longtake.nets.light_codec import CodecState
+from longtake.train.batches import pixels
+from longtake.train.codec_fit import STAGE as CODEC
+from longtake.train.latents import STAGE as LATENTS
+from longtake.train.stage import Context
+from longtake.weights.checkpoint import read_weights, save_weights, write_json
+from longtake.weights.presets import OpenCodec, model_folder, open_codec
+
+SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
+TABLE = "captions.csv"
+ABOUT, SKIPPED = "data.json", "skipped.json"
+
+Captions = Sequence[tuple[float, str]]  # from so many seconds on, in order; the first at 0
+Report = Callable[[str, int, int, Mapping[str, float]], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseCodec:
+    """Instead of `CodecStage`: the codec of a model is taken as it is."""
+
+    model: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PreparedLatents:
+    """Instead of `LatentStage`: clips that `prepare` has made."""
+
+    folder: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class About:
+    """What prepared clips are for."""
+
+    model: str
+    codec: str  # its hash
+    width: int
+    height: int
+    fps: float
+    chunk: int
+    latent_frames: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What came of a folder."""
+
+    videos: int
+    clips: int
+    skipped: Mapping[str, str]  # file -> why
+
+
+def prepare(
+    folder: Path, out: Path, model: str, progress: Report, *, device: str = "cpu", fit: Fit = "crop"
+) -> Prepared:
+    """Make clips of all videos below a folder.
+
+    Args:
+        folder: of videos and their captions.
+        out: for the shards; one that holds some is gone on with.
+        model: whose codec, size, rate and length of clips are used.
+        progress: told ("videos", done, of, figures).
+        device: of the codec.
+        fit: how pictures of another shape are brought to size.
+
+    Raises:
+        InputError: no videos, a table of captions that cannot be read, or `out` was made for another model.
+        WeightsError: the model is unknown or damaged.
+    """
+    opened = open_codec(model, device)
+    preset = opened.preset
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{folder} holds no videos ({', '.join(SUFFIXES)})")
+    about = About(
+        model=model,
+        codec=opened.sha256,
+        width=preset.size.width,
+        height=preset.size.height,
+        fps=preset.fps,
+        chunk=preset.stream.chunk,
+        latent_frames=preset.clip_latent_frames,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    if (out / ABOUT).exists() and about_of(out) != about:
+        raise InputError(f"{out} holds clips for another model or codec; choose another folder, or empty it")
+    write_json(out / ABOUT, {name: getattr(about, name) for name in about.__slots__})
+    table = _table(folder / TABLE)
+    skipped: dict[str, str] = {}
+    clips = 0
+    for num, path in enumerate(files, 1):
+        name = path.relative_to(folder).as_posix()
+        try:
+            captions = table.get(name) or _captions_beside(path)
+            clips += _shard(path, name, captions, out, opened, fit)
+        except (MediaError, InputError) as error:
+            skipped[name] = str(error)
+        progress("videos", num, len(files), {"clips": clips, "skipped": len(skipped)})
+    write_json(out / SKIPPED, skipped)
+    return Prepared(videos=len(files) - len(skipped), clips=clips, skipped=skipped)
+
+
+def about_of(folder: Path) -> About:
+    """What the clips of a folder are for.
+
+    Raises:
+        InputError: `prepare` has not made it.
+    """
+    try:
+        return About(**json.loads((folder / ABOUT).read_text("utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{folder} holds no prepared clips ({error}); make them with longtake data prepare") from error
+
+
+def run_codec(stage: BaseCodec, context: Context) -> bool:
+    """The codec's stage, when it is a model's."""
+    source = model_folder(stage.model)
+    tensors = read_weights(source, "codec")
+    folder = context.begin(CODEC, stage, context.preset.codec)
+    if not context.done(CODEC):
+        save_weights(folder, "codec", tensors)
+        context.finish(CODEC, taken_from=stage.model)
+    return True
+
+
+def run_latents(stage: PreparedLatents, context: Context) -> bool:
+    """The latents' stage, when they are prepared: they are linked into the run, or copied.
+
+    Raises:
+        TrainingError: there are none.
+    """
+    shards = sorted(Path(stage.folder).glob("*.safetensors"))
+    if not shards:
+        raise TrainingError(f"{stage.folder} holds no clips; {SKIPPED} there says why")
+    folder = context.begin(LATENTS, stage, about_of(Path(stage.folder)), [path.name for path in shards], after=(CODEC,))
+    if not context.done(LATENTS):
+        for path in shards:
+            (folder / path.name).unlink(missing_ok=True)
+            try:
+                os.link(path, folder / path.name)
+            except OSError:  # another disk
+                shutil.copy2(path, folder / path.name)
+        context.finish(LATENTS, shards=len(shards))
+    return True
+
+
+def _shard(path: Path, name: str, captions: Captions, out: Path, opened: OpenCodec, fit: Fit) -> int:
+    """Make the shard of one video, if it is not there; how many clips it holds."""
+    shard = out / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
+    source = json.dumps({"file": name, "bytes": path.stat().st_size, "captions": captions, "fit": fit})
+    if (known := _known(shard)) is not None and known[0] == source:
+        return known[1]
+    preset, codec = opened.preset, opened.codec
+    stride, device = preset.codec.stride, next(codec.parameters()).device
+    latents, words = [], []
+    for start, pictures in _cut(
+        stream_video(path, preset.size, preset.fps, fit), stride.frames(preset.clip_latent_frames)
+    ):
+        with torch.inference_mode():
+            latent, _ = codec.encode(pixels(pictures[None].to(device)), CodecState())
+        latents.append(latent.half().cpu())
+        begins = [
+            start + (0 if i == 0 else stride.frames(i))
+            for i in range(0, preset.clip_latent_frames, preset.stream.chunk)
+        ]
+        words.append([_said(captions, begin / preset.fps) for begin in begins])
+    if not latents:
+        seconds = stride.frames(preset.clip_latent_frames) / preset.fps
+        raise InputError(f"shorter than a clip of {seconds:.2f} s")
+    part = shard.with_suffix(".part")
+    save_file({"latents": torch.cat(latents)}, part, {"captions": json.dumps(words), "source": source})
+    part.replace(shard)
+    return len(latents)
+
+
+def _known(shard: Path) -> tuple[str, int] | None:
+    """What a shard was made of, and its clips; None when there is none that can be read."""
+    try:
+        with safe_open(shard, "pt") as file:
+            return (file.metadata() or {})["source"], file.get_slice("latents").get_shape()[0]
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def _cut(stream: Iterator[Pictures], length: int) -> Iterator[tuple[int, Pictures]]:
+    """Whole clips of a video, one after the other, and their first frames; what is left over at the end is not used."""
+    frames: list[Float[Tensor, "1 h w c"]] = []
+    start = 0
+    for picture in stream:
+        frames.append(picture)
+        if len(frames) == length:
+            yield start, torch.cat(frames)
+            start, frames = start + length, []
+
+
+def _said(captions: Captions, at_s: float) -> str:
+    return [text for begin_s, text in captions if begin_s <= at_s + 1e-6][-1]
+
+
+def _captions_beside(path: Path) -> Captions:
+    """The captions in a file of the same name.
+
+    Raises:
+        InputError: there is none, or it says nothing.
+    """
+    text, data = path.with_suffix(".txt"), path.with_suffix(".json")
+    try:
+        if text.exists():
+            found = [(0.0, text.read_text("utf-8"))]
+        elif data.exists():
+            said = json.loads(data.read_text("utf-8"))
+            timed = said.get("captions", [{"at_s": 0, **said}])
+            found = [(float(one["at_s"]), one["caption"]) for one in timed]
+        else:
+            found = []
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"its captions cannot be read: {error}") from error
+    if not found:
+        raise InputError(f"no caption: write {text.name} or {data.name} beside it, or a line in {TABLE}")
+    return _checked(found)
+
+
+def _table(path: Path) -> dict[str, Captions]:
+    """File -> captions, of a table with the columns file, caption and perhaps at_s."""
+    if not path.exists():
+        return {}
+    found: dict[str, list[tuple[float, str]]] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["file"], []).append((float(row.get("at_s") or 0), row["caption"]))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise InputError(f"{path} needs the columns file, caption and perhaps at_s: {error}") from error
+    return {name: _checked(captions) for name, captions in found.items()}
+
+
+def _checked(captions: Sequence[tuple[float, str]]) -> Captions:
+    """In order of time, the first one from the start, none empty."""
+    ordered = sorted((at_s, " ".join(str(text).split())) for at_s, text in captions)
+    if not all(text for _, text in ordered):
+        raise InputError("a caption is empty")
+    return [(0.0, ordered[0][1]), *ordered[1:]]
