@@ -103,6 +103,7 @@ class SamplingConfig:
     shift: float
     guidance_scale: float = 1.0
     sigmas: tuple[float, ...] = ()  # noise levels a student was distilled at; (): evenly spaced, then shifted
+    solver: Literal["euler", "heun", "unipc"] = "euler"  # of a teacher
 
     def __post_init__(self) -> None:
         check_positive(self, "num_steps", "shift")
@@ -133,6 +134,7 @@ class Preset:
     fps: float
     clip_latent_frames: int  # the longest clip the teacher was trained on
     text: Literal["minilm", "umt5"] = "minilm"  # who turns prompts into text states
+    negative_prompt: str = ""  # what the teacher is guided away from
 
     def __post_init__(self) -> None:
         check_positive(self, "fps", "clip_latent_frames")

@@ -215,7 +215,7 @@ def _teacher_steps(model: Model, plan: Plan, watch: Stopwatch) -> Iterator[Step]
     spans = list(islice(chunk_spans(model.preset.stream.chunk), plan.num_chunks))
     with watch.span("text"):
         text = torch.cat([_states(model, _prompt_at(model, plan, span)) for span in spans], 1)
-        uncond = _states(model, "")
+        uncond = _states(model, model.preset.negative_prompt)
     with watch.span("denoise"):
         shape = (1, model.preset.dit.in_dim, spans[-1].stop, *plan.shape)
         noise = noise_for(plan.seed, ("clip",), shape).to(text)

@@ -8,21 +8,21 @@ from longtake.core.configs import SamplingConfig
 from longtake.core.shapes import Latent, TextStates
 from longtake.flow.guidance import guide
 from longtake.flow.schedule import solver_sigmas
-from longtake.flow.solvers import euler
+from longtake.flow.solvers import SOLVERS
 from longtake.nets.dit import DiT
 
 
 def teacher_states(
     dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates
 ) -> Iterator[Latent]:
-    """The clip after each Euler step, from noise to x0.
+    """The clip after each step of the solver, from noise to x0.
 
     Args:
         dit: the teacher.
         sampling: steps, shift, guidance scale.
         noise: unit noise [b, c, f, h, w].
         text: states of the prompts [b, g, t, e].
-        uncond: states of the empty prompt [b, 1, t, e].
+        uncond: states of the negative prompt [b, 1, t, e]; usually the empty one.
     """
 
     # On the function that is called, not on the one that returns the generator: that would switch nothing off.
@@ -34,7 +34,7 @@ def teacher_states(
             return cond
         return guide(cond, dit(x, level, uncond), sampling.guidance_scale)
 
-    return euler(velocity, noise, solver_sigmas(sampling.num_steps, sampling.shift))
+    return SOLVERS[sampling.solver](velocity, noise, solver_sigmas(sampling.num_steps, sampling.shift))
 
 
 def teacher_clip(dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates) -> Latent:

@@ -14,6 +14,15 @@ from longtake.core.shapes import PictureSize
 
 TAEW = CodecConfig(pixels="unit")  # taew2_1: the light codec that was trained for Wan's latents
 
+# As Wan's own configuration has it: garish, over-exposed, static, blurred, subtitles, style, painting, still picture,
+# greyish, worst quality, low quality, JPEG artefacts, ugly, mutilated, extra fingers, badly drawn hands and faces,
+# deformed, fused fingers, motionless picture, messy background, three legs, many people in the background, walking
+# backwards.
+NEGATIVE_PROMPT = (
+    "色调艳丽,过曝,静态,细节模糊不清,字幕,风格,作品,画作,画面,静止,整体发灰,最差质量,低质量,JPEG压缩残留,丑陋的,残缺的,多余的手指,"
+    "画得不好的手部,画得不好的脸部,畸形的,毁容的,形态畸形的肢体,手指融合,静止不动的画面,杂乱的背景,三条腿,背景人很多,倒着走"
+).replace(",", "\uff0c")
+
 FOUR_STEPS = SamplingConfig(num_steps=4, shift=5.0)
 THREES = StreamConfig(chunk=3, window=21)
 
@@ -38,11 +47,12 @@ def wan(name: str, dit: DiTConfig, shift: float, guidance_scale: float) -> Prese
         codec=WanVAEConfig(),
         stream=THREES,
         student=FOUR_STEPS,
-        teacher=SamplingConfig(num_steps=50, shift=shift, guidance_scale=guidance_scale),
+        teacher=SamplingConfig(num_steps=50, shift=shift, guidance_scale=guidance_scale, solver="unipc"),
         size=PictureSize(height=480, width=832),
         fps=16.0,
         clip_latent_frames=21,
         text="umt5",
+        negative_prompt=NEGATIVE_PROMPT,
     )
 
 
