@@ -66,8 +66,8 @@ def test_a_recipe_that_contradicts_itself_is_refused() -> None:
     recipe = load_recipe("smoke")
     with pytest.raises(ConfigError, match="the world's chunk is 6, the preset's 3"):
         replace(recipe, world=replace(recipe.world, chunk=6))
-    with pytest.raises(ConfigError, match="ode_pairs has 7 latent frames"):
-        replace(recipe, ode_pairs=replace(recipe.ode_pairs, latent_frames=7))
+    with pytest.raises(ConfigError, match="the dmd rollout has 7 latent frames"):
+        replace(recipe, dmd=replace(recipe.dmd, rollout_frames=7))
     with pytest.raises(ConfigError, match="the dmd rollout has 15 latent frames"):
         replace(recipe, dmd=replace(recipe.dmd, rollout_frames=15))
 

@@ -1,25 +1,28 @@
 """Stage 6: asymmetric distribution matching distillation (DMD, Yin et al. 2024; CausVid, sec. 4.3).
 
-The causal student makes a clip by its own rollout. The bidirectional teacher says where the data lie, the
-critic, trained all along on the student's clips, says where the student's lie; their difference at a random
-noise level is the student's gradient:
+The causal student makes a clip, by its own rollout (Self-Forcing) or from noised data (CausVid). The bidirectional
+teacher says where the data lie, the critic, trained all along on the student's clips, says where the student's
+lie; their difference at a random noise level is the student's gradient:
 
     g = (x0_critic - x0_teacher) / mean |x - x0_teacher|        L = |x - stopgrad(x - g)|^2 / 2
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from longtake.core.configs import Preset
 from longtake.core.shapes import Latent, Sigma, TextStates
 from longtake.flow.guidance import guide
 from longtake.flow.path import add_noise, velocity, x0_from_velocity
-from longtake.flow.schedule import uniform_sigma
+from longtake.flow.schedule import sigmas_of, uniform_sigma
 from longtake.nets.dit import DiT
 from longtake.sample.denoise import Schedule
 from longtake.train.batches import LatentClips, normal
+from longtake.train.consistency import STAGE as CONSISTENCY
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig, Trainee, train
@@ -47,6 +50,8 @@ class DmdStage:
     shift: float  # of the noise levels at which teacher and critic are asked
     guidance_scale: float
     critic_updates: int = 5  # for each of the student's
+    inputs: Literal["rollout", "data"] = "rollout"  # what the student makes its clips from
+    start: Literal["ode_init", "consistency", "teacher"] = "ode_init"  # the stage that the student begins with
 
 
 def dmd_gradient(x: Latent, x0_critic: Latent, x0_teacher: Latent) -> Latent:
@@ -78,13 +83,46 @@ def scores(
     return x0_from_velocity(x_t, fake, sigma), x0_from_velocity(x_t, real, sigma)
 
 
+def clip_by_rollout(
+    stage: DmdStage, preset: Preset, student: DiT, clips: LatentClips, rng: torch.Generator
+) -> tuple[Latent, TextStates]:
+    """Chunk after chunk on the student's own memory (Self-Forcing). Only the captions of the batch are used."""
+    chunk = preset.stream.chunk
+    beyond = (stage.rollout_frames - stage.latent_frames) // chunk
+    frames = stage.latent_frames + chunk * int(torch.randint(beyond + 1, (1,), generator=rng))
+    batch = clips.draw(stage.batch, frames, rng)
+    exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=rng))
+    noise = normal((exit_step + 1, *batch.x0.shape), rng, clips.device)
+    schedule = Schedule.of(student, preset.student)
+    x = self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step, stage.latent_frames)
+    return x, batch.text[:, -(stage.latent_frames // chunk) :]
+
+
+def clip_from_data(
+    stage: DmdStage, preset: Preset, student: DiT, clips: LatentClips, rng: torch.Generator
+) -> tuple[Latent, TextStates]:
+    """Every chunk of a real clip at one of the student's levels, the clean end included, in one causal pass.
+
+    CausVid, alg. 1. A clean chunk stays what it is: it is there to be looked back at.
+    """
+    chunk = preset.stream.chunk
+    batch = clips.draw(stage.batch, stage.latent_frames, rng)
+    levels = torch.tensor((*sigmas_of(preset.student), 0.0), dtype=torch.float32)
+    picked = torch.randint(len(levels), (stage.batch, stage.latent_frames // chunk), generator=rng)
+    sigma = levels[picked].repeat_interleave(chunk, 1).to(batch.x0)
+    x_t = add_noise(batch.x0, normal(batch.x0.shape, rng, clips.device), sigma)
+    return x0_from_velocity(x_t, student(x_t, sigma, batch.text, chunk=chunk), sigma), batch.text
+
+
 def run(stage: DmdStage, context: Context) -> bool:
     """Distil; False when a limit came first."""
     preset = context.preset
-    folder = context.begin(STAGE, stage, preset.stream, preset.student, after=(LATENTS, TEACHER, ODE_INIT))
+    before = {"ode_init": ODE_INIT, "consistency": CONSISTENCY, "teacher": TEACHER}[stage.start]
+    needed = tuple(dict.fromkeys((LATENTS, TEACHER, before)))
+    folder = context.begin(STAGE, stage, preset.stream, preset.student, after=needed)
     if context.done(STAGE):
         return True
-    student = load_dit(context, context.folder(ODE_INIT), "student")
+    student = load_dit(context, context.folder(before), "teacher" if before == TEACHER else "student")
     critic = load_dit(context, context.folder(TEACHER), "teacher")
     teacher = load_dit(context, context.folder(TEACHER), "teacher").requires_grad_(requires_grad=False)
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
@@ -92,16 +130,8 @@ def run(stage: DmdStage, context: Context) -> bool:
     uncond = clips.unconditional(stage.batch)
 
     def make(rng: torch.Generator) -> tuple[Latent, TextStates]:
-        """A clip by the student, and its text. Only the captions of the batch are used."""
-        chunk = preset.stream.chunk
-        beyond = (stage.rollout_frames - stage.latent_frames) // chunk
-        frames = stage.latent_frames + chunk * int(torch.randint(beyond + 1, (1,), generator=rng))
-        batch = clips.draw(stage.batch, frames, rng)
-        exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=rng))
-        noise = normal((exit_step + 1, *batch.x0.shape), rng, context.device)
-        schedule = Schedule.of(student, preset.student)
-        x = self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step, stage.latent_frames)
-        return x, batch.text[:, -(stage.latent_frames // chunk) :]
+        """A clip by the student, and its text."""
+        return (clip_by_rollout if stage.inputs == "rollout" else clip_from_data)(stage, preset, student, clips, rng)
 
     def level(x: Latent, rng: torch.Generator) -> tuple[Latent, Sigma]:
         sigma = uniform_sigma((len(x), 1), stage.shift, rng).to(x).expand(-1, x.shape[2])

@@ -13,9 +13,23 @@ import torch
 from longtake.core.configs import Preset
 from longtake.core.errors import ConfigError, InputError, TrainingError
 from longtake.nets.text import MiniLMEncoder
-from longtake.train import codec_fit, dmd, latents, ode_init, ode_pairs, teacher, videos
+from longtake.train import (
+    ar_teacher,
+    codec_fit,
+    consistency,
+    dmd,
+    latents,
+    ode_init,
+    ode_pairs,
+    teacher,
+    videos,
+)
+from longtake.train.ar_teacher import ArTeacherStage
+from longtake.train.consistency import ConsistencyStage
 from longtake.train.export import export
 from longtake.train.loop import Limits
+from longtake.train.ode_init import OdeInitStage
+from longtake.train.ode_pairs import OdePairStage
 from longtake.train.stage import Context, Progress
 from longtake.weights.presets import preset_named
 from longtake.worlds.scenes import WorldConfig
@@ -23,16 +37,18 @@ from longtake.worlds.scenes import WorldConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole run: one configuration a stage."""
+    """A whole run: one configuration a stage. What `dmd.start` does not need may be left out."""
 
     preset: Preset
     world: WorldConfig
     codec: codec_fit.CodecStage | videos.BaseCodec
     latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
-    ode_pairs: ode_pairs.OdePairStage
-    ode_init: ode_init.OdeInitStage
     dmd: dmd.DmdStage
+    ode_pairs: OdePairStage | None = None
+    ode_init: OdeInitStage | None = None
+    ar_teacher: ArTeacherStage | None = None
+    consistency: ConsistencyStage | None = None
 
     def __post_init__(self) -> None:
         preset, world = self.preset, self.world
@@ -48,9 +64,15 @@ class Recipe:
                     raise ConfigError(f"the world's {what} is {mine}, the preset's {other}; they must be the same")
         lengths = {
             "a teacher phase": max(p.latent_frames for p in self.teacher.phases),
-            "ode_pairs": self.ode_pairs.latent_frames,
             "the dmd rollout": self.dmd.rollout_frames,
         }
+        for what in ("ode_pairs", "ar_teacher", "consistency"):
+            if (stage := getattr(self, what)) is not None:
+                lengths[what] = stage.latent_frames
+        needed = {"ode_init": ("ode_pairs", "ode_init"), "consistency": ("ar_teacher", "consistency"), "teacher": ()}
+        for what in needed[self.dmd.start]:
+            if getattr(self, what) is None:
+                raise ConfigError(f"dmd begins with {self.dmd.start}, so the recipe needs {what}")
         for what, length in lengths.items():
             if length % preset.stream.chunk or length > longest:
                 raise ConfigError(
@@ -66,10 +88,22 @@ class Recipe:
             codec_fit.STAGE: self._codec,
             latents.STAGE: self._latents,
             teacher.STAGE: lambda c: teacher.run(self.teacher, c),
-            ode_pairs.STAGE: lambda c: ode_pairs.run(self.ode_pairs, c),
-            ode_init.STAGE: lambda c: ode_init.run(self.ode_init, c),
+            **self._starts(),
             dmd.STAGE: lambda c: dmd.run(self.dmd, c),
         }
+
+    def _starts(self) -> dict[str, Callable[[Context], bool]]:
+        """The stages that the student's start is made in."""
+        found: dict[str, Callable[[Context], bool]] = {}
+        if (pairs := self.ode_pairs) is not None:
+            found[ode_pairs.STAGE] = lambda c: ode_pairs.run(pairs, c)
+        if (init := self.ode_init) is not None:
+            found[ode_init.STAGE] = lambda c: ode_init.run(init, c)
+        if (forced := self.ar_teacher) is not None:
+            found[ar_teacher.STAGE] = lambda c: ar_teacher.run(forced, c)
+        if (agreeing := self.consistency) is not None:
+            found[consistency.STAGE] = lambda c: consistency.run(agreeing, c)
+        return found
 
     def _codec(self, context: Context) -> bool:
         if isinstance(self.codec, videos.BaseCodec):

@@ -1,0 +1,75 @@
+"""An autoregressive teacher, by teacher forcing (Causal Forcing, Zhu et al. 2026, stage 1).
+
+Each chunk is noisy at a level of its own and sees the clean chunks before it, all chunks in one pass:
+
+    minimise | dit([x0 | x_t], sigma, text) - (eps - x0) |^2
+
+What it learns is the very distribution a student samples from: the next chunk given the past. A bidirectional
+teacher's trajectory also depends on chunks that are still to come, so many ends belong to one beginning, and a student
+that regresses on them learns their blurred mean.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.flow.path import add_noise, velocity
+from longtake.flow.schedule import logit_normal_sigma
+from longtake.train.batches import LatentClips, normal
+from longtake.train.ema import EMA
+from longtake.train.latents import STAGE as LATENTS
+from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.stage import Context
+from longtake.train.teacher import STAGE as TEACHER
+from longtake.train.teacher import load_dit
+from longtake.weights.checkpoint import save_weights
+
+STAGE = "ar_teacher"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArTeacherStage:
+    """How the autoregressive teacher is trained; it begins as the bidirectional one."""
+
+    loop: LoopConfig
+    batch: int
+    latent_frames: int
+    shift: float
+    caption_dropout: float = 0.1
+
+
+def run(stage: ArTeacherStage, context: Context) -> bool:
+    """Train it; False when a limit came first."""
+    chunk = context.preset.stream.chunk
+    folder = context.begin(STAGE, stage, context.preset.stream, after=(LATENTS, TEACHER))
+    if context.done(STAGE):
+        return True
+    dit = load_dit(context, context.folder(TEACHER), "teacher")
+    clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
+    ema = EMA(dit, stage.loop.ema_decay)
+
+    def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        del step
+        batch = clips.draw(stage.batch, stage.latent_frames, rng, stage.caption_dropout)
+        sigma = logit_normal_sigma((stage.batch, stage.latent_frames // chunk), stage.shift, rng).to(batch.x0)
+        sigma = sigma.repeat_interleave(chunk, 1)
+        eps = normal(batch.x0.shape, rng, context.device)
+        x_t = add_noise(batch.x0, eps, sigma)
+        v = dit.forward_teacher_forced(batch.x0, x_t, sigma, batch.text, chunk)
+        error = (v - velocity(batch.x0, eps)).square().mean()
+        return error, {"loss": float(error.detach())}
+
+    complete = train(
+        folder,
+        stage.loop,
+        [Trainee(name="ar_teacher", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
+        limits=context.limits,
+        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
+    )
+    ema.copy_to(dit)
+    save_weights(folder, "ar_teacher", dit.state_dict())
+    if complete:
+        context.finish(STAGE)
+    return complete

@@ -1,0 +1,88 @@
+"""The student's start by causal consistency distillation (Causal Forcing++, Zhu et al. 2026; Song et al. 2023).
+
+Given the clean past, a noisy chunk and the same chunk one step of the autoregressive teacher's ODE later must lead the
+student to the same end:
+
+    x_s = x_t + (s - t) v_teacher(x_t)        minimise | x0_student(x_t, t) - stopgrad(x0_average(x_s, s)) |^2
+
+where s follows t on a fine schedule, and the average is the student's own running one. No trajectory is stored.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from longtake.flow.guidance import guide
+from longtake.flow.path import add_noise, per_frame, x0_from_velocity
+from longtake.flow.schedule import solver_sigmas
+from longtake.train.ar_teacher import STAGE as AR_TEACHER
+from longtake.train.batches import LatentClips, normal
+from longtake.train.ema import EMA
+from longtake.train.latents import STAGE as LATENTS
+from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.sheets import averaged, student_sheet
+from longtake.train.stage import Context
+from longtake.train.teacher import load_dit
+from longtake.weights.checkpoint import save_weights
+
+STAGE = "consistency"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConsistencyStage:
+    """How the student is initialised. `num_steps` are those of the schedule on which neighbours must agree."""
+
+    loop: LoopConfig
+    batch: int
+    latent_frames: int
+    num_steps: int
+    guidance_scale: float
+
+
+def run(stage: ConsistencyStage, context: Context) -> bool:
+    """Train the student's start; False when a limit came first."""
+    preset = context.preset
+    chunk = preset.stream.chunk
+    folder = context.begin(STAGE, stage, preset.stream, preset.student, after=(LATENTS, AR_TEACHER))
+    if context.done(STAGE):
+        return True
+    teacher = load_dit(context, context.folder(AR_TEACHER), "ar_teacher").requires_grad_(requires_grad=False)
+    student = load_dit(context, context.folder(AR_TEACHER), "ar_teacher")
+    clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
+    uncond = clips.unconditional(stage.batch)
+    ema = EMA(student, stage.loop.ema_decay)
+    levels = torch.tensor(solver_sigmas(stage.num_steps, preset.student.shift), dtype=torch.float32)
+
+    def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        del step
+        batch = clips.draw(stage.batch, stage.latent_frames, rng)
+        idx = torch.randint(stage.num_steps, (stage.batch, stage.latent_frames // chunk), generator=rng)
+        idx = idx.repeat_interleave(chunk, 1)
+        sigma, following = levels[idx].to(batch.x0), levels[idx + 1].to(batch.x0)
+        x_t = add_noise(batch.x0, normal(batch.x0.shape, rng, context.device), sigma)
+        with torch.no_grad():
+            cond = teacher.forward_teacher_forced(batch.x0, x_t, sigma, batch.text, chunk)
+            free = teacher.forward_teacher_forced(batch.x0, x_t, sigma, uncond.expand_as(batch.text), chunk)
+            x_s = x_t + per_frame(following - sigma) * guide(cond, free, stage.guidance_scale)
+            with averaged(student, ema):
+                v = student.forward_teacher_forced(batch.x0, x_s, following, batch.text, chunk)
+            target = x0_from_velocity(x_s, v, following)  # at the end of the schedule, x_s itself
+        v = student.forward_teacher_forced(batch.x0, x_t, sigma, batch.text, chunk)
+        error = (x0_from_velocity(x_t, v, sigma) - target).square().mean()
+        return error, {"loss": float(error.detach())}
+
+    complete = train(
+        folder,
+        stage.loop,
+        [Trainee(name="student", net=student, optim=stage.loop.optim, loss=loss, ema=ema)],
+        limits=context.limits,
+        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
+        sample=lambda step: student_sheet(context, student, ema, folder / f"samples_{step:06d}.png"),
+    )
+    ema.copy_to(student)
+    save_weights(folder, "student", student.state_dict())
+    if complete:
+        context.finish(STAGE)
+    return complete

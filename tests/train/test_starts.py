@@ -1,0 +1,160 @@
+"""The other ways to a student: teacher forcing, consistency, distillation from data; and recipes that need them."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from longtake.core.errors import ConfigError
+from longtake.core.shapes import Latent
+from longtake.flow.path import per_frame
+from longtake.flow.schedule import sigmas_of
+from longtake.nets.dit import DiT
+from longtake.nets.text import MiniLMEncoder
+from longtake.train import ar_teacher, consistency, dmd
+from longtake.train.ar_teacher import ArTeacherStage
+from longtake.train.batches import LatentClips
+from longtake.train.consistency import ConsistencyStage
+from longtake.train.dmd import DmdStage, clip_from_data
+from longtake.train.latents import STAGE as LATENTS
+from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.optim import OptimConfig
+from longtake.train.run import load_recipe
+from longtake.train.stage import Context
+from longtake.weights.checkpoint import read_weights, save_weights
+from tests.tiny import PRESET, random_dit
+from tests.train.tiny_run import done, prepared, trainees_of
+
+OPTIM = OptimConfig(adam_lr=3e-3, warmup=1)
+FORCED = ArTeacherStage(loop=LoopConfig(steps=0, optim=OPTIM), batch=2, latent_frames=6, shift=3.0)
+AGREEING = ConsistencyStage(
+    loop=LoopConfig(steps=0, optim=OPTIM), batch=3, latent_frames=6, num_steps=8, guidance_scale=2.0
+)
+FROM_DATA = DmdStage(
+    loop=LoopConfig(steps=0, optim=OPTIM, ema_decay=0.9),
+    critic=OPTIM,
+    batch=4,
+    latent_frames=9,
+    rollout_frames=9,
+    shift=3.0,
+    guidance_scale=2.0,
+    inputs="data",
+    start="consistency",
+)
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+@pytest.fixture(scope="module")
+def encoder() -> MiniLMEncoder:
+    return MiniLMEncoder(PRESET.dit.text_len)
+
+
+@pytest.fixture
+def run(tmp_path: Path, encoder: MiniLMEncoder) -> Context:
+    """With an autoregressive teacher, and a student's start of consistency."""
+    ready = prepared(tmp_path, encoder)
+    for seed, (stage, name) in enumerate(((ar_teacher.STAGE, "ar_teacher"), (consistency.STAGE, "student")), 7):
+        save_weights(ready.folder(stage), name, random_dit(PRESET.dit, seed, torch.float32).state_dict())
+    return ready
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_teacher_forcing_learns_and_leaves_its_provenance(run: Context) -> None:
+    stage = replace(FORCED, loop=LoopConfig(steps=30, optim=OPTIM, ema_decay=0.5, log_every=30), batch=4)
+    before = _forced_loss(run, run.folder("teacher"), "teacher")
+    assert ar_teacher.run(stage, run)
+    assert run.done(ar_teacher.STAGE)
+    assert _forced_loss(run, run.folder(ar_teacher.STAGE), "ar_teacher") < 0.8 * before
+
+
+def _forced_loss(run: Context, folder: Path, name: str) -> float:
+    """Of a network's x0 of the second chunk at half noise, over some draws."""
+    net = DiT(PRESET.dit)
+    net.load_state_dict({k: v.float() for k, v in read_weights(folder, name).items()})
+    clips = LatentClips(run.folder(LATENTS), run.encoder, PRESET.stream.chunk, run.device)
+    total = 0.0
+    for seed in range(8):
+        batch = clips.draw(4, 6, rng(seed))
+        eps = torch.randn(batch.x0.shape, generator=rng(seed))
+        sigma = torch.full((4, 6), 0.7)
+        with torch.no_grad():
+            v = net.forward_teacher_forced(batch.x0, 0.3 * batch.x0 + 0.7 * eps, sigma, batch.text, 3)
+        total += float((v - (eps - batch.x0)).square().mean())
+    return total
+
+
+def consistency_loss(run: Context, monkeypatch: pytest.MonkeyPatch) -> Trainee:
+    done(run, ar_teacher.STAGE)
+    (trainee,) = trainees_of(consistency, monkeypatch, lambda: consistency.run(AGREEING, run))
+    return trainee
+
+
+def test_consistency_reaches_the_student_and_no_other(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = consistency_loss(run, monkeypatch)
+    loss, _ = student.loss(0, rng())
+    loss.backward()
+    assert loss > 0
+    assert all(p.grad is not None and bool(torch.isfinite(p.grad).all()) for p in student.net.parameters())
+
+
+@pytest.mark.parametrize(("off", "agrees"), [(0.0, True), (0.3, False)])
+def test_who_knows_where_every_path_ends_agrees_with_himself(
+    run: Context, monkeypatch: pytest.MonkeyPatch, off: float, *, agrees: bool
+) -> None:
+    """Straight paths to the data are their own ODE: a student that returns the data has no loss, one beside it has."""
+
+    def straight(self: DiT, x0: Latent, x_t: Latent, sigma: torch.Tensor, text: torch.Tensor, chunk: int) -> Latent:
+        del text, chunk
+        wrong = off * per_frame(sigma) if self.training else 0.0
+        return (x_t - x0) / per_frame(sigma).clamp(min=1e-6) + wrong + 0 * self.patch_embedding.weight.sum()
+
+    student = consistency_loss(run, monkeypatch)
+    monkeypatch.setattr(DiT, "forward_teacher_forced", straight)
+    loss, _ = student.loss(0, rng())
+    assert (loss.item() < 1e-8) == agrees
+
+
+def test_distillation_from_data_keeps_clean_chunks_and_learns_from_the_others(run: Context) -> None:
+    clips = LatentClips(run.folder(LATENTS), run.encoder, PRESET.stream.chunk, run.device)
+    student = random_dit(PRESET.dit, 3, torch.float32)
+    x, text = clip_from_data(FROM_DATA, PRESET, student, clips, rng(1))
+    x0 = clips.draw(FROM_DATA.batch, FROM_DATA.latent_frames, rng(1)).x0
+    kept = (x - x0).abs().amax((1, 3, 4)) == 0
+    chunks = kept.unflatten(1, (-1, PRESET.stream.chunk))
+    assert bool((chunks.all(2) == chunks.any(2)).all())  # whole chunks
+    share = chunks.all(2).float().mean()
+    assert 0 < share < 1
+    assert len(sigmas_of(PRESET.student)) == 2  # so a third of them on average
+    assert text.shape[1] == 3
+    x.sum().backward()
+    assert all(p.grad is not None for p in student.parameters())
+
+
+def test_the_student_begins_where_the_recipe_says(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(run, consistency.STAGE)
+    student, critic = trainees_of(dmd, monkeypatch, lambda: dmd.run(FROM_DATA, run))
+    begun = read_weights(run.folder(consistency.STAGE), "student")
+    # Nothing was trained: what was written is the start.
+    written = read_weights(run.folder(dmd.STAGE), "student")
+    assert all(torch.equal(written[name], begun[name]) for name in begun)
+    for trainee in (student, critic):
+        loss, _ = trainee.loss(0, rng())
+        assert torch.isfinite(loss)
+
+
+def test_recipes_have_the_stages_that_they_need() -> None:
+    names = ("causvid", "self_forcing", "causal_forcing")
+    recipes = {name: load_recipe(str(RECIPES / f"{name}.py")) for name in names}
+    stages = {name: list(recipe.stages()) for name, recipe in recipes.items()}
+    shared = ["codec", "latents", "teacher"]
+    assert stages["causvid"] == stages["self_forcing"] == [*shared, "ode_pairs", "ode_init", "dmd"]
+    assert stages["causal_forcing"] == [*shared, "ar_teacher", "consistency", "dmd"]
+    assert recipes["causvid"].dmd.inputs == "data"
+    with pytest.raises(ConfigError, match="the recipe needs ode_pairs"):
+        replace(recipes["causvid"], ode_pairs=None)
+    with pytest.raises(ConfigError, match="the recipe needs ar_teacher"):
+        replace(recipes["causvid"], dmd=replace(recipes["causvid"].dmd, start="consistency"))
