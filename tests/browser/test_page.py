@@ -190,3 +190,13 @@ def test_a_picture_that_is_dropped_begins_to_move(visit: Visit, port: int, tmp_p
     box.fill("it begins to rain")
     box.press("Enter")
     wait(page, "window.drawn.length > 5")
+
+
+def test_the_list_of_routes_can_be_read_without_a_network(visit: Visit, port: int) -> None:
+    page = visit(f"http://127.0.0.1:{port}/docs")
+    wait(page, "document.querySelectorAll('details').length > 15")
+    assert page.get_by_role("heading", name="Live takes").is_visible()
+    row = page.locator("details", has_text="/v1/videos/{video_id}/remix")
+    row.locator("summary").click()
+    assert "prompt" in row.inner_text()
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

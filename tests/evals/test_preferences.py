@@ -13,7 +13,7 @@ from longtake.evals.preferences import Ballot, Choice, Vote, pairs_of, read_vote
 
 def votes(left: str, right: str, *, lefts: int, rights: int, ties: int = 0) -> list[Vote]:
     counts: dict[Choice, int] = {"left": lefts, "right": rights, "tie": ties}
-    choices = [choice for choice, num in counts.items() for _ in range(num)]
+    choices: list[Choice] = [choice for choice, num in counts.items() for _ in range(num)]
     return [Vote(film=f"{i}.mp4", left=left, right=right, choice=c, at=0.0) for i, c in enumerate(choices)]
 
 

@@ -24,6 +24,7 @@ from longtake.sample.denoise import Schedule
 from longtake.train.batches import LatentClips, normal
 from longtake.train.consistency import STAGE as CONSISTENCY
 from longtake.train.ema import EMA
+from longtake.train.health import Bound, Health
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig, Trainee, train
 from longtake.train.ode_init import STAGE as ODE_INIT
@@ -114,6 +115,36 @@ def clip_from_data(
     return x0_from_velocity(x_t, student(x_t, sigma, batch.text, chunk=chunk), sigma), batch.text
 
 
+def motion(x: Latent) -> float:
+    """Mean absolute difference of neighbouring latent frames."""
+    return float((x[:, :, 1:] - x[:, :, :-1]).abs().mean())
+
+
+def bounds(data: Latent) -> tuple[Bound, ...]:
+    """What a student that learns stays within, given some of the data."""
+    deviation, moves = float(data.std()), motion(data)
+    return (
+        Bound(
+            figure="student/std",
+            low=0.5 * deviation,
+            high=1.6 * deviation,
+            too_low="contrast collapses: the student regresses to a mean; a longer start, or a lower learning rate",
+            too_high="contrast bursts, pictures burn out; lower guidance_scale or the student's learning rate",
+        ),
+        Bound(
+            figure="student/motion",
+            low=0.25 * moves,
+            too_low="motion collapses into still pictures; fewer steps, a higher shift, or a better start",
+        ),
+        Bound(
+            figure="student/gradient",
+            high=3.0,
+            too_high="critic and teacher are far apart: the critic does not follow; more critic_updates, or a higher "
+            "learning rate for the critic",
+        ),
+    )
+
+
 def run(stage: DmdStage, context: Context) -> bool:
     """Distil; False when a limit came first."""
     preset = context.preset
@@ -146,6 +177,7 @@ def run(stage: DmdStage, context: Context) -> bool:
         return dmd_loss(x, gradient), {
             "gradient": float(gradient.abs().mean()),
             "std": float(x.detach().std()),
+            "motion": motion(x.detach()),
         }
 
     def critic_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
@@ -175,6 +207,7 @@ def run(stage: DmdStage, context: Context) -> bool:
         limits=context.limits,
         progress=lambda done, of, values: context.progress(STAGE, done, of, values),
         sample=lambda step: student_sheet(context, student, ema, folder / f"samples_{step:06d}.png"),
+        health=Health(bounds(clips.latents[:256].float())),
     )
     ema.copy_to(student)
     save_weights(folder, "student", student.state_dict())

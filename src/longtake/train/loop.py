@@ -22,6 +22,7 @@ from torch.optim import Optimizer
 from longtake.core.errors import TrainingError
 from longtake.core.noise import rng_for
 from longtake.train.ema import EMA
+from longtake.train.health import Health
 from longtake.train.optim import OptimConfig, optimizers_for
 
 
@@ -96,13 +97,14 @@ def train(
     limits: Limits,
     progress: Callable[[int, int, Mapping[str, float]], None],
     sample: Callable[[int], None] | None = None,
+    health: Health | None = None,
 ) -> bool:
     """Train until `config.steps` or a limit; False when a limit came first.
 
     State is kept in `folder/state.pt` and taken up again from there.
 
     Raises:
-        TrainingError: a loss is not finite; the last good state stays on disk.
+        TrainingError: a loss is not finite, or `health` says that the run is sick; the last state stays on disk.
     """
     optimizers = {t.name: optimizers_for(t.net, t.optim, bf16=config.bf16) for t in trainees}
     path = folder / "state.pt"
@@ -124,6 +126,8 @@ def train(
                 means = {name: sums[name] / counts[name] for name in sums}
                 log.write(step, means)
                 progress(step, config.steps, means)
+                if health is not None:
+                    health.check(step, means)
                 sums, counts = {}, {}
             if sample is not None and config.sample_every and step % config.sample_every == 0:
                 sample(step)
