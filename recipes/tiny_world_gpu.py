@@ -112,6 +112,8 @@ def world() -> WorldConfig:
             "spins",
             "stands still",
         ),
+        views=(),
+        camera_range=1.0,
         latent_frames=15,
         camera_probability=0.1,
         weather_probability=0.15,

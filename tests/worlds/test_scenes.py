@@ -183,3 +183,23 @@ def _walker() -> Scene:
         held_out_fraction=0.0,
     )
     return sample_scene(config, 0)
+
+
+def test_places_are_seen_from_the_views_that_are_named() -> None:
+    world = replace(FULL, views=(("green_park", 2), ("city_street", 0), ("city_street", 3)), held_out_views=())
+    seen: dict[str, set[int]] = {}
+    for seed in range(600):
+        scene = sample_scene(world, seed)
+        seen.setdefault(scene.place, set()).add(scene.view_idx)
+    assert seen["green_park"] == {2}
+    assert seen["city_street"] == {0, 3}
+    assert len(seen["palace_square"]) > 1  # of which nothing was said
+
+
+def test_a_camera_without_range_always_stands_the_same() -> None:
+    stands = {(s.place, s.camera.azimuth, s.camera.pitch) for s in (sample_scene(SMALL, seed) for seed in range(80))}
+    assert len(stands) == len(SMALL.places)
+    free = replace(SMALL, camera_range=1.0)
+    assert len({(s.place, s.camera.azimuth) for s in (sample_scene(free, seed) for seed in range(80))}) > 20
+    with pytest.raises(ConfigError, match="camera_range"):
+        replace(SMALL, camera_range=1.5)

@@ -54,8 +54,11 @@ class Judge(nn.Module):
         super().__init__()
         self.classes = {task: tuple(names) for task, names in classes.items()}
         self.accuracy: dict[str, float] = {}
-        widths = (3, 24, 48, 64, 64)
+        widths = (32, 64, 96)
         self.look = nn.Sequential(
+            nn.Conv2d(3, widths[0], 6, stride=4, padding=1),
+            nn.GroupNorm(8, widths[0]),
+            nn.SiLU(),
             *(
                 nn.Sequential(
                     nn.Conv2d(before, after, 3, stride=2, padding=1),

@@ -51,7 +51,8 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
     c_a, c_b = a.T.cov(), b.T.cov()
     root = _root(c_a)
     cross = torch.linalg.eigvalsh(root @ c_b @ root).clamp(min=0).sqrt().sum()
-    return ((a.mean(0) - b.mean(0)).square().sum() + c_a.trace() + c_b.trace() - 2 * cross).item()
+    distance = (a.mean(0) - b.mean(0)).square().sum() + c_a.trace() + c_b.trace() - 2 * cross
+    return distance.clamp(min=0).item()
 
 
 def spread(features: Float[Tensor, "n d"]) -> float:

@@ -33,7 +33,7 @@ EXAMPLES = (
     "a tiger walks through a forest",
     "a red car drives to the left in the desert",
     "an elephant walks right on a city street",
-    "a balloon rises over the mountains, then night falls",
+    "a balloon rises over the desert, then night falls",
     "a penguin hops in a park, then snow starts to fall",
 )
 
@@ -71,7 +71,7 @@ def create_app(settings: Settings, opener: Callable[..., Studio] = open_studio) 
         version=__version__,
         description="Video that streams while it is imagined.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere; /openapi.json is there
+        docs_url=None,  # FastAPI's pages load scripts from elsewhere; /docs is our own
         redoc_url=None,
         exception_handlers=HANDLERS,
     )
@@ -139,6 +139,12 @@ def _warm_up(studio: Studio) -> None:
 def index() -> FileResponse:
     """The page."""
     return FileResponse(str(files("longtake.serve") / "page" / "index.html"), headers={"Cache-Control": "no-cache"})
+
+
+@page.get("/docs", include_in_schema=False)
+def docs() -> FileResponse:
+    """What can be asked of the server, for people."""
+    return FileResponse(str(files("longtake.serve") / "page" / "docs.html"), headers={"Cache-Control": "no-cache"})
 
 
 @page.get("/api/about")

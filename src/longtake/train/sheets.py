@@ -25,7 +25,7 @@ PROMPTS = (
     "a red car drives to the left in the desert",
     "a sailboat sails on the sea",
     "a penguin hops in a park, then snow starts to fall",
-    "a balloon rises in an empty room",
+    "a balloon rises over the desert",
 )
 SHEET_STEPS = 20  # of the teacher's sampler: enough to judge
 

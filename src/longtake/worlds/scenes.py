@@ -347,7 +347,7 @@ def _pick(draw: Random, options: Sequence[_T]) -> _T:
 
 
 def _sample_camera(draw: Random, config: WorldConfig, view: View) -> Camera:
-    low, high = view.azimuth
+    low, high = _narrowed(view.azimuth, config.camera_range)
     kind = "still"
     if draw.random() < config.camera_probability:
         kind = _pick(draw, ("pan_left", "pan_right", "push_in"))
@@ -362,10 +362,16 @@ def _sample_camera(draw: Random, config: WorldConfig, view: View) -> Camera:
     return Camera(
         kind=kind,
         azimuth=round(draw.uniform(low + room_left, high - room_right), 2),
-        pitch=round(draw.uniform(*view.pitch), 2),
+        pitch=round(draw.uniform(*_narrowed(view.pitch, config.camera_range)), 2),
         rate=round(rate, 4),
         travel=round(travel, 4),
     )
+
+
+def _narrowed(bounds: tuple[float, float], share: float) -> tuple[float, float]:
+    low, high = bounds
+    middle, reach = (low + high) / 2, share * (high - low) / 2
+    return middle - reach, middle + reach
 
 
 def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera, subject_id: str, motion: str) -> Actor:

@@ -15,6 +15,12 @@ Split = Literal["train", "held_out"]
 VERTICAL = ("rises", "falls")
 
 
+def _views(config: WorldConfig, place_id: str) -> list[tuple[int, View]]:
+    """The views of a place that the world shows."""
+    chosen = [idx for place, idx in config.views if place == place_id]
+    return [(idx, view) for idx, view in enumerate(place_named(place_id).views) if not chosen or idx in chosen]
+
+
 def support_for(subject: Subject, motion: str, view: View) -> str | None:
     """Where a subject is while it does `motion` in a view; None: it cannot."""
     return _support(subject.id, motion, view.rest)
@@ -51,7 +57,7 @@ class HeldOut:
 @lru_cache(maxsize=16)
 def held_out_pairs(config: WorldConfig) -> HeldOut:
     """The pairs kept from training: a fixed choice that leaves every single thing in it."""
-    surfaces = {p: {v.rest for v in place_named(p).views} for p in config.places}
+    surfaces = {p: {v.rest for _, v in _views(config, p)} for p in config.places}
     triples = {
         (s, p, m)
         for s in config.subjects
@@ -79,7 +85,7 @@ def held_out_pairs(config: WorldConfig) -> HeldOut:
 def feasible_scenes(config: WorldConfig, split: Split) -> dict[str, dict[str, dict[str, list[int]]]]:
     """subject -> motion -> place -> indices of views, of one split."""
     pairs = held_out_pairs(config)
-    views = [(p, idx, v.rest) for p in config.places for idx, v in enumerate(place_named(p).views)]
+    views = [(p, idx, v.rest) for p in config.places for idx, v in _views(config, p)]
     found: dict[str, dict[str, dict[str, list[int]]]] = {}
     for s in (*config.subjects, *config.held_out_subjects):
         for m in config.motions:
