@@ -183,7 +183,8 @@ async def extend(request: Request) -> dict[str, object]:
     return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request)), jobs)
 
 
-@router.api_route("/characters", methods=["GET", "POST"])
+@router.get("/characters")
+@router.post("/characters")
 @router.get("/characters/{character_id}")
 def characters() -> None:
     """Not offered."""
