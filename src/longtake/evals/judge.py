@@ -189,7 +189,6 @@ def _truth(world: WorldConfig, num: int, split: Split, judge: Judge, progress: P
         weather_probability=0.4,
         time_probability=0.4,
         latent_frames=LATENT_FRAMES,
-        held_out_fraction=world.held_out_fraction,
     )
     frames, labels = [], []
     for start in range(0, num, RENDER_BATCH):

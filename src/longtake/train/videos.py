@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from longtake.nets.light_codec import CodecState
 from longtake.train.batches import pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.stage import Context
+from longtake.train.stage import Context, Progress
 from longtake.weights.checkpoint import read_weights, save_weights, write_json
 from longtake.weights.presets import OpenCodec, model_folder, open_codec
 
@@ -41,7 +41,6 @@ TABLE = "captions.csv"
 ABOUT, SKIPPED = "data.json", "skipped.json"
 
 Captions = Sequence[tuple[float, str]]  # from so many seconds on, in order; the first at 0
-Report = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -81,7 +80,7 @@ class Prepared:
 
 
 def prepare(
-    folder: Path, out: Path, model: str, progress: Report, *, device: str = "cpu", fit: Fit = "crop"
+    folder: Path, out: Path, model: str, progress: Progress, *, device: str = "cpu", fit: Fit = "crop"
 ) -> Prepared:
     """Make clips of all videos below a folder.
 
