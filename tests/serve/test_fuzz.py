@@ -31,7 +31,7 @@ VALUES = st.recursive(
     max_leaves=5,
 )
 KINDS = st.sampled_from(["cue", "cancel", "rewind", "retake", "pause", "resume", "seen", "keys", "open", "jump"])
-NAMES = "event_id change prompt at at_s transition fade seed steps image cue to after chunk held version wrong"
+NAMES = "event_id change prompt at at_s transition fade seed steps guidance image cue to after chunk held version wrong"
 FIELDS = st.sampled_from(NAMES.split())
 HEADS = st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"GIF89a", b"RIFF0000WEBP", b"0000ftypisom"])
 VIDEO_FIELDS = st.sampled_from(["prompt", "seconds", "size", "model", "input_reference", "seed"])
@@ -62,7 +62,11 @@ def test_commands(client: TestClient, take: str, said: dict[str, Any]) -> None:
 
 
 @SLOW
-@given(opening=st.dictionaries(st.sampled_from(["prompt", "seed", "steps", "image", "source", "strength"]), VALUES))
+@given(
+    opening=st.dictionaries(
+        st.sampled_from(["prompt", "seed", "steps", "guidance", "image", "source", "strength"]), VALUES
+    )
+)
 def test_openings(client: TestClient, opening: dict[str, Any]) -> None:
     answer = client.post("/api/takes", content=json.dumps(opening))
     assert answer.status_code < 500, answer.text

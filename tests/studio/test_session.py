@@ -216,6 +216,8 @@ def test_going_back_to_what_is_not_there_is_refused(to: int) -> None:
         ({"prompt": "b", "change": "c"}, "not both"),
         ({"prompt": "b", "fade": 2, "transition": "cut"}, "one prompt to another"),
         ({"steps": 0}, "steps must"),
+        ({"guidance": 21}, "guidance must be between 0 and 20"),
+        ({"guidance": float("nan")}, "guidance must"),
         ({"seed": 2**63}, "64 bits"),
     ],
 )

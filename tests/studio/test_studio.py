@@ -53,12 +53,22 @@ def directed(studio: Studio) -> Take:
     take.cue("a car", at=6, transition="cut")
     take.cue("fog", at=7, fade=3)
     take.cue(seed=9, steps=1, at=8)
+    take.cue(guidance=2.5, at=9)
     return take
 
 
 def test_a_take_without_cues_is_what_generate_makes(studio: Studio) -> None:
     plain = generate(studio.model, [TimedCue(at_s=0, prompt="a tiger walks")], seconds=4.0, seed=5)
     assert same([chunk.pictures for chunk in plain], frames(studio.take("a tiger walks", seed=5), 6))
+
+
+def test_guidance_of_one_is_the_students_own_word_and_zero_does_not_read_the_prompt(studio: Studio) -> None:
+    own = frames(studio.take("a tiger walks", seed=5), 3)
+    assert same(frames(studio.take("a tiger walks", seed=5, guidance=1), 3), own)
+    further = frames(studio.take("a tiger walks", seed=5, guidance=3), 3)
+    assert not any(torch.equal(a, b) for a, b in zip(further, own, strict=True))
+    deaf = [frames(studio.take(prompt, seed=5, guidance=0), 1) for prompt in ("a tiger walks", "a car")]
+    assert same(*deaf)
 
 
 def test_rewind_and_the_same_cues_again_are_the_never_rewound_take(studio: Studio) -> None:
@@ -76,6 +86,7 @@ def test_rewind_and_the_same_cues_again_are_the_never_rewound_take(studio: Studi
     take.cue("a car", at=6, transition="cut")
     take.cue("fog", at=7, fade=3)
     take.cue(seed=9, steps=1, at=8)
+    take.cue(guidance=2.5, at=9)
     assert same(begun[:2] + frames(take, 10), whole)
 
 
@@ -113,6 +124,7 @@ def test_memory_that_was_dropped_is_made_again_bit_for_bit(folder: Path) -> None
         rewound = take.rewind(to=8)
         assert rewound.to_rebuild == 9
         take.cue(seed=9, steps=1, at=9)  # in force since 8
+        take.cue(guidance=2.5, at=9)
         assert same(frames(take, 5), whole[9:])
 
 

@@ -17,18 +17,21 @@ def studio(tmp_path: Path) -> Iterator[Studio]:
         yield studio
 
 
-def made(studio: Studio, prompt: str, seed: int, chunks: int) -> Take:
-    take = studio.take(prompt, seed=seed)
+def made(studio: Studio, prompt: str, seed: int, chunks: int, guidance: float = 1.0) -> Take:
+    take = studio.take(prompt, seed=seed, guidance=guidance)
     for _ in range(chunks):
         take.make_next()
     return take
 
 
-@pytest.mark.parametrize("ages", [(0, 0, 0), (1, 1, 1), (4, 7, 5)])
-def test_a_chunk_does_not_depend_on_those_made_beside_it(studio: Studio, ages: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize(("ages", "guidance"), [((0, 0, 0), 1), ((1, 1, 1), 2), ((4, 7, 5), 1)])
+def test_a_chunk_does_not_depend_on_those_made_beside_it(
+    studio: Studio, ages: tuple[int, int, int], guidance: float
+) -> None:
     prompts = ("a tiger walks through a forest", "a red boat on the sea", "an elephant")
-    together = [made(studio, p, seed, age) for seed, (p, age) in enumerate(zip(prompts, ages, strict=True))]
-    alone = [made(studio, p, seed, age) for seed, (p, age) in enumerate(zip(prompts, ages, strict=True))]
+    wanted = list(enumerate(zip(prompts, ages, strict=True)))
+    together = [made(studio, p, seed, age, guidance) for seed, (p, age) in wanted]
+    alone = [made(studio, p, seed, age, guidance) for seed, (p, age) in wanted]
     assert len({studio.layout(take) for take in together}) == 1
     for _ in range(2):  # the second time on memory that was made together
         chunks = studio.make_together(together)
@@ -51,6 +54,7 @@ def test_takes_of_other_ages_or_with_a_cue_to_come_are_made_alone(studio: Studio
     assert studio.layout(cued) == studio.layout(old)
     cued.cue("night falls")
     assert studio.layout(cued) is None
+    assert studio.layout(made(studio, "a tiger", 0, 5, guidance=2)) != studio.layout(old)
 
 
 def test_one_that_is_overtaken_is_left_out_and_can_be_made_again(studio: Studio) -> None:

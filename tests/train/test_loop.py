@@ -7,7 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from longtake.core.configs import DiTConfig
 from longtake.core.errors import TrainingError
+from longtake.nets.dit import DiT
 from longtake.train.ema import EMA
 from longtake.train.loop import Limits, LoopConfig, Trainee, precision, train
 from longtake.train.optim import Muon, OptimConfig, optimizers_for, orthogonalise
@@ -176,3 +178,26 @@ def test_denormals_are_flushed_in_training_and_not_after_it() -> None:
     with denormals_flushed():
         assert float(tiny * 0.5 * 2**20) == 0
     assert float(tiny * 0.5 * 2**20) > 0
+
+
+def test_compiling_without_a_compiler_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(TrainingError, match=r"needs a C\+\+ compiler.*compile=False"):
+        LoopConfig(steps=1, optim=OPTIM, compile=True).program(torch.sin)
+    assert LoopConfig(steps=1, optim=OPTIM).program(torch.sin) is torch.sin
+
+
+@pytest.mark.compiled
+@pytest.mark.parametrize("chunk", [None, 3])
+def test_a_compiled_network_says_and_learns_the_same(chunk: int | None) -> None:
+    torch.manual_seed(0)
+    dit = DiT(DiTConfig(dim=48, num_layers=2, num_heads=2, ffn_dim=96, text_dim=8, text_len=4))
+    nn.init.normal_(dit.head.head.weight, std=0.1)
+    x, sigma, text = torch.randn(2, 16, 6, 4, 6), torch.rand(2, 6), torch.randn(2, 2, 4, 8)
+    found = []
+    for compiled in (False, True):
+        forward = LoopConfig(steps=1, optim=OPTIM, compile=compiled).program(dit)
+        v = forward(x, sigma, text, chunk)
+        found.append((v, *torch.autograd.grad(v.square().sum(), list(dit.parameters()))))
+    for eager, fused in zip(*found, strict=True):
+        torch.testing.assert_close(fused, eager, rtol=1e-4, atol=1e-4)

@@ -62,7 +62,14 @@ class Opening:
         return tuple(cue for cue in read_subtitles(self.script) if cue.at_s < seconds)
 
     def take(
-        self, studio: "Studio", cues: Sequence[Cue], *, seed: int, steps: int | None, fit: Any = "crop"
+        self,
+        studio: "Studio",
+        cues: Sequence[Cue],
+        *,
+        seed: int,
+        steps: int | None = None,
+        guidance: float | None = None,
+        fit: Any = "crop",
     ) -> "tuple[Take, Pictures | None]":
         """The take, with its cues before it, and the pictures that stand in the file before its own first frame.
 
@@ -79,10 +86,10 @@ class Opening:
             assert take.state.given is not None
             first = clip[: len(clip) - take.state.given.frames]
         else:
-            take = studio.take(prompt, seed=seed, steps=steps)
+            take = studio.take(prompt, seed=seed, steps=steps, guidance=guidance)
         given_s = 0.0 if take.state.given is None else take.state.given.frames / studio.fps
-        if steps is not None and take.state.given is not None:
-            take.cue(steps=steps)
+        if take.state.given is not None and (steps is not None or guidance is not None):
+            take.cue(steps=steps, guidance=guidance)
         for cue in cues[1:]:
             take.cue(prompt=cue.prompt, at_s=cue.at_s + given_s)
         return take, first

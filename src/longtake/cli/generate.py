@@ -7,6 +7,7 @@ import typer
 
 from longtake.cli.directing import Device, Job, Opening, parsed_size
 from longtake.core.errors import InputError
+from longtake.studio.commands import MAX_GUIDANCE
 
 
 def generate(
@@ -46,6 +47,10 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Denoising steps a chunk; the model's own if not given.")
     ] = None,
+    guidance: Annotated[
+        float | None,
+        typer.Option(metavar="W", help="How far towards the prompt, 0 to 20; 1, the student's own, is the fastest."),
+    ] = None,
     teacher: Annotated[
         bool, typer.Option("--teacher", help="Use the slow many-step teacher, which makes the whole take at once.")
     ] = False,
@@ -67,6 +72,10 @@ def generate(
         raise InputError(f"steps must be between 1 and 1000, got {steps}")
     if not -(2**63) <= seed < 2**63:
         raise InputError(f"seed must fit in 64 bits, got {seed}")
+    if guidance is not None and not 0 <= guidance <= MAX_GUIDANCE:
+        raise InputError(f"guidance must be between 0 and {MAX_GUIDANCE}, got {guidance:g}")
+    if teacher and guidance is not None:
+        raise InputError("the teacher has the guidance of its preset; leave out --guidance, or --teacher")
     if teacher and (image or video or save_script):
         raise InputError("the teacher makes whole clips of a prompt; leave out --teacher to direct a take")
     job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log, device=device)
@@ -76,5 +85,5 @@ def generate(
         job.record_teacher(model, cues, seconds=seconds, seed=seed, size=wanted, steps=steps)
         return
     with job.open(model, wanted) as studio:
-        take, first = opening.take(studio, cues, seed=seed, steps=steps)
+        take, first = opening.take(studio, cues, seed=seed, steps=steps, guidance=guidance)
         job.record(take, cues, seconds=seconds, first=first)

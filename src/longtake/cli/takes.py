@@ -88,7 +88,7 @@ def _begin(opening: Opening, job: Job, *, seconds: float, seed: int, fit: Fit, s
     cues = opening.cues(seconds)
     job.check()
     with job.open(model, None if size is None else parsed_size(size)) as studio:
-        take, first = opening.take(studio, cues, seed=seed, steps=None, fit=fit.value)
+        take, first = opening.take(studio, cues, seed=seed, fit=fit.value)
         job.record(take, cues, seconds=seconds, first=first)
 
 

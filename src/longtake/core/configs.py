@@ -97,7 +97,7 @@ class StreamConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """How a network is sampled. The student ignores guidance, the teacher needs it."""
+    """How a network is sampled. The teacher needs guidance; distillation puts it into the student."""
 
     num_steps: int
     shift: float

@@ -9,7 +9,7 @@ called with. Parameter names are the original Wan names, one to one.
     x = x + gate * ffn(norm(x) * (1 + scale) + shift)
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -33,6 +33,9 @@ from longtake.nets.attention import (
 )
 from longtake.nets.kv_cache import Block, KVCache
 from longtake.nets.rope import Rope, rope_for
+
+# What a network says of noisy latents: (x_t, sigma, text) -> velocity.
+Velocity = Callable[[Latent, Sigma, TextStates], Latent]
 
 
 @dataclass(frozen=True, slots=True)

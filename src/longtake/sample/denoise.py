@@ -7,6 +7,7 @@ import torch
 
 from longtake.core.configs import SamplingConfig
 from longtake.core.shapes import Latent
+from longtake.flow.guidance import guide
 from longtake.flow.path import add_noise, x0_from_velocity
 from longtake.flow.schedule import sigmas_of
 from longtake.nets.dit import DiT, Modulation, Past, TextMemory
@@ -34,6 +35,17 @@ class Schedule:
         return cls(sigmas, tuple(tables[:-1]), tables[-1])
 
 
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """Further towards the prompt than the network goes by itself; each step then runs it twice.
+
+    Both runs look at the same memory: that of a take that was told what to show.
+    """
+
+    scale: float
+    uncond: TextMemory  # of the negative prompt, usually the empty one
+
+
 def denoise(
     dit: DiT,
     schedule: Schedule,
@@ -42,6 +54,7 @@ def denoise(
     noise: Callable[[int], Latent],
     stop: int | None = None,
     source: Latent | None = None,
+    guidance: Guidance | None = None,
 ) -> Latent:
     """x0 of one chunk; or, with `stop`, the noisy input of denoising step `stop`.
 
@@ -56,6 +69,7 @@ def denoise(
         noise: unit noise of step i, of the chunk's shape.
         stop: denoising step to stop before.
         source: latents to begin from, noised to the first level (SDEdit, Meng et al. 2022); None: noise alone.
+        guidance: None: the network's own word, which distillation made guided.
     """
     num_steps = len(schedule.sigmas) if stop is None else stop
     x_t = noise(0)
@@ -64,6 +78,9 @@ def denoise(
     for step in range(num_steps):
         sigma = x_t.new_full((len(x_t), 1), schedule.sigmas[step])
         v = dit.forward_cached(x_t, schedule.modulations[step], text, past)
+        if guidance is not None:
+            uncond = dit.forward_cached(x_t, schedule.modulations[step], guidance.uncond, past)
+            v = guide(v, uncond, guidance.scale)
         x0 = x0_from_velocity(x_t, v, sigma)
         if step + 1 == len(schedule.sigmas):
             return x0

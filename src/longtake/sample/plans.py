@@ -29,6 +29,7 @@ class ChunkPlan:
     wording: Wording
     seed: int
     steps: int | None = None  # None: the model's own
+    guidance: float = 1.0  # w of `guide`; 1: the student's own word, other values take twice the time
     transition: Transition | None = None  # None: memory stays as it is
     given: Given | None = None  # pictures that take the place of this chunk and of all that is remembered
     strength: float = 1.0  # sigma at which a source enters; 1: nothing of it is left

@@ -22,13 +22,13 @@ from longtake.media.frames import from_pictures, to_pictures
 from longtake.nets.dit import Past, TextMemory
 from longtake.nets.kv_cache import Block, KVCache
 from longtake.nets.light_codec import CodecState
-from longtake.sample.denoise import Schedule, denoise
+from longtake.sample.denoise import Guidance, Schedule, denoise
 from longtake.sample.generate import Model
 from longtake.sample.plans import ChunkPlan, Wording
 
 Piece = Float[Tensor, "1 c _ h w"]  # latents of a chunk, or of a part of one
 
-KEPT_WORDINGS = 4  # whose cross-attention memory stays: two prompts of a fade, and those around it
+KEPT_WORDINGS = 5  # whose cross-attention memory stays: two prompts of a fade, those around it, the negative one
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +166,13 @@ class Sampler:
         if plan.transition is not None or plan.given is not None:
             return None
         blocks = tuple(len(block) for block in memory.cache.blocks)
-        return plan.steps, blocks, memory.newest is None, tuple(frame.shape for frame in memory.decoder.frames)
+        return (
+            plan.steps,
+            plan.guidance,
+            blocks,
+            memory.newest is None,
+            tuple(frame.shape for frame in memory.decoder.frames),
+        )
 
     @torch.inference_mode()
     def make_together(self, wanted: Sequence[Wanted]) -> list[Made | None]:
@@ -266,6 +272,7 @@ class Sampler:
     ) -> tuple[Latent, list[bool]]:
         """The chunks of several takes, and which of them are still wanted; of one, it may follow a source."""
         schedule = self._schedule(plans[0].steps, plans[0].strength if source is not None else 1.0)
+        guidance = self._guidance(plans[0].guidance, len(plans))
         kept = [True] * len(plans)
 
         def ask(*, done: bool) -> None:
@@ -280,11 +287,18 @@ class Sampler:
             return torch.cat(eps).to(self.device, self.model.dit.latent_dtype)
 
         try:
-            latents = denoise(self.model.dit, schedule, text, past, noise, source=source)
+            latents = denoise(self.model.dit, schedule, text, past, noise, source=source, guidance=guidance)
         except OvertakenError:
             return torch.zeros(len(plans), *self.shape[1:], device=self.device), kept
         ask(done=True)
         return latents, kept
+
+    def _guidance(self, scale: float, num: int) -> Guidance | None:
+        """Away from the negative prompt, for `num` takes of one layout."""
+        if scale == 1:
+            return None
+        uncond = self.read(((self.preset.negative_prompt, 1.0),))
+        return Guidance(scale, joined_text([uncond] * num))
 
     # Memory before a chunk.
 

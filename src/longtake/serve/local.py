@@ -157,15 +157,15 @@ class LocalHost:
         given = [name for name in ("image", "clip", "source") if getattr(opening, name) is not None]
         if len(given) > 1:
             raise InputError(f"a take begins with one thing, not with {' and '.join(given)}")
-        if opening.steps is not None and given:
-            raise InputError("steps can be given to a take that begins with words alone")
+        if given and (opening.steps is not None or opening.guidance is not None):
+            raise InputError("steps and guidance can be given to a take that begins with words alone; or as a cue")
         if opening.image is not None:
             return studio.animate(self._asset(opening.image), opening.prompt, seed=seed), None
         if opening.clip is not None:
             return studio.extend(self._asset(opening.clip), opening.prompt, seed=seed), None
         match opening.source:
             case None:
-                return studio.take(opening.prompt, seed=seed, steps=opening.steps), None
+                return studio.take(opening.prompt, seed=seed, steps=opening.steps, guidance=opening.guidance), None
             case Frames():
                 source: Source = LiveSource(studio.size, capacity=2 * studio.clock.chunk_frames)
             case Game(subject=subject, place=place):

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from longtake.core.errors import InputError
 from longtake.sample.cues import checked_text
 from longtake.sample.plans import Transition
-from longtake.studio.commands import LONGEST_FADE
+from longtake.studio.commands import LONGEST_FADE, MAX_GUIDANCE
 
 VERSION = 1
 
@@ -24,6 +24,9 @@ ChunkId = Annotated[int, Field(ge=0, lt=2**31)]  # counted from 0 in the order m
 EventId = Annotated[str, Field(min_length=1, max_length=64)]
 Seed = Annotated[int, Field(ge=-(2**53), le=2**53)]  # what a JavaScript number can hold
 Steps = Annotated[int, Field(ge=1, le=50)]
+Guidance = Annotated[
+    float, Field(ge=0, le=MAX_GUIDANCE, description="Towards the prompt; 1 is the model's own word, others take longer")
+]
 
 
 def _words(text: str) -> str:
@@ -77,6 +80,7 @@ class Open(Message):
     prompt: Words
     seed: Seed = 0
     steps: Steps | None = None
+    guidance: Guidance | None = None
     image: AssetId | None = Field(default=None, description="A picture that the take begins with")
     clip: AssetId | None = Field(default=None, description="A video that the take goes on from")
     source: Source | None = Field(default=None, description="A video that the take follows while it arrives")
@@ -101,6 +105,7 @@ class Cue(Order):
     fade: int = Field(default=0, ge=0, le=LONGEST_FADE, description="Chunks over which the prompt changes")
     seed: Seed | None = None
     steps: Steps | None = None
+    guidance: Guidance | None = None
     image: AssetId | None = Field(default=None, description="A picture that the take goes on from")
 
 

@@ -336,6 +336,7 @@ class LiveSession:
                 fade=command.fade,
                 seed=command.seed,
                 steps=command.steps,
+                guidance=command.guidance,
                 image=image,
             )
             self._cues.append(SaidCue(self._branch, receipt.id, command.event_id, time.monotonic()))

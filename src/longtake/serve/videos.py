@@ -20,7 +20,7 @@ from longtake.serve.assets import Asset, MiB, pieces_of
 from longtake.serve.errors import BusyError, TooLargeError, UnsupportedError
 from longtake.serve.guard import key_of
 from longtake.serve.jobs import Jobs, random_seed
-from longtake.serve.messages import AssetId, Open, Seed, Steps, Video, Words
+from longtake.serve.messages import AssetId, Guidance, Open, Seed, Steps, Video, Words
 from longtake.serve.store import UNFINISHED, VideoRow
 from longtake.serve.takes import IMMUTABLE
 
@@ -67,6 +67,7 @@ class Create(Body):
     size: str | None = None
     input_reference: UploadFile | Picture | None = None
     steps: Steps | None = None  # ours
+    guidance: Guidance | None = None  # ours
 
 
 class Remix(Body):
@@ -127,7 +128,7 @@ async def create(request: Request) -> dict[str, object]:
         asked = _checked(Create, fields)
         _check_can_be(jobs, asked)
         image = None if asked.input_reference is None else await _picture(jobs, asked.input_reference)
-    opening = Open(prompt=asked.prompt, seed=_seed(asked), steps=asked.steps, image=image)
+    opening = Open(prompt=asked.prompt, seed=_seed(asked), steps=asked.steps, guidance=asked.guidance, image=image)
     return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request)), jobs)
 
 

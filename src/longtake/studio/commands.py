@@ -6,6 +6,7 @@ from longtake.core.errors import InputError
 from longtake.sample.plans import Given, Transition
 
 LONGEST_FADE = 64  # chunks
+MAX_GUIDANCE = 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,13 +21,15 @@ class Cue:
     change: str | None = None  # or what is added to the prompt that is in force when it is applied
     seed: int | None = None
     steps: int | None = None
+    guidance: float | None = None
     given: Given | None = None  # a picture that the take goes on from
     transition: Transition = "recache"
     fade: int = 0  # chunks over which the prompt changes; 0: at once
 
     def __post_init__(self) -> None:
-        if not self.has_words and self.seed is None and self.steps is None and self.given is None:
-            raise InputError("a cue changes something: give it a prompt, a seed, steps or an image")
+        others = (self.seed, self.steps, self.guidance, self.given)
+        if not self.has_words and all(other is None for other in others):
+            raise InputError("a cue changes something: give it a prompt, a seed, steps, guidance or an image")
         if self.prompt is not None and self.change is not None:
             raise InputError("give a change or a whole prompt, not both")
         if self.transition not in ("recache", "flush", "cut"):
@@ -41,6 +44,8 @@ class Cue:
             raise InputError("a fade goes from one prompt to another and recaches; no cut, no flush, no image")
         if self.steps is not None and not 1 <= self.steps <= 1000:
             raise InputError(f"steps must be between 1 and 1000, got {self.steps}")
+        if self.guidance is not None and not 0 <= self.guidance <= MAX_GUIDANCE:
+            raise InputError(f"guidance must be between 0 and {MAX_GUIDANCE}, got {self.guidance:g}")
         if self.seed is not None and not -(2**63) <= self.seed < 2**63:
             raise InputError(f"a seed fits in 64 bits, got {self.seed}")
 

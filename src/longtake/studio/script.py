@@ -17,7 +17,7 @@ from longtake.core.version import __version__
 from longtake.media.targets import Target, reason
 from longtake.sample.cues import checked_text
 from longtake.sample.plans import Given, Transition
-from longtake.studio.commands import LONGEST_FADE, AddCue, Cue
+from longtake.studio.commands import LONGEST_FADE, MAX_GUIDANCE, AddCue, Cue
 from longtake.studio.session import apply
 from longtake.studio.studio import Studio
 from longtake.studio.takes import Take
@@ -28,6 +28,9 @@ MAX_SCRIPT_BYTES = 64 * 1024**2
 
 Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
+Guidance = Annotated[
+    float, Field(ge=0, le=MAX_GUIDANCE, description="Towards the prompt; 1 is the model's own word, others take longer")
+]
 Prompt = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(lambda text: checked_text("it", text))]
 
 
@@ -53,6 +56,7 @@ class ScriptCue(Part):
     prompt: Prompt | None = Field(default=None, description="The whole prompt from then on")
     seed: Seed | None = None
     steps: Steps | None = None
+    guidance: Guidance | None = None
     transition: Transition = "recache"
     fade: int = Field(default=0, ge=0, le=LONGEST_FADE, description="Chunks over which the prompt changes")
     given: GivenPictures | None = None
@@ -70,6 +74,7 @@ class ScriptCue(Part):
             prompt=self.prompt,
             seed=self.seed,
             steps=self.steps,
+            guidance=self.guidance,
             transition=self.transition,
             fade=self.fade,
             given=given,
@@ -82,6 +87,7 @@ class Opening(Part):
     prompt: Prompt
     seed: Seed = 0
     steps: Steps | None = None
+    guidance: Guidance | None = None
     given: GivenPictures | None = None
 
 
@@ -149,6 +155,7 @@ def script_of(take: Take) -> Script:
                     prompt=cue.prompt,
                     seed=cue.seed,
                     steps=cue.steps,
+                    guidance=cue.guidance,
                     transition=cue.transition,
                     fade=cue.fade,
                     given=given,
@@ -164,6 +171,7 @@ def script_of(take: Take) -> Script:
             prompt=opening.prompt,
             seed=opening.seed,
             steps=opening.steps,
+            guidance=None if opening.guidance == 1 else opening.guidance,
             given=None if state.given is None else _pictures_of(state.given),
         ),
         cues=cues,
@@ -188,7 +196,7 @@ def take_from(script: Script, studio: Studio) -> Take:
                 f"one, or take {what} out of the script to play it as it comes"
             )
     opening = script.opening
-    take = studio.take(opening.prompt, seed=opening.seed, steps=opening.steps)
+    take = studio.take(opening.prompt, seed=opening.seed, steps=opening.steps, guidance=opening.guidance)
     state = take.state
     if opening.given is not None:
         state = replace(state, given=_given_of(studio, opening.given, "the opening"))

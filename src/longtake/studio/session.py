@@ -160,6 +160,7 @@ def upcoming(state: TakeState) -> Node:
         wording=wording_of(after),
         seed=after.seed,
         steps=after.steps,
+        guidance=after.guidance,
         transition=None if state.head is None or given is not None else changed,
         given=given,
         strength=state.strength,
@@ -250,6 +251,7 @@ def _changed(settings: Settings, cue: Cue) -> Settings:
         settings,
         seed=settings.seed if cue.seed is None else cue.seed,
         steps=settings.steps if cue.steps is None else cue.steps,
+        guidance=settings.guidance if cue.guidance is None else cue.guidance,
     )
 
 

@@ -84,13 +84,19 @@ class Studio:
         stride, chunk = self.model.preset.codec.stride, self.model.preset.stream.chunk
         return Clock(fps=self.fps, opening_frames=stride.frames(chunk), chunk_frames=stride.time * chunk)
 
-    def take(self, prompt: str, *, seed: int = 0, steps: int | None = None) -> "Take":
+    def take(self, prompt: str, *, seed: int = 0, steps: int | None = None, guidance: float | None = None) -> "Take":
         """A new take. Nothing is computed before it is streamed.
 
+        Args:
+            prompt: what it shows.
+            seed: any integer of 64 bits.
+            steps: denoising steps a chunk; None: the model's own.
+            guidance: see `Take.cue`; None: 1.
+
         Raises:
-            InputError: the prompt is empty or too long, the seed or the steps are out of range.
+            InputError: the prompt is empty or too long, or a number is out of range.
         """
-        return Take(self, self._opening(prompt, seed, steps))
+        return Take(self, self._opening(prompt, seed, steps, guidance))
 
     def animate(self, image: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop") -> "Take":
         """A take that begins with a picture and lets the prompt move it.
@@ -105,7 +111,7 @@ class Studio:
             MediaError: the file cannot be read.
             InputError: as `take`.
         """
-        return Take(self, replace(self._opening(prompt, seed, None), given=self.give_image(image, fit)))
+        return Take(self, replace(self._opening(prompt, seed), given=self.give_image(image, fit)))
 
     def extend(
         self, video: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop", max_seconds: float = 600
@@ -126,7 +132,7 @@ class Studio:
         pictures = video
         if not isinstance(pictures, Tensor):
             pictures = read_video(Path(pictures), self.size, self.fps, max_seconds, fit)
-        return Take(self, replace(self._opening(prompt, seed, None), given=self.give_clip(pictures)))
+        return Take(self, replace(self._opening(prompt, seed), given=self.give_clip(pictures)))
 
     def give_image(self, image: Path | str | Pictures, fit: Fit = "crop") -> Given:
         """Keep a picture that a take can begin with or go on from."""
@@ -201,7 +207,7 @@ class Studio:
             source = stream_video(Path(source), self.size, self.fps, fit)
         if not isinstance(source, Source):
             source = IteratorSource(source, self.size)
-        return Restyled(self, replace(self._opening(prompt, seed, None), strength=strength), source)
+        return Restyled(self, replace(self._opening(prompt, seed), strength=strength), source)
 
     def encode(self, pictures: Pictures, state: CodecState) -> tuple[Latent, CodecState]:
         """Latents of the next pictures of a source."""
@@ -304,9 +310,11 @@ class Studio:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _opening(self, prompt: str, seed: int, steps: int | None) -> TakeState:
-        cue = Cue(prompt=self.checked_prompt(prompt), seed=seed, steps=steps)  # checks the ranges
-        opening = Settings(prompt=cue.prompt or "", seed=seed, steps=steps)
+    def _opening(self, prompt: str, seed: int, steps: int | None = None, guidance: float | None = None) -> TakeState:
+        cue = Cue(prompt=self.checked_prompt(prompt), seed=seed, steps=steps, guidance=guidance)  # checks the ranges
+        opening = Settings(
+            prompt=cue.prompt or "", seed=seed, steps=steps, guidance=1.0 if guidance is None else guidance
+        )
         return TakeState(clock=self.clock, opening=opening, join=self.full_prompt)
 
     def _memory_after(self, node: Node | None) -> Memory:

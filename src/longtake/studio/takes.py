@@ -154,6 +154,7 @@ class Take:
         fade: int = 0,
         seed: int | None = None,
         steps: int | None = None,
+        guidance: float | None = None,
         image: Path | str | Pictures | None = None,
         fit: Fit = "crop",
     ) -> Receipt:
@@ -168,6 +169,7 @@ class Take:
             fade: chunks over which the prompt changes.
             seed: of the chunks from then on.
             steps: denoising steps of the chunks from then on.
+            guidance: how far towards the prompt; 1 is the student's own word, other values take twice the time.
             image: a picture that the take goes on from.
             fit: of the picture, as in `Studio.animate`.
 
@@ -184,7 +186,16 @@ class Take:
         if image is not None:
             self._check_repeatable()
         given = None if image is None else self.studio.give_image(image, fit)
-        cue = Cue(prompt=prompt, change=change, seed=seed, steps=steps, given=given, transition=transition, fade=fade)
+        cue = Cue(
+            prompt=prompt,
+            change=change,
+            seed=seed,
+            steps=steps,
+            guidance=guidance,
+            given=given,
+            transition=transition,
+            fade=fade,
+        )
         if len(self._state.pending) >= MAX_WAITING:
             raise InputError(f"{MAX_WAITING} cues are waiting already; cancel some first")
         accepted = self._apply(AddCue(cue=cue, at=at, at_s=at_s))

@@ -28,6 +28,7 @@ class Settings:
     prompt: str
     seed: int
     steps: int | None = None
+    guidance: float = 1.0
     fading_from: str | None = None
     fade_done: int = 0
     fade_length: int = 0

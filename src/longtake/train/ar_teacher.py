@@ -20,11 +20,10 @@ from longtake.flow.schedule import logit_normal_sigma
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee, train
-from longtake.train.stage import Context
+from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit
-from longtake.weights.checkpoint import save_weights
 
 STAGE = "ar_teacher"
 
@@ -43,12 +42,13 @@ class ArTeacherStage:
 def run(stage: ArTeacherStage, context: Context) -> bool:
     """Train it; False when a limit came first."""
     chunk = context.preset.stream.chunk
-    folder = context.begin(STAGE, stage, context.preset.stream, after=(LATENTS, TEACHER))
+    context.begin(STAGE, stage, context.preset.stream, after=(LATENTS, TEACHER))
     if context.done(STAGE):
         return True
     dit = load_dit(context, context.folder(TEACHER), "teacher")
     clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
+    forward = stage.loop.program(dit.forward_teacher_forced)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step
@@ -57,19 +57,13 @@ def run(stage: ArTeacherStage, context: Context) -> bool:
         sigma = sigma.repeat_interleave(chunk, 1)
         eps = normal(batch.x0.shape, rng, context.device)
         x_t = add_noise(batch.x0, eps, sigma)
-        v = dit.forward_teacher_forced(batch.x0, x_t, sigma, batch.text, chunk)
+        v = forward(batch.x0, x_t, sigma, batch.text, chunk)
         error = (v - velocity(batch.x0, eps)).square().mean()
         return error, {"loss": float(error.detach())}
 
-    complete = train(
-        folder,
+    return train_and_keep(
+        context,
+        STAGE,
         stage.loop,
         [Trainee(name="ar_teacher", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
-        limits=context.limits,
-        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
     )
-    ema.copy_to(dit)
-    save_weights(folder, "ar_teacher", dit.state_dict())
-    if complete:
-        context.finish(STAGE)
-    return complete

@@ -20,10 +20,10 @@ from longtake.nets.codec import Codec, codec_for
 from longtake.nets.light_codec import CodecState, LightCodec
 from longtake.train.batches import pixels
 from longtake.train.ema import EMA
-from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.rendering import rendered
-from longtake.train.stage import Context, seeded
-from longtake.weights.checkpoint import load_into, read_weights, save_weights
+from longtake.train.stage import Context, seeded, train_and_keep
+from longtake.weights.checkpoint import load_into, read_weights
 from longtake.worlds.render import render
 from longtake.worlds.scenes import WorldConfig, sample_scene
 
@@ -46,7 +46,7 @@ class CodecStage:
 
 def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
     """Train the codec; False when a limit came first."""
-    folder = context.begin(STAGE, stage, world, context.preset.codec)
+    context.begin(STAGE, stage, world, context.preset.codec)
     if context.done(STAGE):
         return True
     config = context.preset.codec
@@ -55,33 +55,28 @@ def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
     codec = seeded(stage.loop.seed, lambda: LightCodec(config)).to(context.device)
     clips = clips_in_memory(world, stage.num_clips, stage.loop.seed, context)
     ema = EMA(codec, stage.loop.ema_decay)
+    encode, decode = stage.loop.program(codec.encode), stage.loop.program(codec.decode)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step
         video = crops(clips, stage, rng)
-        latent, _ = codec.encode(video, CodecState())
+        latent, _ = encode(video, CodecState())
         latent = latent.float()
         noise = torch.randn(latent.shape, generator=rng).to(latent)
-        decoded, _ = codec.decode(latent + stage.latent_noise * noise, CodecState())
+        decoded, _ = decode(latent + stage.latent_noise * noise, CodecState())
         difference = decoded - video
         square = difference.square().mean()
         normal = (away_from_normal(latent[:, :, :1]) + away_from_normal(latent[:, :, 1:])) / 2
         total = square + stage.absolute_weight * difference.abs().mean() + stage.normal_weight * normal
         return total, {"psnr": float(psnr(square.detach())), "normal": float(normal.detach())}
 
-    trainee = Trainee(name="codec", net=codec, optim=stage.loop.optim, loss=loss, ema=ema)
-    complete = train(
-        folder,
+    return train_and_keep(
+        context,
+        STAGE,
         stage.loop,
-        [trainee],
-        limits=context.limits,
-        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
+        [Trainee(name="codec", net=codec, optim=stage.loop.optim, loss=loss, ema=ema)],
+        facts=lambda: {"held_out_psnr_db": round(held_out_psnr(codec, world, context.device), 2)},
     )
-    ema.copy_to(codec)
-    save_weights(folder, "codec", codec.state_dict())
-    if complete:
-        context.finish(STAGE, held_out_psnr_db=round(held_out_psnr(codec, world, context.device), 2))
-    return complete
 
 
 def away_from_normal(latent: Latent) -> Tensor:

@@ -21,11 +21,10 @@ from longtake.train.ar_teacher import STAGE as AR_TEACHER
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.sheets import averaged, student_sheet
-from longtake.train.stage import Context
+from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import load_dit
-from longtake.weights.checkpoint import save_weights
 
 STAGE = "consistency"
 
@@ -45,7 +44,7 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
     """Train the student's start; False when a limit came first."""
     preset = context.preset
     chunk = preset.stream.chunk
-    folder = context.begin(STAGE, stage, preset.stream, preset.student, after=(LATENTS, AR_TEACHER))
+    context.begin(STAGE, stage, preset.stream, preset.student, after=(LATENTS, AR_TEACHER))
     if context.done(STAGE):
         return True
     teacher = load_dit(context, context.folder(AR_TEACHER), "ar_teacher").requires_grad_(requires_grad=False)
@@ -53,6 +52,8 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
     clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
     uncond = clips.unconditional(stage.batch)
     ema = EMA(student, stage.loop.ema_decay)
+    follow = stage.loop.program(teacher.forward_teacher_forced)
+    forward = stage.loop.program(student.forward_teacher_forced)
     levels = torch.tensor(solver_sigmas(stage.num_steps, preset.student.shift), dtype=torch.float32)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
@@ -63,26 +64,20 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
         sigma, following = levels[idx].to(batch.x0), levels[idx + 1].to(batch.x0)
         x_t = add_noise(batch.x0, normal(batch.x0.shape, rng, context.device), sigma)
         with torch.no_grad():
-            cond = teacher.forward_teacher_forced(batch.x0, x_t, sigma, batch.text, chunk)
-            free = teacher.forward_teacher_forced(batch.x0, x_t, sigma, uncond.expand_as(batch.text), chunk)
+            cond = follow(batch.x0, x_t, sigma, batch.text, chunk)
+            free = follow(batch.x0, x_t, sigma, uncond.expand_as(batch.text), chunk)
             x_s = x_t + per_frame(following - sigma) * guide(cond, free, stage.guidance_scale)
             with averaged(student, ema):
-                v = student.forward_teacher_forced(batch.x0, x_s, following, batch.text, chunk)
+                v = forward(batch.x0, x_s, following, batch.text, chunk)
             target = x0_from_velocity(x_s, v, following)  # at the end of the schedule, x_s itself
-        v = student.forward_teacher_forced(batch.x0, x_t, sigma, batch.text, chunk)
+        v = forward(batch.x0, x_t, sigma, batch.text, chunk)
         error = (x0_from_velocity(x_t, v, sigma) - target).square().mean()
         return error, {"loss": float(error.detach())}
 
-    complete = train(
-        folder,
+    return train_and_keep(
+        context,
+        STAGE,
         stage.loop,
         [Trainee(name="student", net=student, optim=stage.loop.optim, loss=loss, ema=ema)],
-        limits=context.limits,
-        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
-        sample=lambda step: student_sheet(context, student, ema, folder / f"samples_{step:06d}.png"),
+        sheet=lambda path: student_sheet(context, student, ema, path),
     )
-    ema.copy_to(student)
-    save_weights(folder, "student", student.state_dict())
-    if complete:
-        context.finish(STAGE)
-    return complete

@@ -19,22 +19,21 @@ from longtake.core.shapes import Latent, Sigma, TextStates
 from longtake.flow.guidance import guide
 from longtake.flow.path import add_noise, velocity, x0_from_velocity
 from longtake.flow.schedule import sigmas_of, uniform_sigma
-from longtake.nets.dit import DiT
+from longtake.nets.dit import DiT, Velocity
 from longtake.sample.denoise import Schedule
 from longtake.train.batches import LatentClips, normal
 from longtake.train.consistency import STAGE as CONSISTENCY
 from longtake.train.ema import EMA
 from longtake.train.health import Bound, Health
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.ode_init import STAGE as ODE_INIT
 from longtake.train.optim import OptimConfig
 from longtake.train.self_rollout import self_rollout
 from longtake.train.sheets import student_sheet
-from longtake.train.stage import Context
+from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit
-from longtake.weights.checkpoint import save_weights
 
 STAGE = "dmd"
 
@@ -68,8 +67,8 @@ def dmd_loss(x: Latent, gradient: Latent) -> Tensor:
 
 @torch.no_grad()
 def scores(
-    teacher: DiT,
-    critic: DiT,
+    teacher: Velocity,
+    critic: Velocity,
     x: Latent,
     eps: Latent,
     sigma: Sigma,
@@ -150,7 +149,7 @@ def run(stage: DmdStage, context: Context) -> bool:
     preset = context.preset
     before = {"ode_init": ODE_INIT, "consistency": CONSISTENCY, "teacher": TEACHER}[stage.start]
     needed = tuple(dict.fromkeys((LATENTS, TEACHER, before)))
-    folder = context.begin(STAGE, stage, preset.stream, preset.student, after=needed)
+    context.begin(STAGE, stage, preset.stream, preset.student, after=needed)
     if context.done(STAGE):
         return True
     student = load_dit(context, context.folder(before), "teacher" if before == TEACHER else "student")
@@ -159,6 +158,7 @@ def run(stage: DmdStage, context: Context) -> bool:
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     ema = EMA(student, stage.loop.ema_decay)
     uncond = clips.unconditional(stage.batch)
+    judge, follow = stage.loop.program(critic), stage.loop.program(teacher)
 
     def make(rng: torch.Generator) -> tuple[Latent, TextStates]:
         """A clip by the student, and its text."""
@@ -172,7 +172,7 @@ def run(stage: DmdStage, context: Context) -> bool:
         del step
         x, text = make(rng)
         eps, sigma = level(x, rng)
-        fake, real = scores(teacher, critic, x.detach(), eps, sigma, text, uncond, stage.guidance_scale)
+        fake, real = scores(follow, judge, x.detach(), eps, sigma, text, uncond, stage.guidance_scale)
         gradient = dmd_gradient(x.detach(), fake, real)
         return dmd_loss(x, gradient), {
             "gradient": float(gradient.abs().mean()),
@@ -186,12 +186,13 @@ def run(stage: DmdStage, context: Context) -> bool:
             x, text = make(rng)
         eps, sigma = level(x, rng)
         # The network's own velocity: going through x0 would divide its rounding by sigma.
-        v = critic(add_noise(x, eps, sigma), sigma, text)
+        v = judge(add_noise(x, eps, sigma), sigma, text)
         error = (v - velocity(x, eps)).square().mean()
         return error, {"loss": float(error.detach())}
 
-    complete = train(
-        folder,
+    return train_and_keep(
+        context,
+        STAGE,
         stage.loop,
         [
             Trainee(
@@ -204,13 +205,6 @@ def run(stage: DmdStage, context: Context) -> bool:
             ),
             Trainee(name="critic", net=critic, optim=stage.critic, loss=critic_loss),
         ],
-        limits=context.limits,
-        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
-        sample=lambda step: student_sheet(context, student, ema, folder / f"samples_{step:06d}.png"),
+        sheet=lambda path: student_sheet(context, student, ema, path),
         health=Health(bounds(clips.latents[:256].float())),
     )
-    ema.copy_to(student)
-    save_weights(folder, "student", student.state_dict())
-    if complete:
-        context.finish(STAGE)
-    return complete

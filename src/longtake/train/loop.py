@@ -6,13 +6,15 @@ A stage is resumable bit for bit because nothing random is remembered: whatever 
 
 import json
 import math
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -24,6 +26,9 @@ from longtake.core.noise import rng_for
 from longtake.train.ema import EMA
 from longtake.train.health import Health
 from longtake.train.optim import OptimConfig, optimizers_for
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +43,25 @@ class LoopConfig:
     checkpoint_minutes: float = 3.0
     log_every: int = 10  # steps
     sample_every: int = 0  # steps between sample sheets; 0: none
+    compile: bool = False  # the network as one compiled program; needs a C++ compiler, and minutes at the start
     seed: int = 0
+
+    def program(self, forward: Callable[P, T]) -> Callable[P, T]:
+        """What a training step calls for `forward`: itself, or compiled, once for each shape it is called with.
+
+        Sample sheets go on calling the network as it is: their shapes would each cost a compilation.
+
+        Raises:
+            TrainingError: `compile` is set where there is no C++ compiler.
+        """
+        if not self.compile:
+            return forward
+        if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+            raise TrainingError(
+                "compile=True needs a C++ compiler, and neither g++ nor clang++ is on the path; "
+                "install one, or set compile=False in the recipe's LoopConfig (slower, the same training)"
+            )
+        return torch.compile(forward, dynamic=False)
 
 
 @dataclass(kw_only=True)

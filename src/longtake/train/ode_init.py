@@ -12,14 +12,13 @@ from torch import Tensor
 
 from longtake.flow.path import per_frame, x0_from_velocity
 from longtake.train.ema import EMA
-from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.ode_pairs import STAGE as PAIRS
 from longtake.train.ode_pairs import OdePairs
 from longtake.train.sheets import student_sheet
-from longtake.train.stage import Context
+from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit
-from longtake.weights.checkpoint import save_weights
 
 STAGE = "ode_init"
 
@@ -34,13 +33,14 @@ class OdeInitStage:
 
 def run(stage: OdeInitStage, context: Context) -> bool:
     """Train the student's start; False when a limit came first."""
-    folder = context.begin(STAGE, stage, context.preset.stream, after=(TEACHER, PAIRS))
+    context.begin(STAGE, stage, context.preset.stream, after=(TEACHER, PAIRS))
     if context.done(STAGE):
         return True
     student = load_dit(context, context.folder(TEACHER), "teacher")
     pairs = OdePairs.read(context.folder(PAIRS))
     chunk = context.preset.stream.chunk
     ema = EMA(student, stage.loop.ema_decay)
+    forward = stage.loop.program(student)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step
@@ -53,25 +53,20 @@ def run(stage: OdeInitStage, context: Context) -> bool:
         picked = level.to(context.device)[:, None, None, :, None, None]
         x_t = states.take_along_dim(picked.expand(-1, 1, *_sizes(states)), 1).squeeze(1)
         sigma = pairs.sigmas[level].to(context.device)
-        v = student(x_t, sigma, pairs.text[rows].to(context.device).float(), chunk=chunk)
+        v = forward(x_t, sigma, pairs.text[rows].to(context.device).float(), chunk=chunk)
         noisy = per_frame((sigma > 0).float())
         error = (x0_from_velocity(x_t, v, sigma) - states[:, -1]).square() * noisy
         mean = error.mean() / noisy.mean().clamp(min=1e-6)
         return mean, {"loss": float(mean.detach())}
 
-    complete = train(
-        folder,
+    return train_and_keep(
+        context,
+        STAGE,
         stage.loop,
         [Trainee(name="student", net=student, optim=stage.loop.optim, loss=loss, ema=ema)],
-        limits=context.limits,
-        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
-        sample=lambda step: student_sheet(context, student, ema, folder / f"samples_{step:06d}.png"),
+        sheet=lambda path: student_sheet(context, student, ema, path),
+        facts=lambda: {"pairs": len(pairs.states)},
     )
-    ema.copy_to(student)
-    save_weights(folder, "student", student.state_dict())
-    if complete:
-        context.finish(STAGE, pairs=len(pairs.states))
-    return complete
 
 
 def _sizes(states: Tensor) -> tuple[int, int, int, int]:

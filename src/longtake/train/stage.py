@@ -16,8 +16,9 @@ from longtake.core.configs import Preset
 from longtake.core.errors import TrainingError
 from longtake.core.version import __version__
 from longtake.nets.text import MiniLMEncoder
-from longtake.train.loop import Limits
-from longtake.weights.checkpoint import write_json
+from longtake.train.health import Health
+from longtake.train.loop import Limits, LoopConfig, Trainee, train
+from longtake.weights.checkpoint import save_weights, write_json
 
 Net = TypeVar("Net", bound=nn.Module)
 Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, of, figures
@@ -84,6 +85,49 @@ class Context:
 
     def done(self, stage: str) -> bool:
         return (self.out / stage / "provenance.json").exists()
+
+
+def train_and_keep(
+    context: Context,
+    stage: str,
+    loop: LoopConfig,
+    trainees: Sequence[Trainee],
+    *,
+    sheet: Callable[[Path], None] | None = None,
+    health: Health | None = None,
+    facts: Callable[[], Mapping[str, object]] = dict,
+) -> bool:
+    """Train, keep the averaged weights of the first network under its name, and mark the stage as done.
+
+    Args:
+        context: the run.
+        stage: its name.
+        loop: how long, how often.
+        trainees: the network that is kept first; it has an average.
+        sheet: writes a sample sheet to a path, every `loop.sample_every` steps.
+        health: stops a sick run.
+        facts: what is written into the provenance, asked for when all is done.
+
+    Returns:
+        False when a limit came first: the weights so far are kept, the stage goes on next time.
+    """
+    folder = context.folder(stage)
+    kept = trainees[0]
+    assert kept.ema is not None, "only averaged networks are kept"
+    complete = train(
+        folder,
+        loop,
+        list(trainees),
+        limits=context.limits,
+        progress=lambda done, of, values: context.progress(stage, done, of, values),
+        sample=None if sheet is None else lambda step: sheet(folder / f"samples_{step:06d}.png"),
+        health=health,
+    )
+    kept.ema.copy_to(kept.net)
+    save_weights(folder, kept.name, kept.net.state_dict())
+    if complete:
+        context.finish(stage, **facts())
+    return complete
 
 
 def seeded(seed: int, make: Callable[[], Net]) -> Net:

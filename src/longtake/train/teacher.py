@@ -19,10 +19,10 @@ from longtake.nets.dit import DiT
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee, train
+from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.sheets import teacher_sheet
-from longtake.train.stage import Context, seeded
-from longtake.weights.checkpoint import load_into, read_weights, save_weights, weight_files
+from longtake.train.stage import Context, seeded, train_and_keep
+from longtake.weights.checkpoint import load_into, read_weights, weight_files
 from longtake.weights.presets import model_folder
 
 STAGE = "teacher"
@@ -57,7 +57,7 @@ class TeacherStage:
 
 def run(stage: TeacherStage, context: Context) -> bool:
     """Train the teacher; False when a limit came first."""
-    folder = context.begin(STAGE, stage, context.preset.dit, context.preset.stream, after=(LATENTS,))
+    context.begin(STAGE, stage, context.preset.dit, context.preset.stream, after=(LATENTS,))
     if context.done(STAGE):
         return True
     dit = new_dit(context, stage.loop.seed)
@@ -65,6 +65,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
         begin_with(dit, stage.start)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
+    forward = stage.loop.program(dit)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         phase = stage.phase(step)
@@ -73,23 +74,18 @@ def run(stage: TeacherStage, context: Context) -> bool:
         sigma = logit_normal_sigma((phase.batch, 1), shifts[:, None], rng).to(batch.x0)
         sigma = sigma.expand(-1, phase.latent_frames)
         eps = normal(batch.x0.shape, rng, context.device)
-        v = dit(add_noise(batch.x0, eps, sigma), sigma, batch.text)
+        v = forward(add_noise(batch.x0, eps, sigma), sigma, batch.text)
         error = (v - velocity(batch.x0, eps)).square().mean()
         return error, {"loss": float(error.detach())}
 
-    complete = train(
-        folder,
+    return train_and_keep(
+        context,
+        STAGE,
         stage.loop,
         [Trainee(name="teacher", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
-        limits=context.limits,
-        progress=lambda done, of, values: context.progress(STAGE, done, of, values),
-        sample=lambda step: teacher_sheet(context, dit, ema, folder / f"samples_{step:06d}.png"),
+        sheet=lambda path: teacher_sheet(context, dit, ema, path),
+        facts=lambda: {"clips": len(clips)},
     )
-    ema.copy_to(dit)
-    save_weights(folder, "teacher", dit.state_dict())
-    if complete:
-        context.finish(STAGE, clips=len(clips))
-    return complete
 
 
 def new_dit(context: Context, seed: int) -> DiT:
