@@ -1,13 +1,17 @@
 // openapi.json as a page: a row a route, with what it takes and what it answers.
 
+/** @typedef {Record<string, any>} Json what openapi.json holds */
+/** @typedef {Record<string, {schema?: Json}>} Content schemas by media type */
+
 const GROUPS = [
   ['Live takes', '/api/takes'],
   ['Uploads', '/api/assets'],
   ['Videos of a length, as OpenAI’s clients speak', '/v1/'],
   ['About the server', '/'],
 ];
-const byId = (id) => document.getElementById(id);
+const routes = /** @type {HTMLElement} */ (document.getElementById('routes'));
 
+/** @param {string} name @param {string} [text] @param {...(Node | string)} children */
 function element(name, text = '', ...children) {
   const made = document.createElement(name);
   if (text) made.textContent = text;
@@ -15,7 +19,8 @@ function element(name, text = '', ...children) {
   return made;
 }
 
-/** A schema with its references filled in, three levels deep: enough to read, and never endless. */
+/** A schema with its references filled in, three levels deep: enough to read, and never endless.
+ * @param {any} schema @param {Json} spec @param {number} depth @returns {any} */
 function whole(schema, spec, depth = 3) {
   if (!schema || typeof schema !== 'object') return schema;
   if (Array.isArray(schema)) return schema.map((one) => whole(one, spec, depth));
@@ -26,6 +31,7 @@ function whole(schema, spec, depth = 3) {
   return Object.fromEntries(Object.entries(schema).filter(([key]) => key !== 'title').map(([key, value]) => [key, whole(value, spec, depth)]));
 }
 
+/** @param {string} label @param {Content | undefined} content @param {Json} spec */
 function schemas(label, content, spec) {
   return Object.entries(content ?? {})
     .filter(([, { schema }]) => schema && Object.keys(schema).length)
@@ -35,6 +41,7 @@ function schemas(label, content, spec) {
     ]);
 }
 
+/** @param {string} path @param {string} method @param {Json} about @param {Json} spec */
 function route(path, method, about, spec) {
   const summary = element('summary');
   const way = element('code', method.toUpperCase());
@@ -47,7 +54,7 @@ function route(path, method, about, spec) {
   if (parameters.length) {
     const list = element('dl');
     for (const one of parameters) {
-      const kind = one.schema?.type ?? (one.schema?.enum ?? one.schema?.anyOf ?? []).map((s) => s.type ?? s).join(' or ');
+      const kind = one.schema?.type ?? (one.schema?.enum ?? one.schema?.anyOf ?? []).map((/** @type {any} */ s) => s.type ?? s).join(' or ');
       list.append(element('dt', '', element('code', one.name)), element('dd', `${one.in}${one.required ? ', needed' : ''} ${kind}`));
     }
     details.append(list);
@@ -59,6 +66,7 @@ function route(path, method, about, spec) {
   return details;
 }
 
+/** @param {Json} spec */
 function show(spec) {
   const left = Object.entries(spec.paths);
   const sections = GROUPS.map(([title, prefix]) => {
@@ -67,10 +75,12 @@ function show(spec) {
     const rows = mine.flatMap(([path, methods]) => Object.entries(methods).map(([method, about]) => route(path, method, about, spec)));
     return rows.length ? element('section', '', element('h2', title), ...rows) : '';
   });
-  byId('routes').replaceChildren(...sections);
+  routes.replaceChildren(...sections);
 }
+
+export {}; // a module
 
 fetch('/openapi.json')
   .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(`the server says ${answer.status}`))))
   .then(show)
-  .catch((error) => (byId('routes').textContent = `openapi.json cannot be read: ${error.message}`));
+  .catch((error) => (routes.textContent = `openapi.json cannot be read: ${error.message}`));

@@ -1,13 +1,21 @@
 // Two films, an answer, the next two. Films begin together, and an answer counts once.
 
-const byId = (id) => document.getElementById(id);
-const sides = ['left', 'right'];
-const films = sides.map((side) => byId(side).querySelector('video'));
+/** @typedef {{of: number, done: number, pair: number | null, prompt: string}} Question */
+/** @typedef {'left' | 'right' | 'tie'} Choice */
+
+/** @param {string} id */
+const byId = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
+const progress = /** @type {HTMLProgressElement} */ (byId('progress'));
+const sides = /** @type {const} */ (['left', 'right']);
+const films = sides.map((side) => /** @type {HTMLVideoElement} */ (byId(side).querySelector('video')));
+/** @type {Record<string, Choice>} */
 const KEYS = { ArrowLeft: 'left', ArrowRight: 'right', ArrowDown: 'tie' };
 
+/** @type {Question | null} */
 let question = null; // the pair that is shown
 let sending = false;
 
+/** @param {string} path @param {object} [body] @returns {Promise<Question>} */
 async function ask(path, body) {
   const options = body && { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
   const answer = await fetch(path, options || {});
@@ -15,10 +23,11 @@ async function ask(path, body) {
   return answer.json();
 }
 
+/** @param {Question} next */
 function show(next) {
   question = next;
-  byId('progress').max = next.of;
-  byId('progress').value = next.done;
+  progress.max = next.of;
+  progress.value = next.done;
   byId('count').textContent = `${next.done} of ${next.of}`;
   const over = next.pair === null;
   for (const id of ['films', 'tie', 'again']) byId(id).hidden = over;
@@ -36,13 +45,14 @@ function again() {
   }
 }
 
+/** @param {Choice} choice */
 async function answer(choice) {
   if (sending || question === null || question.pair === null) return;
   sending = true;
   try {
     show(await ask('/vote', { pair: question.pair, choice }));
   } catch (error) {
-    byId('message').textContent = `The answer was not saved: ${error.message}. Answer once more.`;
+    byId('message').textContent = `The answer was not saved: ${/** @type {Error} */ (error).message}. Answer once more.`;
   } finally {
     sending = false;
   }
@@ -58,5 +68,7 @@ addEventListener('keydown', (event) => {
     answer(KEYS[event.key]);
   } else if (event.key.toLowerCase() === 'r') again();
 });
+
+export {}; // a module
 
 ask('/next').then(show, (error) => (byId('message').textContent = error.message));
