@@ -51,7 +51,7 @@ def run(tmp_path: Path, encoder: MiniLMEncoder) -> Context:
 @pytest.fixture
 def pair(run: Context, monkeypatch: pytest.MonkeyPatch) -> tuple[Trainee, Trainee]:
     """The student and the critic, before their first step."""
-    found = {t.name: t for t in trainees_of(dmd, monkeypatch, lambda: dmd.run(stage(), run))}
+    found = {t.name: t for t in trainees_of(monkeypatch, lambda: dmd.run(stage(), run))}
     return found["student"], found["critic"]
 
 

@@ -114,7 +114,7 @@ def test_missing_and_damaged_pairs_are_told(tmp_path: Path) -> None:
 @pytest.fixture
 def student(paired: Context, monkeypatch: pytest.MonkeyPatch) -> Trainee:
     (paired.folder(ode_init.STAGE) / "provenance.json").unlink(missing_ok=True)
-    (found,) = trainees_of(ode_init, monkeypatch, lambda: ode_init.run(INIT, paired))
+    (found,) = trainees_of(monkeypatch, lambda: ode_init.run(INIT, paired))
     return found
 
 

@@ -89,7 +89,7 @@ def _forced_loss(run: Context, folder: Path, name: str) -> float:
 
 def consistency_loss(run: Context, monkeypatch: pytest.MonkeyPatch) -> Trainee:
     done(run, ar_teacher.STAGE)
-    (trainee,) = trainees_of(consistency, monkeypatch, lambda: consistency.run(AGREEING, run))
+    (trainee,) = trainees_of(monkeypatch, lambda: consistency.run(AGREEING, run))
     return trainee
 
 
@@ -112,8 +112,8 @@ def test_who_knows_where_every_path_ends_agrees_with_himself(
         wrong = off * per_frame(sigma) if self.training else 0.0
         return (x_t - x0) / per_frame(sigma).clamp(min=1e-6) + wrong + 0 * self.patch_embedding.weight.sum()
 
-    student = consistency_loss(run, monkeypatch)
     monkeypatch.setattr(DiT, "forward_teacher_forced", straight)
+    student = consistency_loss(run, monkeypatch)
     loss, _ = student.loss(0, rng())
     assert (loss.item() < 1e-8) == agrees
 
@@ -136,7 +136,7 @@ def test_distillation_from_data_keeps_clean_chunks_and_learns_from_the_others(ru
 
 def test_the_student_begins_where_the_recipe_says(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
     done(run, consistency.STAGE)
-    student, critic = trainees_of(dmd, monkeypatch, lambda: dmd.run(FROM_DATA, run))
+    student, critic = trainees_of(monkeypatch, lambda: dmd.run(FROM_DATA, run))
     begun = read_weights(run.folder(consistency.STAGE), "student")
     # Nothing was trained: what was written is the start.
     written = read_weights(run.folder(dmd.STAGE), "student")

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,8 +11,8 @@ from safetensors.torch import save_file
 
 from longtake.core.configs import Preset
 from longtake.nets.text import MiniLMEncoder
-from longtake.train import latents, ode_init, teacher
-from longtake.train.loop import Limits, Trainee
+from longtake.train import latents, ode_init, stage, teacher
+from longtake.train.loop import Limits, Trainee, train
 from longtake.train.stage import Context
 from longtake.weights.checkpoint import save_weights
 from tests.tiny import PRESET, random_dit
@@ -45,22 +44,21 @@ def prepared(out: Path, encoder: MiniLMEncoder, preset: Preset = PRESET) -> Cont
     metadata = {"captions": json.dumps(captions)}
     save_file({"latents": clips}, run.begin(latents.STAGE) / "0000000.safetensors", metadata)
     run.finish(latents.STAGE)
-    for seed, (stage, name) in enumerate(((teacher.STAGE, "teacher"), (ode_init.STAGE, "student"))):
-        save_weights(run.folder(stage), name, random_dit(preset.dit, seed, torch.float32).state_dict())
+    for seed, (done_stage, name) in enumerate(((teacher.STAGE, "teacher"), (ode_init.STAGE, "student"))):
+        save_weights(run.folder(done_stage), name, random_dit(preset.dit, seed, torch.float32).state_dict())
     done(run, teacher.STAGE)
     return run
 
 
-def done(run: Context, stage: str) -> None:
+def done(run: Context, name: str) -> None:
     """Count a stage as finished with what lies in its folder."""
-    run.begin(stage)
-    run.finish(stage)
+    run.begin(name)
+    run.finish(name)
 
 
-def trainees_of(stage: ModuleType, monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> list[Trainee]:
+def trainees_of(monkeypatch: pytest.MonkeyPatch, run: Callable[[], object]) -> list[Trainee]:
     """What a stage hands to the loop: its networks and its losses, as they are before the first step."""
     caught: list[Trainee] = []
-    train = stage.train
 
     def watched(folder: Path, config: Any, trainees: list[Trainee], **rest: Any) -> bool:
         caught.extend(trainees)

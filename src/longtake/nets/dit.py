@@ -137,6 +137,10 @@ class TransformerBlock(nn.Module):
         h = self.ffn(self._modulated(x, m[3], m[4]))
         return x + self._per_frame(h, m[5]), k, v
 
+    def read(self, states: Tokens) -> tuple[Tensor, Tensor]:
+        """What text leaves in this layer: cross-attention keys and values."""
+        return self.cross_attn.keys_values(states)
+
     def memory(self, x: Tokens, modulation: Float[Tensor, "#b f 6 d"]) -> tuple[Tensor, Tensor]:
         """What these tokens leave in this layer, without going through it."""
         m = self._levels(modulation)
@@ -232,7 +236,7 @@ class DiT(nn.Module):
     def read_text(self, text: TextStates) -> TextMemory:
         """Cross-attention memory of text states [b, g, t, e]."""
         states = self.text_embedding(rearrange(text.to(self.dtype), "b g t e -> (b g) t e"))
-        pairs = [block.cross_attn.keys_values(states) for block in self._layers()]
+        pairs = [block.read(states) for block in self._layers()]
         return TextMemory(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), text.shape[1])
 
     # Three ways to be called.
