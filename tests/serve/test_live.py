@@ -174,7 +174,7 @@ def test_a_retake_shares_the_past_and_a_rewind_goes_back(client: TestClient) -> 
         viewer = Watcher(socket)
         for chunk in range(3):
             viewer.whole_chunk(chunk)
-        viewer.say(type="retake", event_id="r1", after=1, prompt="a red boat on the sea")
+        viewer.say(type="retake", event_id="r1", after=1, prompt="a red boat on the sea", guidance=1.5)
         head = viewer.until("head")
         assert (head["event_id"], head["chunk"], head["prompt"]) == ("r1", 1, "a red boat on the sea")
         new = viewer.until("chunk", branch=head["branch"])
@@ -200,6 +200,7 @@ def test_a_retake_shares_the_past_and_a_rewind_goes_back(client: TestClient) -> 
     script = client.get(f"/api/takes/{take['id']}/paths/{new['chunk']}.json").json()
     assert script["chunks"] == 3
     assert script["cues"][0]["prompt"] == "a red boat on the sea"
+    assert script["cues"][0]["guidance"] == 1.5
 
 
 def test_what_cannot_be_done_is_refused_with_a_reason(client: TestClient) -> None:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from statistics import mean
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from longtake.core.shapes import Pictures
 from longtake.evals.figures import brightness, contrast, dynamics, flicker, saturation, sharpness, smoothness
@@ -79,6 +81,7 @@ class Row:
     figures: Mapping[str, Figure]
     drift: Drift | None = None
     examples: Sequence[Example] = field(default=())
+    features: Float[Tensor, "clips d"] | None = None  # of the judge: what the distance to the truth compares
 
 
 def truth_row(model: Model, world: WorldConfig, judge: Judge, plan: Plan, progress: Progress) -> Row:
@@ -92,8 +95,8 @@ def truth_row(model: Model, world: WorldConfig, judge: Judge, plan: Plan, progre
             latent, _ = model.codec.encode(video, CodecState())
             clips.append(to_pictures(model.codec.decode(latent, CodecState())[0]))
         progress("rendered truth", len(clips), len(asked), {})
-    figures, examples = _of_clips(asked, clips, clips, model.fps, judge)
-    return Row(name="rendered truth, through the codec", figures=figures, examples=examples)
+    figures, examples, features = _of_clips(asked, clips, None, model.fps, judge)
+    return Row(name="rendered truth, through the codec", figures=figures, examples=examples, features=features)
 
 
 def model_row(
@@ -109,7 +112,7 @@ def model_row(
         first_s.append(first)
         fps.append(rate)
         progress(f"{name}: prompts", len(clips), len(asked), {"fps": rate})
-    figures, examples = _of_clips(asked, clips, [e.clip for e in truth.examples], model.fps, judge)
+    figures, examples, features = _of_clips(asked, clips, truth.features, model.fps, judge)
     figures |= {"first frames, s": figure(first_s[1:]), "frames/s": figure(fps[1:])}
     figures["spread across seeds"] = figure(list(_spreads(name, model, asked, judge, plan, progress)))
     followed = list(_followed(name, model, world, judge, plan, progress))
@@ -117,13 +120,14 @@ def model_row(
     if delays := [delay for delay in followed if delay is not None]:
         figures["change seen after, s"] = figure(delays)
     drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
-    return Row(name=name, figures=figures, drift=drift, examples=examples)
+    return Row(name=name, figures=figures, drift=drift, examples=examples, features=features)
 
 
 def _of_clips(
-    asked: Sequence[Asked], clips: Sequence[Pictures], truth: Sequence[Pictures], fps: float, judge: Judge
-) -> tuple[dict[str, Figure], list[Example]]:
-    seen, right = judge.see(clips, fps), judge.see(truth, fps)
+    asked: Sequence[Asked], clips: Sequence[Pictures], truth: Tensor | None, fps: float, judge: Judge
+) -> tuple[dict[str, Figure], list[Example], Tensor]:
+    """Figures, examples and the judge's features; `truth` are those of the truth, None: these are the truth."""
+    seen = judge.see(clips, fps)
     examples = [
         Example(
             prompt=one.prompt,
@@ -142,9 +146,9 @@ def _of_clips(
     figures |= {name: figure([measure(clip) for clip in clips]) for name, measure in OF_A_CLIP.items()}
     frames = torch.nn.functional.normalize(seen.frame_features, dim=-1)
     figures["consistency"] = figure((frames[:, 1:] * frames[:, :1]).sum(-1).mean(1).tolist())
-    distance = frechet_distance(seen.features, right.features)
+    distance = frechet_distance(seen.features, seen.features if truth is None else truth)
     figures["distance to the truth"] = Figure(value=distance, low=distance, high=distance, num=len(clips))
-    return figures, examples
+    return figures, examples, seen.features
 
 
 def _spreads(

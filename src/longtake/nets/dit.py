@@ -18,6 +18,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from longtake.core.configs import DiTConfig
 from longtake.core.errors import ShapeError
@@ -185,6 +186,7 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
+        self.recompute = False  # in training: blocks are gone through again on the way back, instead of remembered
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
         self.text_embedding = nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim))
@@ -316,7 +318,9 @@ class DiT(nn.Module):
         tokens = self._patchify(x)
         for layer, block in enumerate(self._layers()):
             words = text.k[layer], text.v[layer]
-            tokens, _, _ = block(tokens, modulation.blocks, rope, words, layer, attend)
+            given = tokens, modulation.blocks, rope, words, layer, attend
+            again = self.recompute and torch.is_grad_enabled()
+            tokens, _, _ = checkpoint(block, *given, use_reentrant=False) if again else block(*given)
         patches = self.head(tokens, modulation.head)
         p = self.config.patch
         return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p).to(x.dtype)

@@ -133,6 +133,7 @@ class Retake(Order):
     transition: Transition = "recache"
     fade: int = Field(default=0, ge=0, le=LONGEST_FADE)
     seed: Seed | None = None
+    guidance: Guidance | None = None
 
 
 class Pause(Order):

@@ -365,11 +365,13 @@ class LiveSession:
             assert take is not None
             words = {"change": command.change, "transition": command.transition, "fade": command.fade}
             asked = command.prompt is not None or command.change is not None
+            guided = {} if command.guidance is None else {"guidance": command.guidance}
             other = take.retake(
                 at=0 if after is None else after.index + 1,
                 prompt=command.prompt,
                 seed=command.seed,
                 **(words if asked else {}),
+                **guided,
             )
             assert self._take is not None
             self._take.give_up()

@@ -23,7 +23,7 @@ from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
-from longtake.train.teacher import load_dit
+from longtake.train.teacher import load_dit, placed
 
 STAGE = "ar_teacher"
 
@@ -45,7 +45,7 @@ def run(stage: ArTeacherStage, context: Context) -> bool:
     context.begin(STAGE, stage, context.preset.stream, after=(LATENTS, TEACHER))
     if context.done(STAGE):
         return True
-    dit = load_dit(context, context.folder(TEACHER), "teacher")
+    dit = placed(load_dit(context, context.folder(TEACHER), "teacher"), context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
     forward = stage.loop.program(dit.forward_teacher_forced)

@@ -24,7 +24,7 @@ from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.sheets import averaged, student_sheet
 from longtake.train.stage import Context, train_and_keep
-from longtake.train.teacher import load_dit
+from longtake.train.teacher import load_dit, placed
 
 STAGE = "consistency"
 
@@ -47,8 +47,9 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
     context.begin(STAGE, stage, preset.stream, preset.student, after=(LATENTS, AR_TEACHER))
     if context.done(STAGE):
         return True
-    teacher = load_dit(context, context.folder(AR_TEACHER), "ar_teacher").requires_grad_(requires_grad=False)
-    student = load_dit(context, context.folder(AR_TEACHER), "ar_teacher")
+    teacher = placed(load_dit(context, context.folder(AR_TEACHER), "ar_teacher"), context, stage.loop)
+    teacher.requires_grad_(requires_grad=False)
+    student = placed(load_dit(context, context.folder(AR_TEACHER), "ar_teacher"), context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
     uncond = clips.unconditional(stage.batch)
     ema = EMA(student, stage.loop.ema_decay)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.configs import Preset
+from longtake.core.noise import rng_for
 from longtake.core.shapes import Latent, Sigma, TextStates
 from longtake.flow.guidance import guide
 from longtake.flow.path import add_noise, velocity, x0_from_velocity
@@ -33,7 +34,7 @@ from longtake.train.self_rollout import self_rollout
 from longtake.train.sheets import student_sheet
 from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
-from longtake.train.teacher import load_dit
+from longtake.train.teacher import load_dit, placed
 
 STAGE = "dmd"
 
@@ -84,14 +85,18 @@ def scores(
 
 
 def clip_by_rollout(
-    stage: DmdStage, preset: Preset, student: DiT, clips: LatentClips, rng: torch.Generator
+    stage: DmdStage, preset: Preset, student: DiT, clips: LatentClips, rng: torch.Generator, step: int
 ) -> tuple[Latent, TextStates]:
-    """Chunk after chunk on the student's own memory (Self-Forcing). Only the captions of the batch are used."""
+    """Chunk after chunk on the student's own memory (Self-Forcing). Only the captions of the batch are used.
+
+    How many passes that takes is drawn once a step: processes that share it go through their shards together.
+    """
     chunk = preset.stream.chunk
+    common = rng_for(stage.loop.seed, ("rollout", step))
     beyond = (stage.rollout_frames - stage.latent_frames) // chunk
-    frames = stage.latent_frames + chunk * int(torch.randint(beyond + 1, (1,), generator=rng))
+    frames = stage.latent_frames + chunk * int(torch.randint(beyond + 1, (1,), generator=common))
+    exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=common))
     batch = clips.draw(stage.batch, frames, rng)
-    exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=rng))
     noise = normal((exit_step + 1, *batch.x0.shape), rng, clips.device)
     schedule = Schedule.of(student, preset.student)
     x = self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step, stage.latent_frames)
@@ -152,25 +157,28 @@ def run(stage: DmdStage, context: Context) -> bool:
     context.begin(STAGE, stage, preset.stream, preset.student, after=needed)
     if context.done(STAGE):
         return True
-    student = load_dit(context, context.folder(before), "teacher" if before == TEACHER else "student")
-    critic = load_dit(context, context.folder(TEACHER), "teacher")
-    teacher = load_dit(context, context.folder(TEACHER), "teacher").requires_grad_(requires_grad=False)
+    begun = load_dit(context, context.folder(before), "teacher" if before == TEACHER else "student")
+    student = placed(begun, context, stage.loop)
+    critic = placed(load_dit(context, context.folder(TEACHER), "teacher"), context, stage.loop)
+    teacher = placed(load_dit(context, context.folder(TEACHER), "teacher"), context, stage.loop)
+    teacher.requires_grad_(requires_grad=False)
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     ema = EMA(student, stage.loop.ema_decay)
     uncond = clips.unconditional(stage.batch)
     judge, follow = stage.loop.program(critic), stage.loop.program(teacher)
 
-    def make(rng: torch.Generator) -> tuple[Latent, TextStates]:
+    def make(step: int, rng: torch.Generator) -> tuple[Latent, TextStates]:
         """A clip by the student, and its text."""
-        return (clip_by_rollout if stage.inputs == "rollout" else clip_from_data)(stage, preset, student, clips, rng)
+        if stage.inputs == "data":
+            return clip_from_data(stage, preset, student, clips, rng)
+        return clip_by_rollout(stage, preset, student, clips, rng, step)
 
     def level(x: Latent, rng: torch.Generator) -> tuple[Latent, Sigma]:
         sigma = uniform_sigma((len(x), 1), stage.shift, rng).to(x).expand(-1, x.shape[2])
         return normal(x.shape, rng, context.device), sigma
 
     def student_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        del step
-        x, text = make(rng)
+        x, text = make(step, rng)
         eps, sigma = level(x, rng)
         fake, real = scores(follow, judge, x.detach(), eps, sigma, text, uncond, stage.guidance_scale)
         gradient = dmd_gradient(x.detach(), fake, real)
@@ -181,9 +189,8 @@ def run(stage: DmdStage, context: Context) -> bool:
         }
 
     def critic_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
-        del step
         with torch.no_grad():
-            x, text = make(rng)
+            x, text = make(step, rng)
         eps, sigma = level(x, rng)
         # The network's own velocity: going through x0 would divide its rounding by sigma.
         v = judge(add_noise(x, eps, sigma), sigma, text)

@@ -10,11 +10,10 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import nn
@@ -26,6 +25,8 @@ from longtake.core.noise import rng_for
 from longtake.train.ema import EMA
 from longtake.train.health import Health
 from longtake.train.optim import OptimConfig, optimizers_for
+from longtake.train.ranks import ALONE, Ranks, whole_tensor
+from longtake.train.state import Checkpoints
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,7 +39,8 @@ class LoopConfig:
     steps: int
     optim: OptimConfig
     ema_decay: float = 0.999
-    accumulate: int = 1  # micro-batches a step
+    accumulate: int = 1  # micro-batches a step; several processes share them
+    recompute: bool = False  # blocks are gone through again on the way back: less memory, a third more work
     bf16: bool = False  # matrix products and convolutions in bf16, sums and weights in fp32
     checkpoint_minutes: float = 3.0
     log_every: int = 10  # steps
@@ -121,18 +123,20 @@ def train(
     progress: Callable[[int, int, Mapping[str, float]], None],
     sample: Callable[[int], None] | None = None,
     health: Health | None = None,
+    ranks: Ranks = ALONE,
 ) -> bool:
     """Train until `config.steps` or a limit; False when a limit came first.
 
-    State is kept in `folder/state.pt` and taken up again from there.
+    State is kept in `folder` and taken up again from there.
 
     Raises:
-        TrainingError: a loss is not finite, or `health` says that the run is sick; the last state stays on disk.
+        TrainingError: a loss is not finite, `health` says that the run is sick, or the step's micro-batches cannot be
+            divided among the ranks; the last state stays on disk.
     """
     optimizers = {t.name: optimizers_for(t.net, t.optim, bf16=config.bf16) for t in trainees}
-    path = folder / "state.pt"
-    step = _load(path, trainees, optimizers) if path.exists() else 0
-    log = Log(folder)
+    kept = Checkpoints(folder=folder, trainees=trainees, optimizers=optimizers, ranks=ranks)
+    step = kept.load()
+    log = Log(folder) if ranks.is_first else None
     saved_at = time.monotonic()
     sums: dict[str, float] = {}
     counts: dict[str, int] = {}
@@ -141,44 +145,52 @@ def train(
             for t in trainees:
                 if (step + 1) % t.every:  # after the others have had their steps
                     continue
-                for name, value in _update(t, optimizers[t.name], step, config).items():
+                for name, value in _update(t, optimizers[t.name], step, config, ranks).items():
                     sums[name] = sums.get(name, 0.0) + value
                     counts[name] = counts.get(name, 0) + 1
             step += 1
             if step % config.log_every == 0 or step == config.steps:
-                means = {name: sums[name] / counts[name] for name in sums}
-                log.write(step, means)
+                means = ranks.mean({name: sums[name] / counts[name] for name in sums})
+                if log is not None:
+                    log.write(step, means)
                 progress(step, config.steps, means)
                 if health is not None:
                     health.check(step, means)
                 sums, counts = {}, {}
             if sample is not None and config.sample_every and step % config.sample_every == 0:
                 sample(step)
-            stop = limits.reached()
-            if stop or time.monotonic() - saved_at > 60 * config.checkpoint_minutes:
-                _save(path, step, trainees, optimizers)
+            stop = ranks.any(said=limits.reached())
+            if stop or ranks.any(said=time.monotonic() - saved_at > 60 * config.checkpoint_minutes):
+                kept.save(step)
                 saved_at = time.monotonic()
             if stop and step < config.steps:
+                kept.settle()
                 return False
     finally:
-        log.close()
-    _save(path, step, trainees, optimizers)
+        if log is not None:
+            log.close()
+    kept.save(step)
+    kept.settle()
     return True
 
 
-def _update(trainee: Trainee, optimizers: list[Optimizer], step: int, config: LoopConfig) -> dict[str, float]:
-    """One optimiser step of one network, over `accumulate` micro-batches."""
+def _update(
+    trainee: Trainee, optimizers: list[Optimizer], step: int, config: LoopConfig, ranks: Ranks
+) -> dict[str, float]:
+    """One optimiser step of one network, over this rank's share of the micro-batches."""
     logged: dict[str, float] = {}
-    for micro in range(config.accumulate):
+    mine = ranks.micro_batches(config.accumulate)
+    for micro in mine:
         rng = rng_for(config.seed, (trainee.name, step, micro))
         with precision(trainee.net, bf16=config.bf16):
             loss, values = trainee.loss(step, rng)
         _check_finite(loss.detach(), f"the loss of {trainee.name}", step)
-        (loss / config.accumulate).backward()
+        with attention_kernel(loss.device):  # what is recomputed is computed as it was
+            (loss / len(mine)).backward()  # the ranks' gradients are averaged
         for name, value in values.items():
             key = f"{trainee.name}/{name}"
-            logged[key] = logged.get(key, 0.0) + value / config.accumulate
-    norm = nn.utils.clip_grad_norm_(trainee.net.parameters(), trainee.optim.max_grad_norm)
+            logged[key] = logged.get(key, 0.0) + value / len(mine)
+    norm = whole_tensor(nn.utils.clip_grad_norm_(trainee.net.parameters(), trainee.optim.max_grad_norm))
     _check_finite(norm, f"the gradient of {trainee.name}", step)
     factor = trainee.optim.factor(step, config.steps)
     for optimizer in optimizers:
@@ -195,16 +207,20 @@ def _update(trainee: Trainee, optimizers: list[Optimizer], step: int, config: Lo
 def precision(net: nn.Module, *, bf16: bool) -> Iterator[None]:
     """How a forward pass in training computes, on the device of `net`.
 
-    Weights are cast anew at each use: a cast that was kept from a part without gradient would have none. On a
-    CPU, attention is plain matrix products: the backward pass of the fused one takes a third longer in fp32 and
-    ten times as long in bf16 (at 540 tokens).
+    Weights are cast anew at each use: a cast that was kept from a part without gradient would have none.
     """
-    device = next(net.parameters()).device.type
-    with ExitStack() as stack:
-        stack.enter_context(torch.autocast(device, torch.bfloat16, enabled=bf16, cache_enabled=False))
-        if device == "cpu":
-            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+    device = next(net.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False), attention_kernel(device):
         yield
+
+
+def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
+    """How attention is computed in training.
+
+    On a CPU, as plain matrix products: the backward pass of the fused kernel takes a third longer in fp32 and ten
+    times as long in bf16 (at 540 tokens).
+    """
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _check_finite(value: torch.Tensor, what: str, step: int) -> None:
@@ -214,46 +230,3 @@ def _check_finite(value: torch.Tensor, what: str, step: int) -> None:
             f"{what} is {value.item()} at step {step}; lower the learning rate in the recipe, remove the stage's "
             "folder and train it anew"
         )
-
-
-def _save(path: Path, step: int, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]) -> None:
-    """Write the whole state; the old one is replaced only by a complete new one."""
-    state: dict[str, Any] = {"step": step}
-    for t in trainees:
-        state[t.name] = {
-            "net": t.net.state_dict(),
-            "optimizers": [o.state_dict() for o in optimizers[t.name]],
-            "ema": None if t.ema is None else t.ema.shadow,
-            "num_updates": 0 if t.ema is None else t.ema.num_updates,
-        }
-    part = path.with_suffix(".part")
-    try:
-        torch.save(state, part)
-        part.replace(path)
-    except (OSError, RuntimeError) as err:  # torch's own writer reports a full disk as RuntimeError
-        part.unlink(missing_ok=True)
-        raise TrainingError(
-            f"the checkpoint {path} cannot be written ({err}); the one before is kept: free some space and start again"
-        ) from err
-
-
-def _load(path: Path, trainees: list[Trainee], optimizers: dict[str, list[Optimizer]]) -> int:
-    """Take up the state of `path`; the step reached.
-
-    Raises:
-        TrainingError: the file is damaged or belongs to another configuration.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        for t in trainees:
-            mine = state[t.name]
-            t.net.load_state_dict(mine["net"])
-            for optimizer, saved in zip(optimizers[t.name], mine["optimizers"], strict=True):
-                optimizer.load_state_dict(saved)
-            if t.ema is not None:
-                for name, tensor in mine["ema"].items():
-                    t.ema.shadow[name].copy_(tensor)
-                t.ema.num_updates = mine["num_updates"]
-    except (KeyError, RuntimeError, ValueError, EOFError, OSError, UnpicklingError) as err:
-        raise TrainingError(f"{path} cannot be resumed ({err}); remove its folder to train the stage anew") from err
-    return state["step"]

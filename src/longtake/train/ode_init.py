@@ -18,7 +18,7 @@ from longtake.train.ode_pairs import OdePairs
 from longtake.train.sheets import student_sheet
 from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
-from longtake.train.teacher import load_dit
+from longtake.train.teacher import load_dit, placed
 
 STAGE = "ode_init"
 
@@ -36,7 +36,7 @@ def run(stage: OdeInitStage, context: Context) -> bool:
     context.begin(STAGE, stage, context.preset.stream, after=(TEACHER, PAIRS))
     if context.done(STAGE):
         return True
-    student = load_dit(context, context.folder(TEACHER), "teacher")
+    student = placed(load_dit(context, context.folder(TEACHER), "teacher"), context, stage.loop)
     pairs = OdePairs.read(context.folder(PAIRS))
     chunk = context.preset.stream.chunk
     ema = EMA(student, stage.loop.ema_decay)

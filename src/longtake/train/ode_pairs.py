@@ -62,7 +62,7 @@ def run(stage: OdePairStage, context: Context) -> bool:
     folder = context.begin(STAGE, stage, sampling, preset.student, after=(LATENTS, TEACHER))
     if context.done(STAGE):
         return True
-    dit = load_dit(context, context.folder(TEACHER), "teacher").eval()
+    dit = load_dit(context, context.folder(TEACHER), "teacher").to(context.device).eval()
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     for start in range(0, stage.num_pairs, stage.batch):
         path = folder / f"{start:07d}.safetensors"

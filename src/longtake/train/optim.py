@@ -13,6 +13,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from longtake.train.ranks import like, whole_tensor
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic whose iteration pushes singular values towards 1
 
 
@@ -63,13 +65,14 @@ class Muon(Optimizer):
             alike: dict[torch.Size, list[Tensor]] = {}  # matrices of one shape are orthogonalised together
             for p in group["params"]:
                 if p.grad is not None:
-                    alike.setdefault(p.flatten(1).shape, []).append(p)
-            for shape, params in alike.items():
-                updates = torch.stack([self._momentum(p, group["momentum"]).flatten(1) for p in params])
+                    alike.setdefault(torch.Size((len(p), p.numel() // len(p))), []).append(p)
+            for shape, params in alike.items():  # every rank all of it: a shard of a matrix has no singular values
+                momenta = [whole_tensor(self._momentum(p, group["momentum"])) for p in params]
+                updates = torch.stack([momentum.view(shape) for momentum in momenta])
                 # 0.2 sqrt(max side): the RMS of AdamW's update (Liu et al. 2025, "Muon is scalable").
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
                 for p, update in zip(params, orthogonalise(updates, self.dtype), strict=True):
-                    p.sub_(rate * update.view_as(p))
+                    p.sub_(like(rate * update.view(p.shape), p))
 
     def _momentum(self, p: Tensor, beta: float) -> Tensor:
         assert p.grad is not None

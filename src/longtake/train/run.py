@@ -30,6 +30,7 @@ from longtake.train.export import export
 from longtake.train.loop import Limits
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
+from longtake.train.ranks import ranks_of
 from longtake.train.stage import Context, Progress
 from longtake.weights.presets import preset_named
 from longtake.worlds.scenes import WorldConfig
@@ -182,6 +183,10 @@ def denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
+# What several processes can share; the others are made by one.
+SHARED = (teacher.STAGE, ode_init.STAGE, ar_teacher.STAGE, consistency.STAGE, dmd.STAGE)
+
+
 @denormals_flushed()
 def run_recipe(
     name: str,
@@ -195,6 +200,8 @@ def run_recipe(
     data: Path | None = None,
 ) -> bool:
     """Run the stages of a recipe that are not done yet; True when all of them are, and exported.
+
+    Started by torchrun in several processes, they train together, each on a device of its own.
 
     Args:
         name: of a recipe, or its file.
@@ -221,25 +228,36 @@ def run_recipe(
     if device.startswith("cuda"):
         torch.set_float32_matmul_precision("high")  # TF32: fp32 range, ten bits of mantissa, several times the speed
     deadline = float("inf") if max_minutes is None else time.monotonic() + 60 * max_minutes
-    context = Context(
-        out=out,
-        preset=recipe.preset,
-        device=torch.device(device),
-        limits=Limits(deadline=deadline),
-        progress=progress,
-        workers=workers or (cores if (cores := os.cpu_count() or 1) > 2 else 1),
-        encoder=MiniLMEncoder(recipe.preset.dit.text_len).to(device),
-    )
+    with ranks_of(torch.device(device)) as (ranks, own):
+        context = Context(
+            out=out,
+            preset=recipe.preset,
+            device=own,
+            limits=Limits(deadline=deadline),
+            progress=progress if ranks.is_first else lambda *_: None,
+            workers=workers or (cores if (cores := os.cpu_count() or 1) > 2 else 1),
+            encoder=MiniLMEncoder(recipe.preset.dit.text_len).to(own),
+            ranks=ranks,
+        )
+        return _run(recipe, stages, context)
+
+
+def _run(recipe: Recipe, stages: Sequence[str], context: Context) -> bool:
     for stage, run in recipe.stages().items():
         if stages and stage not in stages:
             continue
+        if context.ranks.size > 1 and stage not in SHARED and not context.done(stage):
+            raise TrainingError(
+                f"{stage} is made by one process; run it first without torchrun (--stage {stage}), the rest with it"
+            )
         try:
             complete = run(context)
         except OSError as err:
-            raise TrainingError(f"{stage} cannot write to {out}: {err}") from err
+            raise TrainingError(f"{stage} cannot write to {context.out}: {err}") from err
         if not complete:
             return False
     if all(context.done(stage) for stage in recipe.stages()):
-        export(context)
+        if context.ranks.is_first:
+            export(context)
         return True
     return bool(stages)

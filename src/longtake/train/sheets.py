@@ -17,6 +17,7 @@ from longtake.sample.teacher import teacher_clip
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
 from longtake.train.ema import EMA
+from longtake.train.ranks import give_back
 from longtake.train.stage import Context
 
 PROMPTS = (
@@ -76,6 +77,7 @@ class averaged:  # noqa: N801  (a context manager, used as a verb)
         self.ema.copy_to(self.dit)
 
     def __exit__(self, *exc: object) -> None:
+        give_back(self.dit)
         with torch.no_grad():
             for name, p in self.dit.named_parameters():
                 p.copy_(self.live[name])
@@ -86,6 +88,8 @@ def _grid(context: Context) -> tuple[int, int]:
 
 
 def _write(context: Context, latents: Latent, path: Path) -> None:
+    if not context.ranks.is_first:
+        return
     codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)
     rows = []
     for latent, prompt in zip(latents, PROMPTS, strict=True):

@@ -18,6 +18,7 @@ from longtake.core.version import __version__
 from longtake.nets.text import MiniLMEncoder
 from longtake.train.health import Health
 from longtake.train.loop import Limits, LoopConfig, Trainee, train
+from longtake.train.ranks import ALONE, Ranks, give_back
 from longtake.weights.checkpoint import save_weights, write_json
 
 Net = TypeVar("Net", bound=nn.Module)
@@ -35,6 +36,7 @@ class Context:
     progress: Progress
     encoder: MiniLMEncoder
     workers: int  # processes that render
+    ranks: Ranks = ALONE  # processes that train together
 
     def folder(self, stage: str) -> Path:
         folder = self.out / stage
@@ -64,24 +66,29 @@ class Context:
                 f"{folder} was made with another configuration, or from stages that were made anew since; remove "
                 "it to train the stage anew, or choose another --out"
             )
-        write_json(path, wanted)
+        self.ranks.wait()  # until all have compared
+        if self.ranks.is_first:
+            write_json(path, wanted)
+        self.ranks.wait()
         return folder
 
     def finish(self, stage: str, **facts: object) -> None:
         """Mark a stage as done, with where its result came from."""
-        write_json(
-            self.folder(stage) / "provenance.json",
-            {
-                "stage": stage,
-                "config_sha256": sha256(self.folder(stage) / "config.json"),
-                "longtake": __version__,
-                "torch": torch.__version__,
-                "device": str(self.device),
-                "machine": platform.machine(),
-                "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                **facts,
-            },
-        )
+        provenance = {
+            "stage": stage,
+            "config_sha256": sha256(self.folder(stage) / "config.json"),
+            "longtake": __version__,
+            "torch": torch.__version__,
+            "device": str(self.device),
+            "machine": platform.machine(),
+            "processes": self.ranks.size,
+            "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            **facts,
+        }
+        self.ranks.wait()
+        if self.ranks.is_first:
+            write_json(self.folder(stage) / "provenance.json", provenance)
+        self.ranks.wait()
 
     def done(self, stage: str) -> bool:
         return (self.out / stage / "provenance.json").exists()
@@ -122,9 +129,13 @@ def train_and_keep(
         progress=lambda done, of, values: context.progress(stage, done, of, values),
         sample=None if sheet is None else lambda step: sheet(folder / f"samples_{step:06d}.png"),
         health=health,
+        ranks=context.ranks,
     )
+    give_back(kept.net)
     kept.ema.copy_to(kept.net)
-    save_weights(folder, kept.name, kept.net.state_dict())
+    whole = context.ranks.whole(kept.net.state_dict())
+    if context.ranks.is_first:
+        save_weights(folder, kept.name, whole)
     if complete:
         context.finish(stage, **facts())
     return complete

@@ -60,9 +60,10 @@ def run(stage: TeacherStage, context: Context) -> bool:
     context.begin(STAGE, stage, context.preset.dit, context.preset.stream, after=(LATENTS,))
     if context.done(STAGE):
         return True
-    dit = new_dit(context, stage.loop.seed)
+    dit = seeded(stage.loop.seed, lambda: DiT(context.preset.dit))
     if stage.start is not None:
         begin_with(dit, stage.start)
+    dit = placed(dit, context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
     forward = stage.loop.program(dit)
@@ -88,9 +89,10 @@ def run(stage: TeacherStage, context: Context) -> bool:
     )
 
 
-def new_dit(context: Context, seed: int) -> DiT:
-    """The preset's network with weights that depend on `seed` alone."""
-    return seeded(seed, lambda: DiT(context.preset.dit)).to(context.device)
+def placed(dit: DiT, context: Context, loop: LoopConfig) -> DiT:
+    """A network where it is trained, whole or in shards, as `loop` says."""
+    dit.recompute = loop.recompute
+    return context.ranks.shard(dit, context.device, bf16=loop.bf16)
 
 
 def begin_with(dit: DiT, model: str) -> None:
@@ -101,7 +103,7 @@ def begin_with(dit: DiT, model: str) -> None:
 
 
 def load_dit(context: Context, folder: Path, name: str) -> DiT:
-    """A network that a stage has trained."""
+    """A network that a stage has trained, on the CPU."""
     dit = DiT(context.preset.dit)
     load_into(dit, read_weights(folder, name), str(folder / f"{name}.safetensors"))
-    return dit.to(context.device)
+    return dit

@@ -31,11 +31,11 @@
  *   strength?: number}} Open
  * @typedef {'left' | 'right' | 'up' | 'down'} Key
  * @typedef {{type: 'cue', change?: string, prompt?: string, transition?: Transition, fade?: number, seed?: number,
- *   image?: string}
+ *   guidance?: number, image?: string}
  *   | {type: 'cancel', cue: number}
  *   | {type: 'rewind', to: number | null}
  *   | {type: 'retake', after: number | null, prompt?: string, change?: string, transition?: Transition,
- *      fade?: number, seed?: number}
+ *      fade?: number, seed?: number, guidance?: number}
  *   | {type: 'pause'} | {type: 'resume'} | {type: 'close'}
  *   | {type: 'seen', chunk: number}
  *   | {type: 'keys', held: Key[]}} Command

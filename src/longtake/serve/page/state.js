@@ -15,7 +15,8 @@ import { computed, signal } from './vendor/signals.js';
  * @typedef {'text' | 'image' | 'webcam' | 'canvas' | 'video' | 'game'} SourceKind
  * @typedef {{asset: string, kind: 'image' | 'video', name: string}} Attachment an uploaded file that waits for words
  * @typedef {{firstFrameMs: number | null, cueMs: number | null, chunkMs: number | null, chunkS: number | null}} Numbers
- * @typedef {{mode: 'change' | 'prompt', transition: Transition, fade: number, seed: string}} Choices of the composer
+ * @typedef {{mode: 'change' | 'prompt', transition: Transition, fade: number, seed: string,
+ *   guidance: string}} Choices of the composer
  */
 
 /** @type {Signal<About | null>} */
@@ -51,7 +52,7 @@ export const game = signal({ subject: 'tiger', place: 'green_park' });
 /** Which of them is at work in this take. @type {Signal<SourceKind>} */
 export const liveSource = signal('text');
 /** @type {Signal<Choices>} */
-export const choices = signal({ mode: 'change', transition: 'recache', fade: 0, seed: '' });
+export const choices = signal({ mode: 'change', transition: 'recache', fade: 0, seed: '', guidance: '' });
 
 /** Whether words now would go on from an earlier point. */
 export const scrubbed = computed(() => {

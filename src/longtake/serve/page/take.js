@@ -85,7 +85,7 @@ export class Take {
 
   /**
    * Words for what comes next: a cue, or a branch when an earlier point is on the screen.
-   * @param {{change?: string, prompt?: string, image?: string, seed?: number, fade?: number,
+   * @param {{change?: string, prompt?: string, image?: string, seed?: number, guidance?: number, fade?: number,
    *   transition?: import('./protocol.js').Transition}} what
    */
   async say(what) {
@@ -95,7 +95,7 @@ export class Take {
     if (answer.type === 'accepted' && answer.event_id) this.#sent.set(answer.event_id, sent);
   }
 
-  /** @param {{change?: string, prompt?: string, image?: string, seed?: number}} what */
+  /** @param {{change?: string, prompt?: string, image?: string, seed?: number, guidance?: number}} what */
   async branch({ image, ...what }) {
     const { after } = this.branchPoint();
     const random = Math.floor(Math.random() * 2 ** 31);

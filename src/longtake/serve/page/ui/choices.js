@@ -33,8 +33,8 @@ const Radios = ({ name, value, options, onchoose }) =>
 
 export function Choices() {
   const [open, setOpen] = useState(false);
-  const { mode, transition, fade, seed } = state.choices.value;
-  const plain = mode === 'change' && transition === 'recache' && !fade && seed === '';
+  const { mode, transition, fade, seed, guidance } = state.choices.value;
+  const plain = mode === 'change' && transition === 'recache' && !fade && seed === '' && guidance === '';
   /** @param {KeyboardEvent} event */
   const escape = (event) => {
     if (event.key !== 'Escape' || !open) return;
@@ -62,6 +62,11 @@ export function Choices() {
         Seed <input type="number" step="1" placeholder="same" value=${seed}
           onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) =>
             choose({ seed: event.currentTarget.value })} />
+      </label>
+      <label class="line" title="Above 1: further towards the words, at half the speed">
+        Guidance <input type="number" min="0" max="20" step="0.5" placeholder="same" value=${guidance}
+          onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) =>
+            choose({ guidance: event.currentTarget.validity.valid ? event.currentTarget.value : '' })} />
       </label>
     </div>`
     }

@@ -22,16 +22,18 @@ export function focusComposer() {
 async function saySomething() {
   const text = state.draft.value.trim();
   const attached = state.attachment.value;
-  const { mode, transition, fade, seed } = state.choices.value;
+  const { mode, transition, fade, seed, guidance } = state.choices.value;
   const words = text ? { [mode]: text } : {};
   const what = {
     ...words,
     ...(transition === 'recache' ? {} : { transition }),
     ...(fade ? { fade } : {}),
     ...(seed === '' ? {} : { seed: Number(seed) }),
+    ...(guidance === '' ? {} : { guidance: Number(guidance) }),
     ...(attached?.kind === 'image' ? { image: attached.asset } : {}),
   };
-  if (!text && !attached && !state.scrubbed.value) return;
+  const numbers = seed !== '' || guidance !== '';
+  if (!text && !attached && !numbers && !state.scrubbed.value) return;
   state.draft.value = '';
   try {
     await current?.say(what);

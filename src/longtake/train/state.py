@@ -1,0 +1,166 @@
+"""What a stage needs to go on: weights, optimiser states and averages, flat and by name.
+
+A process alone writes one file, `state.pt`. Several write their shards side by side into `state-STEP/`
+(torch.distributed.checkpoint) while the training goes on. Either can be read by any number of processes.
+"""
+
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.filesystem import FileSystemReader
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.optim import Optimizer
+
+from longtake.core.errors import TrainingError
+from longtake.train.ranks import Ranks, like
+
+if TYPE_CHECKING:
+    from longtake.train.loop import Trainee
+
+Optimizers = Mapping[str, Sequence[Optimizer]]  # by trainee
+
+
+@dataclass(kw_only=True)
+class Checkpoints:
+    """The state of one stage on disk."""
+
+    folder: Path
+    trainees: "Sequence[Trainee]"
+    optimizers: Optimizers
+    ranks: Ranks
+    _writing: "tuple[Path, Future[Any]] | None" = field(default=None, init=False)
+
+    def load(self) -> int:
+        """Take up the newest state; the step reached, 0 when there is none.
+
+        Raises:
+            TrainingError: it is damaged or belongs to another configuration.
+        """
+        found = [p for p in (self.folder / "state.pt", *self.folder.glob("state-*/.metadata")) if p.exists()]
+        if not found:
+            return 0
+        path = max(found, key=lambda p: p.stat().st_mtime)
+        try:
+            if path.name == "state.pt":
+                return self._take(torch.load(path, map_location="cpu", weights_only=True))
+            return self._take(self._read(path.parent))
+        except (KeyError, RuntimeError, ValueError, EOFError, OSError, UnpicklingError, CheckpointException) as err:
+            raise TrainingError(f"{path} cannot be resumed ({err}); remove its folder to train the stage anew") from err
+
+    def save(self, step: int) -> None:
+        """Write the whole state; an old one is removed only when a new one is complete.
+
+        Raises:
+            TrainingError: it, or the one before, cannot be written.
+        """
+        self.settle()
+        state = self._state(step)
+        try:
+            if self.ranks.mesh is None:
+                part = self.folder / "state.part"
+                torch.save(state, part)
+                part.replace(self.folder / "state.pt")
+                self._remove_all_but("state.pt")
+            else:
+                path = self.folder / f"state-{step:08d}"
+                self._writing = path, cast("Future[Any]", async_save(state, checkpoint_id=path))
+        except (OSError, RuntimeError) as err:  # torch's own writer reports a full disk as RuntimeError
+            (self.folder / "state.part").unlink(missing_ok=True)
+            raise _not_written(self.folder, err) from err
+
+    def settle(self) -> None:
+        """Wait for what is being written.
+
+        Raises:
+            TrainingError: it could not be.
+        """
+        if self._writing is None:
+            return
+        (path, future), self._writing = self._writing, None
+        try:
+            future.result()
+        except (OSError, RuntimeError, CheckpointException) as err:
+            raise _not_written(path, err) from err
+        self.ranks.wait()
+        if self.ranks.is_first:
+            self._remove_all_but(path.name)
+        self.ranks.wait()
+
+    def _remove_all_but(self, name: str) -> None:
+        for old in self.folder.glob("state[.-]*"):
+            if old.name == name:
+                continue
+            if old.is_dir():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
+
+    def _state(self, step: int) -> dict[str, Any]:
+        """Tensors by name: `student/net/...`, `student/optim/.../exp_avg`, `student/ema/...`."""
+        state: dict[str, Any] = {"step": torch.tensor(step)}
+        for t in self.trainees:
+            state |= {f"{t.name}/net/{name}": tensor for name, tensor in t.net.state_dict().items()}
+            for name, p, optimizer in self._parameters(t):
+                state |= {f"{t.name}/optim/{name}/{key}": value for key, value in optimizer.state[p].items()}
+            if t.ema is not None:
+                state |= {f"{t.name}/ema/{name}": tensor for name, tensor in t.ema.shadow.items()}
+                state[f"{t.name}/averaged"] = torch.tensor(t.ema.num_updates)
+        return state
+
+    def _read(self, folder: Path) -> dict[str, Any]:
+        """Shards, cut anew for the ranks there are."""
+        stored = FileSystemReader(folder).read_metadata().state_dict_metadata
+        state = self._state(0)
+        for t in self.trainees:
+            for name, p, _ in self._parameters(t):
+                start = f"{t.name}/optim/{name}/"
+                for key in stored:
+                    if key.startswith(start) and "/" not in key[len(start) :]:
+                        same = cast("Any", stored[key]).size == p.shape
+                        state[key] = torch.zeros_like(p.detach()) if same else torch.zeros(())
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "torch.distributed is")  # of a process that reads alone
+            load(state, checkpoint_id=folder)
+        return state
+
+    def _take(self, state: Mapping[str, Any]) -> int:
+        for t in self.trainees:
+            own = t.net.state_dict()
+            for name, tensor in own.items():
+                tensor.copy_(_shard(state[f"{t.name}/net/{name}"], tensor))
+            for name, p, optimizer in self._parameters(t):
+                start = f"{t.name}/optim/{name}/"
+                for key, value in state.items():
+                    if key.startswith(start) and "/" not in key[len(start) :]:
+                        optimizer.state[p][key[len(start) :]] = _shard(value, p) if value.shape == p.shape else value
+            if t.ema is not None:
+                for name, tensor in t.ema.shadow.items():
+                    tensor.copy_(_shard(state[f"{t.name}/ema/{name}"], tensor))
+                t.ema.num_updates = int(state[f"{t.name}/averaged"])
+        return int(state["step"])
+
+    def _parameters(self, t: "Trainee") -> list[tuple[str, Tensor, Optimizer]]:
+        """Name, parameter, and the optimiser that has it."""
+        owner = {p: o for o in self.optimizers[t.name] for group in o.param_groups for p in group["params"]}
+        return [(name, p, owner[p]) for name, p in t.net.named_parameters() if p in owner]
+
+
+def _shard(value: Tensor, other: Tensor) -> Tensor:
+    """This rank's part, of a tensor that was read whole or in parts."""
+    return value if type(value) is type(other) else like(value, other)
+
+
+def _not_written(path: Path, err: BaseException) -> TrainingError:
+    return TrainingError(
+        f"the checkpoint {path} cannot be written ({err}); the one before is kept: free some space and start again"
+    )
