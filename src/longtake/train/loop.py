@@ -214,7 +214,7 @@ def precision(net: nn.Module, *, bf16: bool) -> Iterator[None]:
         yield
 
 
-def attention_kernel(device: torch.device) -> AbstractContextManager[None]:
+def attention_kernel(device: torch.device) -> AbstractContextManager[object]:
     """How attention is computed in training.
 
     On a CPU, as plain matrix products: the backward pass of the fused kernel takes a third longer in fp32 and ten
