@@ -1,6 +1,7 @@
 """Your own videos: every way to caption them, what is left out and why, and a model that goes on from its weights."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ from longtake.media.animations import open_writer
 from longtake.media.clips import read_video
 from longtake.nets.light_codec import CodecState
 from longtake.train.batches import pixels
-from longtake.train.run import load_recipe
+from longtake.train.run import load_recipe, run_recipe
 from longtake.train.videos import about_of, prepare
 from longtake.weights.checkpoint import read_weights
-from longtake.weights.presets import open_codec
+from longtake.weights.presets import model_folder, open_codec
+from tests import published
 from tests.tiny import PRESET, write_model
 
 CLIP = 33  # frames: 9 latent frames at 16 frames/s
@@ -144,6 +146,33 @@ def test_training_goes_on_from_the_model_on_the_prepared_clips(
     moved = (trained[key] - begun[key].float()).norm() / begun[key].float().norm()
     assert 0 < moved < 0.5
     assert len(list((out / "latents").glob("*.safetensors"))) == 3
+
+
+def test_a_wan_learns_a_correction_from_videos_and_reads_umt5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LONGTAKE_HOME", str(tmp_path / "home"))
+    wan = str(published.original(tmp_path / "Wan"))
+    assert main(["models", "import", wan, "--name", "mine", "--precision", "fp32"]) == 0
+    manifest = model_folder("mine") / "manifest.json"
+    told = json.loads(manifest.read_text())
+    told["preset"] |= {"size": {"height": 32, "width": 48}, "clip_latent_frames": 9}
+    manifest.write_text(json.dumps(told))
+    films = tmp_path / "films"
+    films.mkdir()
+    film(films / "a.mp4", CLIP)
+    (films / "a.txt").write_text("a red boat on the sea")
+    data, out = tmp_path / "data", tmp_path / "run"
+    assert main(["data", "prepare", str(films), "--out", str(data), "--model", "mine"]) == 0
+    recipe = load_recipe(RECIPE).on_videos(data)
+    loop = replace(recipe.teacher.loop, steps=2, sample_every=0)
+    phase = replace(recipe.teacher.phases[0], batch=1)
+    taught = replace(recipe, teacher=replace(recipe.teacher, loop=loop, phases=(phase,), lora_rank=2))
+    monkeypatch.setattr("longtake.train.run.load_recipe", lambda _: taught)
+    assert run_recipe("-", out=out, progress=quiet, stages=("codec", "latents", "teacher"))
+    begun, trained = read_weights(model_folder("mine"), "teacher"), read_weights(out / "teacher", "teacher")
+    changed = {name for name in begun if not torch.equal(begun[name], trained[name])}
+    assert changed == {name for name in begun if name.startswith("blocks.") and begun[name].ndim == 2}
+    low_rank = read_weights(out / "teacher", "lora")
+    assert len(low_rank) == 2 * len(changed)
 
 
 def test_a_folder_without_anything_usable_says_so(model: str, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.core.configs import Preset
-from longtake.nets.text import MiniLMEncoder
+from longtake.nets.text import TextEncoder
 from longtake.train import latents, ode_init, stage, teacher
 from longtake.train.loop import Limits, Trainee, train
 from longtake.train.stage import Context
@@ -21,7 +21,7 @@ CLIPS, LATENT_FRAMES = 5, 12
 OPENINGS = ("a tiger walks", "a red car drives", "a ball bounces", "a bird flies", "a boat sails")
 
 
-def context(out: Path, encoder: MiniLMEncoder, preset: Preset = PRESET) -> Context:
+def context(out: Path, encoder: TextEncoder, preset: Preset = PRESET) -> Context:
     return Context(
         out=out,
         preset=preset,
@@ -33,7 +33,7 @@ def context(out: Path, encoder: MiniLMEncoder, preset: Preset = PRESET) -> Conte
     )
 
 
-def prepared(out: Path, encoder: MiniLMEncoder, preset: Preset = PRESET) -> Context:
+def prepared(out: Path, encoder: TextEncoder, preset: Preset = PRESET) -> Context:
     """A run with latents, a teacher and a student's start that did not come from training."""
     run = context(out, encoder, preset)
     rng = torch.Generator().manual_seed(0)

@@ -35,6 +35,10 @@ class TextEncoder(Protocol):
         """States of one prompt, as the network takes them."""
         ...
 
+    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
+        """States of many prompts at once."""
+        ...
+
     def num_tokens(self, prompt: str) -> int:
         """Rows that a prompt needs, special tokens included."""
         ...
@@ -173,6 +177,12 @@ class UMT5Encoder:
             save_file({"states": states}, part)
             part.replace(path)
         return functional.pad(states.float(), (0, 0, 0, self.text_len - len(states)))[None, None]
+
+    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
+        """States of many prompts; the network's memory is given back then."""
+        states = torch.cat([self(prompt)[0] for prompt in prompts])
+        self.drop()
+        return states
 
     def num_tokens(self, prompt: str) -> int:
         """Rows that a prompt needs, the special token at its end included."""

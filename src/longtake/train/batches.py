@@ -13,7 +13,7 @@ from torch import Tensor
 
 from longtake.core.errors import TrainingError
 from longtake.core.shapes import Latent, TextStates, Video
-from longtake.nets.text import MiniLMEncoder
+from longtake.nets.text import TextEncoder
 
 # Takes begin with a video's first latent frame, which holds one frame; a sliding window does not.
 FROM_THE_START = 0.4
@@ -28,17 +28,27 @@ class Batch:
 
 
 class TextTable:
-    """States of every caption of a data set, encoded once, kept in fp16; row 0 is the empty prompt."""
+    """States of every caption of a data set, encoded once, kept in fp16 without the zeros after them.
 
-    def __init__(self, encoder: MiniLMEncoder, captions: Sequence[str]) -> None:
+    Row 0 is the empty prompt.
+    """
+
+    def __init__(self, encoder: TextEncoder, captions: Sequence[str]) -> None:
         unique = ["", *sorted(set(captions) - {""})]
         self.rows = {caption: row for row, caption in enumerate(unique)}
-        pieces = [encoder.encode(unique[i : i + 64]).half() for i in range(0, len(unique), 64)]
-        self.states: Float[Tensor, "p t e"] = torch.cat(pieces)
+        self.text_len = encoder.text_len
+        self.states: list[Float[Tensor, "_ e"]] = []  # of a caption each: UMT5's 512 rows would be 4 MB
+        for i in range(0, len(unique), 64):
+            for states in encoder.encode(unique[i : i + 64]).half():
+                used = int(states.any(1).nonzero().amax()) + 1
+                self.states.append(states[:used].clone())
 
     def __call__(self, rows: Tensor, device: torch.device) -> Tensor:
         """States of rows [...], on `device` in fp32."""
-        return self.states[rows].to(device).float()
+        found = torch.zeros(rows.numel(), self.text_len, self.states[0].shape[1])
+        for place, row in zip(found, rows.flatten().tolist(), strict=True):
+            place[: len(self.states[row])] = self.states[row]
+        return found.view(*rows.shape, *found.shape[1:]).to(device)
 
 
 class LatentClips:
@@ -48,7 +58,7 @@ class LatentClips:
         TrainingError: the folder holds no shards, or one is damaged.
     """
 
-    def __init__(self, folder: Path, encoder: MiniLMEncoder, chunk: int, device: torch.device) -> None:
+    def __init__(self, folder: Path, encoder: TextEncoder, chunk: int, device: torch.device) -> None:
         latents, captions = [], []
         for path in sorted(folder.glob("*.safetensors")):
             try:

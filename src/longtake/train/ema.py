@@ -1,4 +1,4 @@
-"""The running average of weights that is sampled and shipped."""
+"""The running average of the weights that are trained: it is sampled and shipped."""
 
 import torch
 from torch import nn
@@ -10,17 +10,19 @@ class EMA:
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay
         self.num_updates = 0
-        self.shadow = {name: p.detach().clone() for name, p in net.named_parameters()}
+        self.shadow = {name: p.detach().clone() for name, p in net.named_parameters() if p.requires_grad}
 
     @torch.no_grad()
     def update(self, net: nn.Module) -> None:
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         self.num_updates += 1
-        for name, p in net.named_parameters():
-            self.shadow[name].lerp_(p, 1 - decay)
+        weights = dict(net.named_parameters())
+        for name, average in self.shadow.items():
+            average.lerp_(weights[name], 1 - decay)
 
     @torch.no_grad()
     def copy_to(self, net: nn.Module) -> None:
         """Overwrite a network's weights with the average."""
-        for name, p in net.named_parameters():
-            p.copy_(self.shadow[name])
+        weights = dict(net.named_parameters())
+        for name, average in self.shadow.items():
+            weights[name].copy_(average)

@@ -5,20 +5,32 @@ from pathlib import Path
 
 import torch
 
+from longtake.core.configs import WanVAEConfig
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.dmd import STAGE as DMD
 from longtake.train.stage import Context
 from longtake.train.teacher import STAGE as TEACHER
-from longtake.weights.checkpoint import read_weights, save_weights
-from longtake.weights.manifest import write_manifest
+from longtake.weights.checkpoint import link_files, read_weights, save_weights
+from longtake.weights.manifest import TEXT, write_manifest
+from longtake.weights.presets import model_folder
 
 
-def export(context: Context) -> Path:
-    """Write `out/model`; the folder can be opened, moved and shipped."""
+def export(context: Context, start: str | None = None) -> Path:
+    """Write `out/model`; the folder can be opened, moved and shipped.
+
+    Args:
+        context: of the run.
+        start: the model whose teacher the run went on from: it has the text encoder, where that is part of a model.
+    """
     folder = context.out / "model"
     for name, stage in (("student", DMD), ("teacher", TEACHER), ("codec", CODEC)):
         tensors = read_weights(context.folder(stage), name)
-        save_weights(folder, name, tensors, dtype=torch.float16)
+        exact = name == "codec" and isinstance(context.preset.codec, WanVAEConfig)  # whose latents others read
+        save_weights(folder, name, tensors, dtype=torch.float32 if exact else torch.float16)
+    if context.preset.text == "umt5":
+        assert start is not None, "a recipe without a start has no text encoder of its own"
+        (folder / TEXT).mkdir(exist_ok=True)
+        link_files(sorted((model_folder(start) / TEXT).iterdir()), folder / TEXT)
     provenance = {
         path.parent.name: json.loads(path.read_text()) for path in sorted(context.out.glob("*/provenance.json"))
     }

@@ -97,8 +97,9 @@ def optimizers_for(net: nn.Module, config: OptimConfig, *, bf16: bool = False) -
             continue
         hidden = p.ndim >= 2 and not name.endswith("modulation") and "embedding" not in name
         (matrices if hidden and "head" not in name and config.muon_lr is not None else others).append(p)
-    adam = AdamW(others, lr=config.adam_lr, betas=config.betas, weight_decay=config.weight_decay)
-    found: list[Optimizer] = [adam]
+    found: list[Optimizer] = []
+    if others:
+        found.append(AdamW(others, lr=config.adam_lr, betas=config.betas, weight_decay=config.weight_decay))
     if matrices and config.muon_lr is not None:
         found.append(Muon(matrices, lr=config.muon_lr, dtype=torch.bfloat16 if bf16 else torch.float32))
     for optimizer in found:

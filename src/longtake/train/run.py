@@ -12,7 +12,7 @@ import torch
 
 from longtake.core.configs import Preset
 from longtake.core.errors import ConfigError, InputError, TrainingError
-from longtake.nets.text import MiniLMEncoder
+from longtake.nets.text import MiniLMEncoder, TextEncoder
 from longtake.train import (
     ar_teacher,
     codec_fit,
@@ -32,7 +32,7 @@ from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
 from longtake.train.ranks import ranks_of
 from longtake.train.stage import Context, Progress
-from longtake.weights.presets import preset_named
+from longtake.weights.presets import open_text_encoder, preset_named
 from longtake.worlds.scenes import WorldConfig
 
 
@@ -236,10 +236,21 @@ def run_recipe(
             limits=Limits(deadline=deadline),
             progress=progress if ranks.is_first else lambda *_: None,
             workers=workers or (cores if (cores := os.cpu_count() or 1) > 2 else 1),
-            encoder=MiniLMEncoder(recipe.preset.dit.text_len).to(own),
+            encoder=_encoder(recipe, own),
             ranks=ranks,
         )
         return _run(recipe, stages, context)
+
+
+def _encoder(recipe: Recipe, device: torch.device) -> TextEncoder:
+    preset = recipe.preset
+    if preset.text == "minilm":
+        return MiniLMEncoder(preset.dit.text_len).to(device)
+    if recipe.teacher.start is None:
+        raise ConfigError(
+            "a network that reads UMT5's words begins with a model that has it: name one in teacher.start"
+        )
+    return open_text_encoder(recipe.teacher.start, device)
 
 
 def _run(recipe: Recipe, stages: Sequence[str], context: Context) -> bool:
@@ -258,6 +269,6 @@ def _run(recipe: Recipe, stages: Sequence[str], context: Context) -> bool:
             return False
     if all(context.done(stage) for stage in recipe.stages()):
         if context.ranks.is_first:
-            export(context)
+            export(context, recipe.teacher.start)
         return True
     return bool(stages)

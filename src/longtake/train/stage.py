@@ -15,7 +15,8 @@ from torch import nn
 from longtake.core.configs import Preset
 from longtake.core.errors import TrainingError
 from longtake.core.version import __version__
-from longtake.nets.text import MiniLMEncoder
+from longtake.nets.low_rank import adapters, merged
+from longtake.nets.text import TextEncoder
 from longtake.train.health import Health
 from longtake.train.loop import Limits, LoopConfig, Trainee, train
 from longtake.train.ranks import ALONE, Ranks, give_back
@@ -34,7 +35,7 @@ class Context:
     device: torch.device
     limits: Limits
     progress: Progress
-    encoder: MiniLMEncoder
+    encoder: TextEncoder
     workers: int  # processes that render
     ranks: Ranks = ALONE  # processes that train together
 
@@ -135,7 +136,9 @@ def train_and_keep(
     kept.ema.copy_to(kept.net)
     whole = context.ranks.whole(kept.net.state_dict())
     if context.ranks.is_first:
-        save_weights(folder, kept.name, whole)
+        save_weights(folder, kept.name, merged(whole))
+        if low_rank := adapters(whole):
+            save_weights(folder, "lora", low_rank)
     if complete:
         context.finish(stage, **facts())
     return complete

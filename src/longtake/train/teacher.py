@@ -16,6 +16,7 @@ from torch import Tensor
 from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import logit_normal_sigma
 from longtake.nets.dit import DiT
+from longtake.nets.low_rank import add_low_rank
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
@@ -50,6 +51,7 @@ class TeacherStage:
     phases: tuple[Phase, ...]
     caption_dropout: float = 0.1
     start: str | None = None  # a model whose teacher it goes on from (its student, where it has no teacher)
+    lora_rank: int | None = None  # only corrections of this rank are learned; None: all weights
 
     def phase(self, step: int) -> Phase:
         return next((p for p in self.phases if step < p.until), self.phases[-1])
@@ -63,6 +65,8 @@ def run(stage: TeacherStage, context: Context) -> bool:
     dit = seeded(stage.loop.seed, lambda: DiT(context.preset.dit))
     if stage.start is not None:
         begin_with(dit, stage.start)
+    if (rank := stage.lora_rank) is not None:
+        seeded(stage.loop.seed, lambda: add_low_rank(dit, rank))
     dit = placed(dit, context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -139,3 +141,14 @@ def write_json(path: Path, value: object) -> None:
     part = path.with_suffix(path.suffix + ".part")
     part.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
     part.replace(path)
+
+
+def link_files(files: Sequence[Path], folder: Path) -> None:
+    """Give files a second name in a folder; copy them where the disk cannot."""
+    for file in files:
+        real, target = file.resolve(), folder / file.name
+        target.unlink(missing_ok=True)
+        try:
+            os.link(real, target)
+        except OSError:
+            shutil.copyfile(real, target)

@@ -9,7 +9,6 @@ linked, not copied, so that five students of one Wan cost the disk one text enco
 """
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -22,7 +21,7 @@ from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
 from longtake.nets.codec import codec_for
 from longtake.nets.dit import DiT
-from longtake.weights.checkpoint import check_fits, save_weights, weight_files, write_json
+from longtake.weights.checkpoint import check_fits, link_files, save_weights, weight_files, write_json
 from longtake.weights.foreign import Contents, ForeignTensor, found, is_distilled, tensors_of, wan_checkpoint
 from longtake.weights.manifest import TEXT, net_files, read_manifest, write_manifest
 from longtake.weights.recognise import codec_config, dit_config
@@ -76,7 +75,7 @@ def import_model(source: Source, folder: Path, progress: Progress, dtype: torch.
         net = "student" if source.student else "teacher"
         save_weights(part, net, _contents(parts.network, net, progress), dtype, SHARD_BYTES)
         if parts.codec is None:
-            _link(net_files(parts.base, "codec"), part)
+            link_files(net_files(parts.base, "codec"), part)
         else:
             save_weights(part, "codec", _contents(parts.codec, "codec", progress), torch.float32, SHARD_BYTES)
         _import_text(parts, part / TEXT, progress)
@@ -215,16 +214,16 @@ def _preset_for(source: Source, dim: int) -> Preset:
 def _import_text(parts: Parts, folder: Path, progress: Progress) -> None:
     folder.mkdir()
     if parts.text is None:
-        _link(sorted((parts.base / TEXT).iterdir()), folder)
+        link_files(sorted((parts.base / TEXT).iterdir()), folder)
         return
     if isinstance(parts.text, Path):
-        _link([p for p in sorted(parts.text.iterdir()) if p.suffix in (".json", ".safetensors")], folder)
+        link_files([p for p in sorted(parts.text.iterdir()) if p.suffix in (".json", ".safetensors")], folder)
     else:
         paths = save_weights(folder, "model", _contents(parts.text, "text", progress), torch.bfloat16, SHARD_BYTES)
         write_json(folder / "config.json", {**UMT5_XXL, **_umt5_sizes(_shapes(parts.text), folder)})
         if len(paths) > 1:
             write_json(folder / "model.safetensors.index.json", _index(paths))
-    _link([file for file in parts.tokenizer if not (folder / file.name).exists()], folder)
+    link_files([file for file in parts.tokenizer if not (folder / file.name).exists()], folder)
 
 
 def _umt5_sizes(shapes: Mapping[str, tuple[int, ...]], path: Path) -> dict[str, int]:
@@ -251,16 +250,6 @@ def _umt5_sizes(shapes: Mapping[str, tuple[int, ...]], path: Path) -> dict[str, 
 def _index(paths: list[Path]) -> dict[str, object]:
     names = {path.name: list(tensors_of(path)) for path in paths}
     return {"metadata": {}, "weight_map": {key: file for file, keys in names.items() for key in keys}}
-
-
-def _link(files: list[Path], folder: Path) -> None:
-    """Give files a second name; copy them where the disk cannot."""
-    for file in files:
-        real, target = file.resolve(), folder / file.name
-        try:
-            os.link(real, target)
-        except OSError:
-            shutil.copyfile(real, target)
 
 
 def _num_heads(path: Path) -> int | None:

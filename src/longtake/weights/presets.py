@@ -1,6 +1,7 @@
 """Which models there are, and opening one: nets with their weights, checked against the manifest."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -144,7 +145,14 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
     load_into(codec, read_weights(folder, "codec"), f"codec in {folder}")
     with memory_advice(preset.name):
         _settled(dit, codec, placement)
-    encoder = _text_encoder(folder, preset, sha256, placement)
+    encoder = _text_encoder(
+        folder,
+        preset,
+        sha256,
+        device=placement.text_device,
+        int8=placement.text_int8,
+        keep=placement.text_stays,
+    )
     if placement.window != preset.stream.window:
         digest += f"-window{placement.window}"
         preset = replace(preset, stream=replace(preset.stream, window=placement.window))
@@ -212,6 +220,10 @@ class RandomStates:
         states[:, :, self.num_tokens(prompt) :] = 0
         return states
 
+    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
+        """As they would be one by one."""
+        return torch.cat([self(prompt)[0] for prompt in prompts])
+
     def num_tokens(self, prompt: str) -> int:
         """Words, and the end."""
         return len(prompt.split()) + 1
@@ -228,16 +240,29 @@ def check_model(folder: Path) -> None:
         check_digest(folder, name, sha256, whole=True)
 
 
-def _text_encoder(folder: Path, preset: Preset, sha256: dict[str, str], placement: Placement) -> TextEncoder:
+def open_text_encoder(name: str, device: torch.device) -> TextEncoder:
+    """Load a model's text encoder.
+
+    Raises:
+        WeightsError: the model is unknown, or its text encoder is missing or damaged.
+    """
+    folder = model_folder(name)
+    preset, sha256 = read_manifest(folder)
+    return _text_encoder(folder, preset, sha256, device=device, int8=False, keep=True)
+
+
+def _text_encoder(
+    folder: Path, preset: Preset, sha256: dict[str, str], *, device: torch.device, int8: bool, keep: bool
+) -> TextEncoder:
     if preset.text == "minilm":
         return MiniLMEncoder(preset.dit.text_len)
     return UMT5Encoder(
         folder / TEXT,
         preset.dit.text_len,
         cache=home() / "text" / check_digest(folder, TEXT, sha256)[:16],
-        device=placement.text_device,
-        int8=placement.text_int8,
-        keep=placement.text_stays,
+        device=device,
+        int8=int8,
+        keep=keep,
     )
 
 

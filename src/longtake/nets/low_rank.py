@@ -1,0 +1,68 @@
+"""Low-rank adapters (LoRA, Hu et al. 2021): a trained linear layer, and a small correction that is learned.
+
+    y = W x + b + U D x        D [r, in], U [out, r], U = 0 at the start; W and b stay as they are
+
+U D is as large as it is written: there is no further scale (alpha = r).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from longtake.core.errors import ConfigError
+from longtake.nets.dit import DiT
+
+DOWN, UP = "lora_down", "lora_up"
+
+
+class LowRankLinear(nn.Linear):
+    """A linear layer that takes over another one's weights, frozen, and adds a correction of rank r."""
+
+    def __init__(self, base: nn.Linear, rank: int) -> None:
+        nn.Module.__init__(self)
+        self.in_features, self.out_features = base.in_features, base.out_features
+        self.weight, self.bias = base.weight, base.bias
+        self.lora_down = nn.Parameter(torch.empty(rank, base.in_features))
+        self.lora_up = nn.Parameter(torch.zeros(base.out_features, rank))
+        nn.init.normal_(self.lora_down, std=base.in_features**-0.5)
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (as in nn.Linear)
+        return super().forward(input) + functional.linear(functional.linear(input, self.lora_down), self.lora_up)
+
+
+def add_low_rank(dit: DiT, rank: int) -> DiT:
+    """Freeze a network, and give every linear layer of its blocks a correction to be learned.
+
+    Raises:
+        ConfigError: the rank is not between 1 and the network's width.
+    """
+    if not 1 <= rank <= dit.config.dim:
+        raise ConfigError(f"a LoRA's rank is between 1 and the network's width, {dit.config.dim}; got {rank}")
+    dit.requires_grad_(requires_grad=False)
+    for module in list(dit.blocks.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is nn.Linear:
+                setattr(module, name, LowRankLinear(child, rank))
+    return dit
+
+
+def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with their corrections added, under the names of a network without any."""
+    found = dict(state)
+    for name in [key for key in state if key.endswith(DOWN)]:
+        layer = name.removesuffix(DOWN)
+        found[f"{layer}weight"] = found[f"{layer}weight"] + found.pop(f"{layer}{UP}") @ found.pop(name)
+    return found
+
+
+def adapters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The corrections alone, named as other programs that run Wan read them."""
+    names = {DOWN: "lora_A.weight", UP: "lora_B.weight"}
+    return {
+        f"diffusion_model.{key.removesuffix(mine)}{theirs}": tensor
+        for key, tensor in state.items()
+        for mine, theirs in names.items()
+        if key.endswith(mine)
+    }

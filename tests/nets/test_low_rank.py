@@ -1,0 +1,60 @@
+"""Corrections of low rank: nothing at the start, part of the weights in the end."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from longtake.core.errors import ConfigError
+from longtake.nets.dit import DiT
+from longtake.nets.low_rank import LowRankLinear, adapters, add_low_rank, merged
+from tests.tiny import DIT, random_dit
+
+RANK = 3
+
+
+def called(dit: DiT) -> Tensor:
+    rng = torch.Generator().manual_seed(1)
+    x = torch.randn(2, DIT.in_dim, 3, 4, 6, generator=rng, dtype=torch.float64)
+    text = torch.randn(2, 1, 5, DIT.text_dim, generator=rng, dtype=torch.float64)
+    return dit(x, torch.full((2, 3), 0.6, dtype=torch.float64), text)
+
+
+def corrected(*, shaken: bool) -> DiT:
+    dit = add_low_rank(random_dit(), RANK).double()
+    if shaken:
+        for name, p in dit.named_parameters():
+            if "lora_up" in name:
+                torch.nn.init.normal_(p, std=0.1)
+    return dit
+
+
+def test_it_begins_as_the_network_it_corrects() -> None:
+    assert torch.equal(called(corrected(shaken=False)), called(random_dit()))
+
+
+def test_merged_weights_say_the_same_without_corrections() -> None:
+    dit, plain = corrected(shaken=True), random_dit()
+    assert not torch.allclose(called(dit), called(plain), atol=1e-3)
+    plain.load_state_dict(merged(dit.state_dict()))
+    torch.testing.assert_close(called(plain), called(dit), rtol=0, atol=1e-12)
+
+
+def test_only_corrections_learn_and_every_linear_layer_of_a_block_has_one() -> None:
+    dit = corrected(shaken=True)
+    called(dit).square().sum().backward()
+    learned = {name for name, p in dit.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert learned == {name for name, _ in dit.named_parameters() if "lora_" in name}
+    assert sum(isinstance(module, LowRankLinear) for module in dit.modules()) == 10 * DIT.num_layers
+
+
+def test_corrections_are_named_as_others_read_them() -> None:
+    found = adapters(corrected(shaken=True).state_dict())
+    assert found["diffusion_model.blocks.0.self_attn.q.lora_A.weight"].shape == (RANK, DIT.dim)
+    assert found["diffusion_model.blocks.1.ffn.0.lora_B.weight"].shape == (DIT.ffn_dim, RANK)
+    assert adapters(random_dit().state_dict()) == {}
+
+
+@pytest.mark.parametrize("rank", [0, DIT.dim + 1])
+def test_a_rank_that_cannot_be_is_refused(rank: int) -> None:
+    with pytest.raises(ConfigError, match="a LoRA's rank"):
+        add_low_rank(random_dit(), rank)
