@@ -46,7 +46,7 @@ def world() -> WorldConfig:
     """Few things, so that what is claimed is learned."""
     return replace(
         WorldConfig.small(),
-        rows=((28.0, 34.0), (34.0, 44.0), (44.0, 56.0)),
+        rows=((34.0, 40.0), (40.0, 48.0), (48.0, 58.0)),
         latent_frames=21,
         camera_probability=0.0,
         weather_probability=0.1,
@@ -63,7 +63,7 @@ def recipe() -> Recipe:
         world=world(),
         codec=CodecStage(
             loop=LoopConfig(
-                steps=2800,
+                steps=4000,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.6),
                 ema_decay=0.995,
                 log_every=50,
@@ -78,17 +78,18 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=1000, clips_per_shard=250),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=4050,
+                steps=9700,
                 optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
-                ema_decay=0.995,
+                ema_decay=0.998,
                 log_every=20,
-                sample_every=800,
+                sample_every=1000,
                 bf16=True,
+                compile=True,
             ),
             phases=(
-                Phase(until=2600, latent_frames=1, batch=48, shifts=(1.5, 4.0)),
-                Phase(until=3850, latent_frames=9, batch=8, shifts=(3.0, 8.0)),
-                Phase(until=4050, latent_frames=21, batch=3, shifts=(8.0, 3.0, 8.0)),
+                Phase(until=8000, latent_frames=1, batch=48, shifts=(1.5, 4.0)),
+                Phase(until=9500, latent_frames=9, batch=8, shifts=(3.0, 8.0)),
+                Phase(until=9700, latent_frames=21, batch=3, shifts=(8.0, 3.0, 8.0)),
             ),
         ),
         ode_pairs=OdePairStage(num_pairs=160, batch=8, num_steps=16, latent_frames=9, bf16=True),

@@ -9,7 +9,7 @@ from longtake.core.errors import ConfigError
 from longtake.core.shapes import PictureSize, Stride
 from longtake.worlds.assets import place_named, places, subject_named, subjects
 
-FORMAT = 1  # raise it when the same (config, seed) would mean another scene
+FORMAT = 2  # raise it when the same (config, seed) would mean another scene, or look another way
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -142,7 +142,7 @@ def _flakes(kind: str, layer: int, variant: int, device: str) -> Float[Tensor, "
     tile = torch.zeros(height, width)
     length = (7.0, 12.0, 12.0)[layer]
     if kind == "snow":
-        num, radius, opacity = ((260, 0.75, 0.75), (120, 1.15, 0.9), (42, 1.8, 0.92))[layer]
+        num, radius, opacity = ((130, 0.75, 0.7), (56, 1.15, 0.85), (20, 1.7, 0.9))[layer]
         half_h = half_w = int((radius + 1.2) * _FINE)
     else:
         num, radius, opacity = ((240, 0.4, 0.28), (90, 0.5, 0.42))[layer]
