@@ -1,4 +1,4 @@
-"""tiny-world, the default model, as far as two CPU cores take it in two hours."""
+"""tiny-world, the default model, as far as two CPU cores take it in two and a half hours."""
 
 from dataclasses import replace
 
@@ -57,7 +57,7 @@ def world() -> WorldConfig:
 
 
 def recipe() -> Recipe:
-    """About two hours on two cores that have nothing else to do."""
+    """About two and a half hours on two cores that have nothing else to do."""
     return Recipe(
         preset=preset(),
         world=world(),
