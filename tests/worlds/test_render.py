@@ -126,7 +126,7 @@ def test_a_pan_moves_the_place_and_a_push_enlarges_it() -> None:
         moved = render([replace(scene, camera=camera)])[0]
         still = render([scene])[0]
         first = (moved[0].int() - still[0].int()).abs().float().mean()
-        assert first < 0.2  # the cut-out may be resized otherwise
+        assert first < 0.3  # the cut-out may be resized otherwise
         assert (moved[-1].int() - still[-1].int()).abs().float().mean() > 0.5
 
 
