@@ -44,8 +44,8 @@ browser: setup ## the page in a real browser (Debian's chromium, or LONGTAKE_CHR
 page-types: ## the types in the page's scripts, by TypeScript's compiler
 	npx --yes -p typescript@5.9.3 tsc -p tests/page/jsconfig.json
 
-ranks: setup ## training in two processes, compared with one
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/train/test_ranks.py
+ranks: setup ## training in two processes, compared with one; a small Wan on videos
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/train/test_ranks.py tests/train/test_videos.py
 
 compiled: setup ## the tests that run torch.compile, without the shape checker
 	LONGTAKE_SHAPES=off $(BIN)/python -m pytest -m "compiled and not gpu"

@@ -148,6 +148,7 @@ def test_training_goes_on_from_the_model_on_the_prepared_clips(
     assert len(list((out / "latents").glob("*.safetensors"))) == 3
 
 
+@pytest.mark.slow
 def test_a_wan_learns_a_correction_from_videos_and_reads_umt5(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LONGTAKE_HOME", str(tmp_path / "home"))
     wan = str(published.original(tmp_path / "Wan"))
