@@ -188,6 +188,7 @@ def test_compiling_without_a_compiler_says_what_to_do(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize("chunk", [None, 3])
 def test_a_compiled_network_says_and_learns_the_same(chunk: int | None) -> None:
     torch.manual_seed(0)
