@@ -47,7 +47,7 @@ def test_a_long_prompt_is_cut_at_the_rows_there_are(encoder: MiniLMEncoder) -> N
 
 def test_a_prompt_alone_equals_the_prompt_among_others(encoder: MiniLMEncoder) -> None:
     prompts = ["a tiger", "", "a red car drives to the left in the desert at night"]
-    together = encoder.encode(prompts)
+    together = torch.stack(list(encoder.each(prompts)))
     assert together.shape == (3, LENGTH, MiniLMEncoder.dim)
     for prompt, states in zip(prompts, together, strict=True):
         assert (encoder(prompt)[0, 0] - states).abs().max() < 1e-5

@@ -49,7 +49,7 @@ def test_a_prompt_on_disk_needs_no_network(folder: Path, tmp_path: Path) -> None
 def test_many_prompts_are_those_one_by_one_and_memory_is_given_back(folder: Path, tmp_path: Path) -> None:
     many, one = encoder(folder, tmp_path / "a"), encoder(folder, tmp_path / "b")
     prompts = ["a red boat", "", "night falls on the sea"]
-    assert torch.equal(many.encode(prompts), torch.cat([one(prompt)[0] for prompt in prompts]))
+    assert torch.equal(torch.stack(list(many.each(prompts))), torch.cat([one(prompt)[0] for prompt in prompts]))
     assert "_model" not in many.__dict__
     assert "_model" in one.__dict__
 

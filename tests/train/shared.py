@@ -16,7 +16,7 @@ from longtake.train.dmd import DmdStage
 from longtake.train.loop import Limits, LoopConfig
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.optim import OptimConfig
-from longtake.train.ranks import ranks_of
+from longtake.train.ranks import leave, ranks_of
 from longtake.train.run import denormals_flushed
 from longtake.train.teacher import Phase, TeacherStage
 from tests.tiny import PRESET
@@ -66,3 +66,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     train_on(Path(sys.argv[1]), MiniLMEncoder(PRESET.dit.text_len), stop="--stop" in sys.argv)
+    leave()

@@ -7,7 +7,7 @@ import typer
 
 from longtake.cli.directing import Device, Job, Opening, parsed_size
 from longtake.core.errors import InputError
-from longtake.studio.commands import MAX_GUIDANCE
+from longtake.studio.commands import Cue
 
 
 def generate(
@@ -68,12 +68,9 @@ def generate(
     """
     opening = Opening(prompt=prompt, then=tuple(then or ()), script=script, image=image, video=video)
     cues = opening.cues(seconds)
-    if steps is not None and not 1 <= steps <= 1000:
-        raise InputError(f"steps must be between 1 and 1000, got {steps}")
     if not -(2**63) <= seed < 2**63:
         raise InputError(f"seed must fit in 64 bits, got {seed}")
-    if guidance is not None and not 0 <= guidance <= MAX_GUIDANCE:
-        raise InputError(f"guidance must be between 0 and {MAX_GUIDANCE}, got {guidance:g}")
+    Cue(seed=seed, steps=steps, guidance=guidance)  # says what is out of range
     if teacher and guidance is not None:
         raise InputError("the teacher has the guidance of its preset; leave out --guidance, or --teacher")
     if teacher and (image or video or save_script):

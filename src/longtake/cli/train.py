@@ -40,6 +40,7 @@ def train(
     import torch
 
     from longtake.cli.progress import Bars
+    from longtake.train.ranks import leave
     from longtake.train.run import run_recipe
 
     folder = out if out is not None else Path("runs") / Path(recipe).stem
@@ -61,3 +62,4 @@ def train(
         sys.stdout.write(f"done: {folder}\n")
     else:
         sys.stdout.write(f"stopped at the time limit; run the same command to go on: {folder}\n")
+    leave()

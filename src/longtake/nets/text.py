@@ -10,7 +10,7 @@ and UMT5-XXL (5.7 billion, in the folder of an imported model) for Wan.
 import hashlib
 import html
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -35,8 +35,8 @@ class TextEncoder(Protocol):
         """States of one prompt, as the network takes them."""
         ...
 
-    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
-        """States of many prompts at once."""
+    def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
+        """States of many prompts, one after the other, as fast as it can; memory is given back at the end."""
         ...
 
     def num_tokens(self, prompt: str) -> int:
@@ -93,9 +93,14 @@ class MiniLMEncoder:
         """Rows that a prompt needs, the two special tokens included."""
         return len(self._tokenizer(prompt)["input_ids"])
 
+    def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
+        """States of many prompts, fp32 on the CPU, 64 at a time."""
+        for i in range(0, len(prompts), 64):
+            yield from self.encode(prompts[i : i + 64])
+
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
-        """States of many prompts, fp32 on the CPU."""
+        """States of many prompts at once, fp32 on the CPU."""
         batch = self._tokenizer(
             list(prompts), padding=True, truncation=True, max_length=self.text_len, return_tensors="pt"
         )
@@ -178,11 +183,11 @@ class UMT5Encoder:
             part.replace(path)
         return functional.pad(states.float(), (0, 0, 0, self.text_len - len(states)))[None, None]
 
-    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
-        """States of many prompts; the network's memory is given back then."""
-        states = torch.cat([self(prompt)[0] for prompt in prompts])
+    def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
+        """States of many prompts; the network's memory is given back after the last."""
+        for prompt in prompts:
+            yield self(prompt)[0, 0]
         self.drop()
-        return states
 
     def num_tokens(self, prompt: str) -> int:
         """Rows that a prompt needs, the special token at its end included."""

@@ -14,7 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 from longtake.core.errors import InputError
 from longtake.sample.cues import checked_text
 from longtake.sample.plans import Transition
-from longtake.studio.commands import LONGEST_FADE, MAX_GUIDANCE
+from longtake.studio.commands import LONGEST_FADE
+from longtake.studio.script import Guidance
 
 VERSION = 1
 
@@ -24,9 +25,6 @@ ChunkId = Annotated[int, Field(ge=0, lt=2**31)]  # counted from 0 in the order m
 EventId = Annotated[str, Field(min_length=1, max_length=64)]
 Seed = Annotated[int, Field(ge=-(2**53), le=2**53)]  # what a JavaScript number can hold
 Steps = Annotated[int, Field(ge=1, le=50)]
-Guidance = Annotated[
-    float, Field(ge=0, le=MAX_GUIDANCE, description="Towards the prompt; 1 is the model's own word, others take longer")
-]
 
 
 def _words(text: str) -> str:

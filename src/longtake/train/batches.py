@@ -38,10 +38,10 @@ class TextTable:
         self.rows = {caption: row for row, caption in enumerate(unique)}
         self.text_len = encoder.text_len
         self.states: list[Float[Tensor, "_ e"]] = []  # of a caption each: UMT5's 512 rows would be 4 MB
-        for i in range(0, len(unique), 64):
-            for states in encoder.encode(unique[i : i + 64]).half():
-                used = int(states.any(1).nonzero().amax()) + 1
-                self.states.append(states[:used].clone())
+        for states in encoder.each(unique):
+            kept = states.half()
+            used = int(kept.any(1).nonzero().amax()) + 1
+            self.states.append(kept[:used].clone())
 
     def __call__(self, rows: Tensor, device: torch.device) -> Tensor:
         """States of rows [...], on `device` in fp32."""

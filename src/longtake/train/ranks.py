@@ -5,10 +5,10 @@ step, and a run may go on with another number of them than it began with.
 """
 
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -19,8 +19,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from longtake.core.errors import TrainingError
 from longtake.nets.dit import DiT
-
-Net = TypeVar("Net", bound=nn.Module)
 
 # Besides `forward`, what is called from outside and needs the weights.
 CALLED = ("modulation", "read_text", "forward_teacher_forced", "forward_cached", "remember")
@@ -123,14 +121,26 @@ def ranks_of(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         dist.destroy_process_group()
 
 
+def leave() -> None:
+    """End this process, with success; where torchrun has started it, without taking the interpreter down first.
+
+    A thread of gloo's may still hold the tensors of its last exchange, and aborts the process when it lets go of them
+    in an interpreter that is ending (pytorch/pytorch#179291).
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
+
+
 def whole_tensor(tensor: Tensor) -> Tensor:
     """Put together of its shards; itself when there are none. All ranks call it together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def like(whole: Tensor, other: Tensor) -> Tensor:
-    """A tensor that every rank has, sharded as `other` is."""
-    if not isinstance(other, DTensor):
+    """A tensor that every rank has, sharded as `other` is; one that is sharded already stays as it is."""
+    if isinstance(whole, DTensor) or not isinstance(other, DTensor):
         return whole.to(other.device)
     return distribute_tensor(whole.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 

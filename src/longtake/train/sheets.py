@@ -36,8 +36,8 @@ def teacher_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
     preset = context.preset
     shape = (preset.dit.in_dim, preset.clip_latent_frames, *_grid(context))
     noise = torch.stack([noise_for(i, ("sheet",), shape) for i in range(len(PROMPTS))])
-    text = context.encoder.encode(PROMPTS)[:, None].to(context.device)
-    uncond = context.encoder.encode([""] * len(PROMPTS))[:, None].to(context.device)
+    text = torch.stack(list(context.encoder.each(PROMPTS)))[:, None].to(context.device)
+    uncond = context.encoder("").to(context.device).expand_as(text)
     sampling = replace(preset.teacher, num_steps=SHEET_STEPS)
     with averaged(dit, ema):
         latents = teacher_clip(dit, sampling, noise.to(context.device), text, uncond)

@@ -6,7 +6,7 @@ A process alone writes one file, `state.pt`. Several write their shards side by 
 
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -121,13 +121,9 @@ class Checkpoints:
         """Shards, cut anew for the ranks there are."""
         stored = FileSystemReader(folder).read_metadata().state_dict_metadata
         state = self._state(0)
-        for t in self.trainees:
-            for name, p, _ in self._parameters(t):
-                start = f"{t.name}/optim/{name}/"
-                for key in stored:
-                    if key.startswith(start) and "/" not in key[len(start) :]:
-                        same = cast("Any", stored[key]).size == p.shape
-                        state[key] = torch.zeros_like(p.detach()) if same else torch.zeros(())
+        for key, _, p, _ in self._remembered(stored):
+            same = cast("Any", stored[key]).size == p.shape
+            state[key] = torch.zeros_like(p.detach()) if same else torch.zeros(())
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is")  # of a process that reads alone
             load(state, checkpoint_id=folder)
@@ -137,27 +133,28 @@ class Checkpoints:
         for t in self.trainees:
             own = t.net.state_dict()
             for name, tensor in own.items():
-                tensor.copy_(_shard(state[f"{t.name}/net/{name}"], tensor))
-            for name, p, optimizer in self._parameters(t):
-                start = f"{t.name}/optim/{name}/"
-                for key, value in state.items():
-                    if key.startswith(start) and "/" not in key[len(start) :]:
-                        optimizer.state[p][key[len(start) :]] = _shard(value, p) if value.shape == p.shape else value
+                tensor.copy_(like(state[f"{t.name}/net/{name}"], tensor))
             if t.ema is not None:
                 for name, tensor in t.ema.shadow.items():
-                    tensor.copy_(_shard(state[f"{t.name}/ema/{name}"], tensor))
+                    tensor.copy_(like(state[f"{t.name}/ema/{name}"], tensor))
                 t.ema.num_updates = int(state[f"{t.name}/averaged"])
+        for key, what, p, optimizer in self._remembered(state):
+            value = state[key]
+            optimizer.state[p][what] = like(value, p) if value.shape == p.shape else value
         return int(state["step"])
+
+    def _remembered(self, keys: Iterable[str]) -> Iterator[tuple[str, str, Tensor, Optimizer]]:
+        """What optimisers keep, of all keys: key, what it is, the parameter that it belongs to, its optimiser."""
+        owned = {f"{t.name}/optim/{name}": (p, o) for t in self.trainees for name, p, o in self._parameters(t)}
+        for key in keys:
+            start, _, what = key.rpartition("/")
+            if start in owned:
+                yield (key, what, *owned[start])
 
     def _parameters(self, t: "Trainee") -> list[tuple[str, Tensor, Optimizer]]:
         """Name, parameter, and the optimiser that has it."""
         owner = {p: o for o in self.optimizers[t.name] for group in o.param_groups for p in group["params"]}
         return [(name, p, owner[p]) for name, p in t.net.named_parameters() if p in owner]
-
-
-def _shard(value: Tensor, other: Tensor) -> Tensor:
-    """This rank's part, of a tensor that was read whole or in parts."""
-    return value if type(value) is type(other) else like(value, other)
 
 
 def _not_written(path: Path, err: BaseException) -> TrainingError:

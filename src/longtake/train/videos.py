@@ -13,8 +13,6 @@ A shard that is there is not made again unless its video or its captions have ch
 import csv
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +31,7 @@ from longtake.train.batches import pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.stage import Context, Progress
-from longtake.weights.checkpoint import read_weights, save_weights, write_json
+from longtake.weights.checkpoint import link_files, read_weights, save_weights, write_json
 from longtake.weights.presets import OpenCodec, model_folder, open_codec
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
@@ -163,12 +161,7 @@ def run_latents(stage: PreparedLatents, context: Context) -> bool:
         raise TrainingError(f"{stage.folder} holds no clips; {SKIPPED} there says why")
     folder = context.begin(LATENTS, stage, about_of(Path(stage.folder)), [path.name for path in shards], after=(CODEC,))
     if not context.done(LATENTS):
-        for path in shards:
-            (folder / path.name).unlink(missing_ok=True)
-            try:
-                os.link(path, folder / path.name)
-            except OSError:  # another disk
-                shutil.copy2(path, folder / path.name)
+        link_files(shards, folder)
         context.finish(LATENTS, shards=len(shards))
     return True
 

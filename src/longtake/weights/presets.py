@@ -1,7 +1,7 @@
 """Which models there are, and opening one: nets with their weights, checked against the manifest."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -220,9 +220,9 @@ class RandomStates:
         states[:, :, self.num_tokens(prompt) :] = 0
         return states
 
-    def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
-        """As they would be one by one."""
-        return torch.cat([self(prompt)[0] for prompt in prompts])
+    def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
+        """One by one."""
+        return (self(prompt)[0, 0] for prompt in prompts)
 
     def num_tokens(self, prompt: str) -> int:
         """Words, and the end."""
