@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.longtake-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-all browser page-types ranks compiled check fmt docs ci bench worlds
+.PHONY: help setup demo serve test test-all browser page-types killed ranks compiled check fmt docs ci bench worlds
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ browser: setup ## the page in a real browser (Debian's chromium, or LONGTAKE_CHR
 
 page-types: ## the types in the page's scripts, by TypeScript's compiler
 	npx --yes -p typescript@5.9.3 tsc -p tests/page/jsconfig.json
+
+killed: setup ## a server that is killed at work; every operation it offers, with good and bad requests
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/serve
 
 ranks: setup ## training in two processes, compared with one; a small Wan on videos
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/train/test_ranks.py tests/train/test_videos.py

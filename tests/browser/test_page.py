@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.browser.barcode import number_of
-from tests.browser.conftest import Wire, wait
+from tests.browser.conftest import FAR, Wire, wait
 
 pytestmark = pytest.mark.browser
 
@@ -33,9 +33,11 @@ READ = """() => {
 }"""
 
 
-def begun(visit: Visit, port: int, prompt: str = "a red boat on the sea", **options: Any) -> Any:
+def begun(
+    visit: Visit, port: int, prompt: str = "a red boat on the sea", host: str = "127.0.0.1", **options: Any
+) -> Any:
     """A page on which a take has begun to play."""
-    page = visit(f"http://127.0.0.1:{port}/", **options)
+    page = visit(f"http://{host}:{port}/", **options)
     page.evaluate(WATCH)
     box = page.get_by_role("textbox").first
     box.fill(prompt)
@@ -123,15 +125,11 @@ def test_a_reload_comes_back_to_the_take(visit: Visit, port: int) -> None:
     assert frames == sorted(set(frames))
 
 
-def test_without_a_decoder_the_frames_come_as_pictures(visit: Visit, port: int) -> None:
-    """An address that is neither https nor localhost has no WebCodecs."""
-    page = visit(f"http://127.0.0.1:{port}/")
-    page.context.add_init_script("delete window.VideoDecoder")
-    page.goto(f"http://127.0.0.1:{port}/")
-    page.evaluate(WATCH)
-    box = page.get_by_role("textbox").first
-    box.fill("a red boat on the sea")
-    box.press("Enter")
+def test_without_https_the_frames_come_as_pictures_and_the_page_says_why(visit: Visit, port: int) -> None:
+    """An address that is neither https nor localhost has no WebCodecs, no camera and no clipboard."""
+    page = begun(visit, port, host=FAR)
+    assert page.evaluate("!isSecureContext && !('VideoDecoder' in window) && !navigator.mediaDevices")
+    assert page.get_by_text("Sharper video and the webcam need https").is_visible()
     wait(page, "window.drawn.length > 30")
     frames = drawn(page)
     assert frames == list(range(len(frames)))
@@ -190,6 +188,32 @@ def test_a_picture_that_is_dropped_begins_to_move(visit: Visit, port: int, tmp_p
     box.fill("it begins to rain")
     box.press("Enter")
     wait(page, "window.drawn.length > 5")
+
+
+def test_without_https_the_page_offers_no_camera(visit: Visit, port: int) -> None:
+    page = visit(f"http://{FAR}:{port}/")
+    page.get_by_role("radio", name="Webcam").click()
+    assert page.get_by_text("only over https or on localhost").is_visible()
+
+
+def test_a_camera_is_painted_over_while_it_runs(visit: Visit, port: int) -> None:
+    page = visit(f"http://127.0.0.1:{port}/", permissions=["camera"])
+    page.evaluate(WATCH)
+    page.get_by_role("radio", name="Webcam").click()
+    page.get_by_role("button", name="Turn the camera on").click()
+    page.locator(".preview video").wait_for()
+    box = page.get_by_role("textbox").first
+    box.fill("a red boat on the sea")
+    box.press("Enter")
+    wait(page, "window.drawn.length > 40")
+    frames = drawn(page)
+    assert frames == list(range(len(frames)))
+    newest = "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
+    assert page.evaluate(f"{newest}.then(r => r.json()).then(t => t.opened.source)") == "frames"
+    preview = page.locator("section.panel canvas").first
+    assert preview.is_visible()
+    page.get_by_label("Freeze the picture").check()
+    wait(page, "n => window.drawn.length > n", len(drawn(page)) + 24)  # a still picture is painted over as well
 
 
 def test_the_list_of_routes_can_be_read_without_a_network(visit: Visit, port: int) -> None:
