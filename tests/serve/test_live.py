@@ -1,6 +1,7 @@
 """The live protocol, spoken to a real server with a small model of random weights."""
 
 import struct
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,28 @@ def test_the_model_runs_only_so_far_ahead_of_what_is_seen(client: TestClient) ->
         assert made == lead
         viewer.whole_chunk(0)
         viewer.until("chunk", chunk=lead)
+        viewer.say(type="close")
+
+
+def test_on_a_slow_link_it_is_one_chunk_ahead_until_chunks_come_in_time(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(viewer: Watcher, chunks: int) -> None:
+        viewer.until("status", state="ahead")
+        assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == chunks
+
+    take = begun(client)
+    now = time.time
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        lead = viewer.next()["lead"]
+        made(viewer, lead)
+        monkeypatch.setattr(time, "time", lambda: now() + 10)  # so long were these on their way
+        for chunk in range(lead):
+            viewer.whole_chunk(chunk)
+        made(viewer, lead + 1)
+        viewer.whole_chunk(lead)  # in time
+        made(viewer, 2 * lead + 1)
         viewer.say(type="close")
 
 

@@ -145,6 +145,7 @@ class LiveSession:
         self._tip: int | None = None
         self._cues: list[SaidCue] = []  # by our number - 1
         self._seen: dict[object, int | None] = {}
+        self._slow: set[object] = set()  # viewers to whom chunks come more slowly than they play
         self._paused = False
         self._ended: Why | None = None
         self._listeners: list[Callable[[Status], object]] = []
@@ -191,7 +192,7 @@ class LiveSession:
         if self.slot != 0:
             return "queued"
         over = self._complete or self._verdict is not None
-        if over or (self.live and self._lead() >= self.opened.lead):
+        if over or (self.live and self._lead() >= self._allowed()):
             return "ahead"
         return "running" if self._take.ready else "starved"
 
@@ -254,15 +255,23 @@ class LiveSession:
     def left(self, viewer: object) -> None:
         with self._lock:
             self._seen.pop(viewer, None)
+            self._slow.discard(viewer)
         self._touch()
 
     def seen(self, viewer: object, chunk: int) -> None:
-        """A viewer shows a chunk. What comes over plain HTTP (`None`) counts for all who watch that way."""
+        """A viewer has a whole chunk and shows it. What comes over plain HTTP (`None`) counts for all who watch so.
+
+        One who was late by all of the lead has a slow link; one who has a chunk as it falls due has none any more.
+        """
         with self._lock:
-            self._tree[chunk]  # that there is one
+            event = self._tree[chunk]
+            chunk_s = event.num_frames / self.opened.fps
+            waited_s = time.time() - event.made_at
             for one in self._seen:
                 if one == viewer or (viewer is None and isinstance(one, HttpViewer)):
                     self._seen[one] = chunk
+                    slow = waited_s > chunk_s * (1 if one in self._slow else self.opened.lead + 2)
+                    (self._slow.add if slow else self._slow.discard)(one)
         self._touch()
 
     def push(self, picture: bytes) -> None:
@@ -512,6 +521,10 @@ class LiveSession:
         while at not in shown and at is not None and ahead < self.opened.lead:
             at, ahead = self._tree[at].parent, ahead + 1
         return ahead if at in shown else self.opened.lead
+
+    def _allowed(self) -> int:
+        """Chunks to be ahead by: one where all links are slow, for what waits in them cannot follow a cue any more."""
+        return 1 if self._slow and self._slow >= self._seen.keys() else self.opened.lead
 
     def _touch(self) -> None:
         """Something has changed that the host or the viewers may want to know."""

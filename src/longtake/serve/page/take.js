@@ -30,6 +30,8 @@ export class Take {
   #awaited = new Map();
   /** @type {number | null} */
   #branchedAt = null;
+  /** On the screen, but not whole. @type {number | null} */
+  #partial = null;
 
   /**
    * @param {string} id
@@ -46,7 +48,7 @@ export class Take {
       keep: KEPT_S * opened.fps,
     });
     this.player = this.newPlayer((...drawn) => this.#drawn(...drawn), {
-      onseen: (chunk) => this.connection.tell({ type: 'seen', chunk }),
+      onseen: (chunk) => this.#show(chunk),
       onchange: (view) => (state.playback.value = view),
       onerror: () => this.#useJpeg(),
     });
@@ -199,7 +201,19 @@ export class Take {
    */
   #keep({ chunk, k }, bytes) {
     this.store.put(chunk, k, bytes);
-    if (!this.store.arriving(chunk)) state.growth.value += 1; // it can be had as a picture now
+    if (this.store.arriving(chunk)) return;
+    state.growth.value += 1; // it can be had as a picture now
+    if (chunk === this.#partial) this.#show(chunk);
+  }
+
+  /**
+   * A chunk is on the screen. The server may go on when all of it is here: what a slow link holds follows no cue.
+   * @param {number} chunk
+   */
+  #show(chunk) {
+    const whole = !this.store.arriving(chunk);
+    this.#partial = whole ? null : chunk;
+    if (whole) this.connection.tell({ type: 'seen', chunk });
   }
 
   /**
