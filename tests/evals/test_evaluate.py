@@ -58,6 +58,9 @@ def test_a_model_gets_every_figure(rows: list[Row]) -> None:
     assert tiny.drift is not None
     assert tiny.drift.at_s == [0.0, 5.0]
     assert all(values[0] == 1 for values in tiny.drift.ratios.values())
+    largest = max(abs(values[1] - 1) for values in tiny.drift.ratios.values())
+    assert tiny.figures["drift a second, over 10 s"].value == pytest.approx(largest / 5)
+    assert "drift a second, over 30 s" not in tiny.figures
 
 
 def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:

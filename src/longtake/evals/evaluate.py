@@ -40,6 +40,7 @@ OF_A_CLIP: Mapping[str, Callable[[Pictures], float]] = {
 }
 DRIFTING = ("sharpness", "contrast", "saturation", "brightness")
 PART_S = 5.0  # of a long take, compared with its first part
+DRIFT_OVER_S = (10, 30, 300)  # as far as the takes last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +60,7 @@ class Drift:
     """Figures of the parts of long takes, relative to their first part; 1 is no drift."""
 
     at_s: Sequence[float]
+    per_second: Mapping[int, Figure]  # over so many seconds: what the figure that changes most changes by, in a second
     ratios: Mapping[str, Sequence[float]]
     adherence: Sequence[float]  # subject and place, of each part
 
@@ -120,6 +122,8 @@ def model_row(
     if delays := [delay for delay in followed if delay is not None]:
         figures["change seen after, s"] = figure(delays)
     drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
+    if drift is not None:
+        figures |= {f"drift a second, over {over_s} s": value for over_s, value in drift.per_second.items()}
     return Row(name=name, figures=figures, drift=drift, examples=examples, features=features)
 
 
@@ -198,7 +202,7 @@ def _drift(name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: 
         met.append([])
         for chunk in generate(model, (Cue(at_s=0.0, prompt=one.prompt),), seconds=plan.long_s, seed=num):
             pieces.append(chunk.pictures)
-            if sum(map(len, pieces)) >= part and len(values) < num_parts:
+            while sum(map(len, pieces)) >= part and len(values) < num_parts:
                 clip = torch.cat(pieces)
                 pieces = [clip[part:]]
                 values.append({figure_name: OF_A_CLIP[figure_name](clip[:part]) for figure_name in DRIFTING})
@@ -209,9 +213,20 @@ def _drift(name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: 
             found[figure_name].append([v[figure_name] / values[0][figure_name] for v in values])
     return Drift(
         at_s=[i * PART_S for i in range(len(met[0]))],
+        per_second={
+            over_s: figure([_per_second([rows[i] for rows in found.values()], over_s) for i in range(len(few))])
+            for over_s in DRIFT_OVER_S
+            if over_s <= plan.long_s
+        },
         ratios={k: [mean(column) for column in zip(*rows, strict=True)] for k, rows in found.items()},
         adherence=[mean(column) for column in zip(*met, strict=True)],
     )
+
+
+def _per_second(ratios: Sequence[Sequence[float]], over_s: int) -> float:
+    """Of one take: how far the figure that drifts most is from its beginning, over the time in between."""
+    last = int(over_s / PART_S) - 1
+    return max(abs(values[last] - 1) for values in ratios) / (last * PART_S)
 
 
 def _timed(model: Model, prompt: str, seconds: float, seed: int) -> tuple[Pictures, float, float]:
