@@ -14,6 +14,7 @@ def recipe() -> Recipe:
     """The default recipe with another start, and half as much DMD after it."""
     default = load_recipe(str(Path(__file__).with_name("tiny_world.py")))
     dmd = default.dmd
+    assert dmd is not None
     return replace(
         default,
         ode_pairs=None,

@@ -66,6 +66,7 @@ def test_a_recipe_that_contradicts_itself_is_refused() -> None:
     recipe = load_recipe("smoke")
     with pytest.raises(ConfigError, match="the world's chunk is 6, the preset's 3"):
         replace(recipe, world=replace(recipe.world, chunk=6))
+    assert recipe.dmd is not None
     with pytest.raises(ConfigError, match="the dmd rollout has 7 latent frames"):
         replace(recipe, dmd=replace(recipe.dmd, rollout_frames=7))
     with pytest.raises(ConfigError, match="the dmd rollout has 15 latent frames"):

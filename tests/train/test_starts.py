@@ -1,16 +1,19 @@
 """The other ways to a student: teacher forcing, consistency, distillation from data; and recipes that need them."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
+from torch import Tensor
 
-from longtake.core.errors import ConfigError
+from longtake.core.errors import ConfigError, TrainingError
 from longtake.core.shapes import Latent
 from longtake.flow.path import per_frame
 from longtake.flow.schedule import sigmas_of
-from longtake.nets.dit import DiT
+from longtake.nets.dit import DiT, Velocity
 from longtake.nets.text import MiniLMEncoder
 from longtake.train import ar_teacher, consistency, dmd
 from longtake.train.ar_teacher import ArTeacherStage
@@ -146,6 +149,34 @@ def test_the_student_begins_where_the_recipe_says(run: Context, monkeypatch: pyt
         assert torch.isfinite(loss)
 
 
+def test_an_autoregressive_teacher_sees_the_student_s_own_past(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its score of a chunk does not change with chunks that come later; a bidirectional one's does."""
+    for name in (ar_teacher.STAGE, consistency.STAGE):
+        done(run, name)
+
+    def moved(score: Literal["teacher", "ar_teacher"]) -> list[bool]:
+        asked: list[Tensor] = []
+        clip = torch.randn(FROM_DATA.batch, PRESET.dit.in_dim, 9, 4, 6, generator=rng(1))
+
+        def told(follow: Velocity, *rest: Any) -> Any:
+            sigma, text = rest[3], rest[4]
+            for later in (0.0, 1.0):
+                x_t = clip.clone()
+                x_t[:, :, 6:] += later
+                asked.append(follow(x_t, sigma, text))
+            raise TrainingError("enough")
+
+        monkeypatch.setattr(dmd, "scores", told)
+        stage = replace(FROM_DATA, score=score, loop=replace(FROM_DATA.loop, steps=1), critic_updates=1)
+        shutil.rmtree(run.out / dmd.STAGE, ignore_errors=True)
+        with pytest.raises(TrainingError, match="enough"):
+            dmd.run(stage, run)
+        return [bool((asked[0] - asked[1])[:, :, part].abs().max() > 1e-6) for part in (slice(0, 6), slice(6, 9))]
+
+    assert moved("ar_teacher") == [False, True]
+    assert moved("teacher") == [True, True]
+
+
 def test_recipes_have_the_stages_that_they_need() -> None:
     names = ("causvid", "self_forcing", "causal_forcing")
     recipes = {name: load_recipe(str(RECIPES / f"{name}.py")) for name in names}
@@ -153,8 +184,28 @@ def test_recipes_have_the_stages_that_they_need() -> None:
     shared = ["codec", "latents", "teacher"]
     assert stages["causvid"] == stages["self_forcing"] == [*shared, "ode_pairs", "ode_init", "dmd"]
     assert stages["causal_forcing"] == [*shared, "ar_teacher", "consistency", "dmd"]
-    assert recipes["causvid"].dmd.inputs == "data"
+    distilled = recipes["causvid"].dmd
+    assert distilled is not None
+    assert distilled.inputs == "data"
     with pytest.raises(ConfigError, match="the recipe needs ode_pairs"):
         replace(recipes["causvid"], ode_pairs=None)
     with pytest.raises(ConfigError, match="the recipe needs ar_teacher"):
-        replace(recipes["causvid"], dmd=replace(recipes["causvid"].dmd, start="consistency"))
+        replace(recipes["causvid"], dmd=replace(distilled, start="consistency"))
+    with pytest.raises(ConfigError, match="the autoregressive teacher, so the recipe needs ar_teacher"):
+        replace(recipes["causvid"], dmd=replace(distilled, score="ar_teacher"))
+    with pytest.raises(ConfigError, match="makes no student"):
+        replace(recipes["causvid"], dmd=None, ode_init=None)
+
+
+def test_ablations_leave_out_what_they_say() -> None:
+    recipes = {path.stem: load_recipe(str(path)) for path in (RECIPES / "ablations").glob("*.py")}
+    stages = {name: list(recipe.stages())[3:] for name, recipe in recipes.items()}
+    assert stages == {
+        "ode_only": ["ode_pairs", "ode_init"],
+        "no_init": ["dmd"],
+        "causal_teacher": ["ode_pairs", "ode_init", "ar_teacher", "dmd"],
+        "two_steps": ["ode_pairs", "ode_init", "dmd"],
+        "one_step": ["ode_pairs", "ode_init", "dmd"],
+    }
+    assert {name: recipe.student for name, recipe in recipes.items() if recipe.dmd is None} == {"ode_only": "ode_init"}
+    assert [recipes[name].preset.student.num_steps for name in ("two_steps", "one_step", "no_init")] == [2, 1, 4]

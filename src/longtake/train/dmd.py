@@ -53,6 +53,7 @@ class DmdStage:
     critic_updates: int = 5  # for each of the student's
     inputs: Literal["rollout", "data"] = "rollout"  # what the student makes its clips from
     start: Literal["ode_init", "consistency", "teacher"] = "ode_init"  # the stage that the student begins with
+    score: Literal["teacher", "ar_teacher"] = "teacher"  # the stage whose network says where the data lie
 
 
 def dmd_gradient(x: Latent, x0_critic: Latent, x0_teacher: Latent) -> Latent:
@@ -153,19 +154,20 @@ def run(stage: DmdStage, context: Context) -> bool:
     """Distil; False when a limit came first."""
     preset = context.preset
     before = {"ode_init": ODE_INIT, "consistency": CONSISTENCY, "teacher": TEACHER}[stage.start]
-    needed = tuple(dict.fromkeys((LATENTS, TEACHER, before)))
+    needed = tuple(dict.fromkeys((LATENTS, TEACHER, before, stage.score)))
     context.begin(STAGE, stage, preset.stream, preset.student, after=needed)
     if context.done(STAGE):
         return True
     begun = load_dit(context, context.folder(before), "teacher" if before == TEACHER else "student")
     student = placed(begun, context, stage.loop)
     critic = placed(load_dit(context, context.folder(TEACHER), "teacher"), context, stage.loop)
-    teacher = placed(load_dit(context, context.folder(TEACHER), "teacher"), context, stage.loop)
+    teacher = placed(load_dit(context, context.folder(stage.score), stage.score), context, stage.loop)
     teacher.requires_grad_(requires_grad=False)
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     ema = EMA(student, stage.loop.ema_decay)
     uncond = clips.unconditional(stage.batch)
-    judge, follow = stage.loop.program(critic), stage.loop.program(teacher)
+    judge = stage.loop.program(critic)
+    follow = stage.loop.program(teacher if stage.score == TEACHER else teacher.forward_teacher_forced)
 
     def make(step: int, rng: torch.Generator) -> tuple[Latent, TextStates]:
         """A clip by the student, and its text."""
@@ -177,10 +179,16 @@ def run(stage: DmdStage, context: Context) -> bool:
         sigma = uniform_sigma((len(x), 1), stage.shift, rng).to(x).expand(-1, x.shape[2])
         return normal(x.shape, rng, context.device), sigma
 
+    def follow_after(x: Latent) -> Velocity:
+        """The teacher, asked about a clip; an autoregressive one sees the clip's own past before each chunk."""
+        if stage.score == TEACHER:
+            return follow
+        return lambda x_t, sigma, text: follow(x, x_t, sigma, text, preset.stream.chunk)
+
     def student_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         x, text = make(step, rng)
         eps, sigma = level(x, rng)
-        fake, real = scores(follow, judge, x.detach(), eps, sigma, text, uncond, stage.guidance_scale)
+        fake, real = scores(follow_after(x.detach()), judge, x.detach(), eps, sigma, text, uncond, stage.guidance_scale)
         gradient = dmd_gradient(x.detach(), fake, real)
         return dmd_loss(x, gradient), {
             "gradient": float(gradient.abs().mean()),

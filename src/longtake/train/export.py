@@ -7,7 +7,6 @@ import torch
 
 from longtake.core.configs import WanVAEConfig
 from longtake.train.codec_fit import STAGE as CODEC
-from longtake.train.dmd import STAGE as DMD
 from longtake.train.stage import Context
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.weights.checkpoint import link_files, read_weights, save_weights
@@ -15,15 +14,16 @@ from longtake.weights.manifest import TEXT, write_manifest
 from longtake.weights.presets import model_folder
 
 
-def export(context: Context, start: str | None = None) -> Path:
+def export(context: Context, student: str, start: str | None = None) -> Path:
     """Write `out/model`; the folder can be opened, moved and shipped.
 
     Args:
         context: of the run.
+        student: the stage that the student comes from.
         start: the model whose teacher the run went on from: it has the text encoder, where that is part of a model.
     """
     folder = context.out / "model"
-    for name, stage in (("student", DMD), ("teacher", TEACHER), ("codec", CODEC)):
+    for name, stage in (("student", student), ("teacher", TEACHER), ("codec", CODEC)):
         tensors = read_weights(context.folder(stage), name)
         exact = name == "codec" and isinstance(context.preset.codec, WanVAEConfig)  # whose latents others read
         save_weights(folder, name, tensors, dtype=torch.float32 if exact else torch.float16)

@@ -26,6 +26,7 @@ from longtake.train import (
 )
 from longtake.train.ar_teacher import ArTeacherStage
 from longtake.train.consistency import ConsistencyStage
+from longtake.train.dmd import DmdStage
 from longtake.train.export import export
 from longtake.train.loop import Limits
 from longtake.train.ode_init import OdeInitStage
@@ -38,14 +39,17 @@ from longtake.worlds.scenes import WorldConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole run: one configuration a stage. What `dmd.start` does not need may be left out."""
+    """A whole run: one configuration a stage. What `dmd` does not need may be left out.
+
+    Without `dmd`, the student stays what it is before it: the end of `ode_init`, or of `consistency`.
+    """
 
     preset: Preset
     world: WorldConfig
     codec: codec_fit.CodecStage | videos.BaseCodec
     latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
-    dmd: dmd.DmdStage
+    dmd: DmdStage | None = None
     ode_pairs: OdePairStage | None = None
     ode_init: OdeInitStage | None = None
     ar_teacher: ArTeacherStage | None = None
@@ -63,25 +67,37 @@ class Recipe:
             ):
                 if mine != other:
                     raise ConfigError(f"the world's {what} is {mine}, the preset's {other}; they must be the same")
-        lengths = {
-            "a teacher phase": max(p.latent_frames for p in self.teacher.phases),
-            "the dmd rollout": self.dmd.rollout_frames,
-        }
+        lengths = {"a teacher phase": max(p.latent_frames for p in self.teacher.phases), **self._checked_end()}
         for what in ("ode_pairs", "ar_teacher", "consistency"):
             if (stage := getattr(self, what)) is not None:
                 lengths[what] = stage.latent_frames
-        needed = {"ode_init": ("ode_pairs", "ode_init"), "consistency": ("ar_teacher", "consistency"), "teacher": ()}
-        for what in needed[self.dmd.start]:
-            if getattr(self, what) is None:
-                raise ConfigError(f"dmd begins with {self.dmd.start}, so the recipe needs {what}")
         for what, length in lengths.items():
             if length % preset.stream.chunk or length > longest:
                 raise ConfigError(
                     f"{what} has {length} latent frames; it must be a multiple of {preset.stream.chunk} and at most "
                     f"the {longest} of a clip"
                 )
-        if not 0 < self.dmd.latent_frames <= self.dmd.rollout_frames or self.dmd.latent_frames % preset.stream.chunk:
+
+    def _checked_end(self) -> dict[str, int]:
+        """How long the last stage's clips are.
+
+        Raises:
+            ConfigError: it needs what the recipe does not have, or there is none that makes a student.
+        """
+        last = self.dmd
+        if last is None:
+            if self.ode_init is None and self.consistency is None:
+                raise ConfigError("a recipe without dmd, ode_init and consistency makes no student; give it one")
+            return {}
+        needed = {"ode_init": ("ode_pairs", "ode_init"), "consistency": ("ar_teacher", "consistency"), "teacher": ()}
+        for what in needed[last.start]:
+            if getattr(self, what) is None:
+                raise ConfigError(f"dmd begins with {last.start}, so the recipe needs {what}")
+        if last.score == ar_teacher.STAGE and self.ar_teacher is None:
+            raise ConfigError("dmd follows the autoregressive teacher, so the recipe needs ar_teacher")
+        if not 0 < last.latent_frames <= last.rollout_frames or last.latent_frames % self.preset.stream.chunk:
             raise ConfigError("dmd must score a whole number of chunks, at most its rollout")
+        return {"the dmd rollout": last.rollout_frames}
 
     def stages(self) -> dict[str, Callable[[Context], bool]]:
         """What is run, in order. A stage returns False when a limit stopped it."""
@@ -90,8 +106,15 @@ class Recipe:
             latents.STAGE: self._latents,
             teacher.STAGE: lambda c: teacher.run(self.teacher, c),
             **self._starts(),
-            dmd.STAGE: lambda c: dmd.run(self.dmd, c),
+            **self._ends(),
         }
+
+    @property
+    def student(self) -> str:
+        """The stage that the finished student comes from."""
+        if self.dmd is not None:
+            return dmd.STAGE
+        return ode_init.STAGE if self.consistency is None else consistency.STAGE
 
     def _starts(self) -> dict[str, Callable[[Context], bool]]:
         """The stages that the student's start is made in."""
@@ -105,6 +128,9 @@ class Recipe:
         if (agreeing := self.consistency) is not None:
             found[consistency.STAGE] = lambda c: consistency.run(agreeing, c)
         return found
+
+    def _ends(self) -> dict[str, Callable[[Context], bool]]:
+        return {} if (distilling := self.dmd) is None else {dmd.STAGE: lambda c: dmd.run(distilling, c)}
 
     def _codec(self, context: Context) -> bool:
         if isinstance(self.codec, videos.BaseCodec):
@@ -269,6 +295,6 @@ def _run(recipe: Recipe, stages: Sequence[str], context: Context) -> bool:
             return False
     if all(context.done(stage) for stage in recipe.stages()):
         if context.ranks.is_first:
-            export(context, recipe.teacher.start)
+            export(context, recipe.student, recipe.teacher.start)
         return True
     return bool(stages)
