@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from longtake.cli.directing import Device
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,7 +23,10 @@ NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "multipart")
 def serve(
     *,
     model: Annotated[str, typer.Option(metavar="NAME", help="A preset or a folder.")] = "tiny-world",
-    device: Device = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="cpu, cuda, cuda:1; several share the takes. The first GPU, if not given."),
+    ] = None,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="To listen on; others than this machine need it.")
     ] = "127.0.0.1",
@@ -33,8 +35,10 @@ def serve(
     names: Annotated[
         list[str] | None, typer.Option("--name", metavar="NAME", help="By which browsers know this server.")
     ] = None,
-    max_takes: Annotated[int, typer.Option(metavar="N", help="Live takes at the same time.", min=1)] = 2,
-    max_waiting: Annotated[int, typer.Option(metavar="N", help="Live takes that may wait.", min=0)] = 16,
+    max_takes: Annotated[
+        int, typer.Option(metavar="N", help="Live takes at the same time, on each device.", min=1)
+    ] = 2,
+    max_waiting: Annotated[int, typer.Option(metavar="N", help="Live takes that may wait for it.", min=0)] = 16,
     max_batch: Annotated[int, typer.Option(metavar="N", help="Takes whose chunks are made together.", min=1)] = 4,
 ) -> None:
     """Serve the studio to browsers, and an API that video clients already speak."""
@@ -49,7 +53,7 @@ def serve(
     settings = Settings(
         folder=kept(folder),
         model=model,
-        device=device,
+        devices=device or [None],
         door=door,
         max_takes=max_takes,
         max_waiting=max_waiting,

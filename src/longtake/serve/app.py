@@ -2,7 +2,7 @@
 
 import asyncio
 import mimetypes
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from longtake.core.version import __version__
 from longtake.serve.assets import Assets
 from longtake.serve.assets import router as assets
+from longtake.serve.devices import Devices
 from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import Door, Guard
 from longtake.serve.jobs import Jobs
@@ -44,10 +45,10 @@ class Settings:
 
     folder: Path  # where takes, videos and uploads are kept
     model: str = "tiny-world"
-    device: str | None = None
+    devices: Sequence[str | None] = (None,)  # None: the first GPU if there is one
     door: Door = field(default_factory=Door)
-    max_takes: int = 2  # live ones at the same time
-    max_waiting: int = 16  # live ones that wait for a place
+    max_takes: int = 2  # live ones at the same time, on each device
+    max_waiting: int = 16  # live ones that wait for a place on it
     max_batch: int = 4  # takes whose chunks are made together
     max_video_s: float = 120.0  # of a video that is asked for by its length
 
@@ -91,19 +92,27 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.callback(app.state.store.close)
-        studio = await run_in_threadpool(app.state.opener, settings.model, device=settings.device)
-        stack.callback(studio.close)
-        await run_in_threadpool(_warm_up, studio)
+        studios: list[Studio] = []
+        for device in settings.devices:
+            studios.append(await run_in_threadpool(app.state.opener, settings.model, device=device))
+            stack.callback(studios[-1].close)
+            await run_in_threadpool(_warm_up, studios[-1])
+        studio = studios[0]
         uploads = Assets(settings.folder / "assets", size=studio.size, fps=studio.fps)
-        host = LocalHost(
-            studio,
-            settings.folder / "takes",
-            uploads.path_of,
-            max_takes=settings.max_takes,
-            max_waiting=settings.max_waiting,
-            max_batch=settings.max_batch,
-            metrics=app.state.metrics,
-        )
+        hosts = [
+            LocalHost(
+                each,
+                settings.folder / "takes",
+                uploads.path_of,
+                max_takes=settings.max_takes,
+                max_waiting=settings.max_waiting,
+                max_batch=settings.max_batch,
+                metrics=app.state.metrics,
+                restore=each is studio,
+            )
+            for each in studios
+        ]
+        host = Devices(hosts)
         stack.push_async_callback(run_in_threadpool, host.close)
         jobs = Jobs(
             host,
@@ -175,7 +184,7 @@ def healthz() -> dict[str, str]:
 @page.get("/readyz")
 def readyz(request: Request) -> Response:
     """The model is open and its thread is alive."""
-    host: LocalHost = request.app.state.host
+    host: Devices = request.app.state.host
     ready = host.is_alive
     return JSONResponse({"status": "ready" if ready else "the maker of chunks has stopped"}, 200 if ready else 503)
 

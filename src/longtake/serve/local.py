@@ -55,6 +55,7 @@ class LocalHost:
         max_waiting: int = 16,
         max_batch: int = 4,
         metrics: Metrics,
+        restore: bool = True,
     ) -> None:
         """Args:
         studio: on whose device chunks are made.
@@ -64,12 +65,14 @@ class LocalHost:
         max_waiting: live sessions that may wait; more are refused.
         max_batch: sessions whose chunks are made together.
         metrics: that count what is made.
+        restore: know the sessions of earlier processes; of several hosts on a folder, one does.
         """
         self.studio = studio
         self.folder = folder
         self.max_takes = max_takes
         self.max_waiting = max_waiting
         self.max_batch = max_batch
+        self._device = studio.model.dit.device
         self._asset = asset
         self._metrics = metrics
         black = torch.zeros(1, studio.size.height, studio.size.width, 3, dtype=torch.uint8)
@@ -86,7 +89,8 @@ class LocalHost:
         self._writing: dict[str, Future[None]] = {}
         self._writer = ThreadPoolExecutor(1, "longtake-writer")
         self._maker = threading.Thread(target=self._run, name="longtake-maker", daemon=True)
-        self._restore()
+        if restore:
+            self._restore()
         self._maker.start()
 
     @property
@@ -137,6 +141,16 @@ class LocalHost:
             self._by_watch_id.pop(session.watch_id, None)
             self._dropped.pop(session.id, None)
         rmtree(session.folder, ignore_errors=True)
+
+    def has(self, session_id: str) -> bool:
+        """Is it one of this host's, by either of its ids?"""
+        return session_id in self._sessions or session_id in self._by_watch_id
+
+    @property
+    def load(self) -> int:
+        """Sessions that another one would share the device with."""
+        jobs = sum(not s.live and s.ended is None for s in self.sessions())
+        return len(self._slots) + self._num_waiting() + jobs
 
     @property
     def is_alive(self) -> bool:
@@ -272,6 +286,8 @@ class LocalHost:
             self._changed.notify()
 
     def _run(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.set_device(self._device)  # of this thread
         while True:
             with self._changed:
                 if self._stopping:
@@ -310,9 +326,10 @@ class LocalHost:
 
     def _count(self) -> None:
         live = [s for s in self._sessions.values() if s.live and s.ended is None]
-        self._metrics.takes_open.set(len(live))
-        self._metrics.viewers.set(sum(s.status.viewers for s in live))
-        self._metrics.queue.set(self._num_waiting())
+        device = str(self._device)
+        self._metrics.takes_open.labels(device).set(len(live))
+        self._metrics.viewers.labels(device).set(sum(s.status.viewers for s in live))
+        self._metrics.queue.labels(device).set(self._num_waiting())
         for session in live:
             self._metrics.dropped.inc(session.num_dropped - self._dropped.get(session.id, 0))
             self._dropped[session.id] = session.num_dropped

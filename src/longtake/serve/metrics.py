@@ -12,9 +12,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = here = CollectorRegistry()
-        self.takes_open = Gauge("longtake_takes_open", "Live takes that have not ended", registry=here)
-        self.viewers = Gauge("longtake_viewers", "Connections that watch a take", registry=here)
-        self.queue = Gauge("longtake_queue_length", "Sessions that wait for the device", registry=here)
+        self.takes_open = Gauge("longtake_takes_open", "Live takes that have not ended", ["device"], registry=here)
+        self.viewers = Gauge("longtake_viewers", "Connections that watch a take", ["device"], registry=here)
+        self.queue = Gauge("longtake_queue_length", "Sessions that wait for it", ["device"], registry=here)
         self.dropped = Counter("longtake_frames_dropped", "Frames of live sources that came too fast", registry=here)
         self.jobs = Gauge("longtake_jobs", "Videos by state", ["state"], registry=here)
         self._chunks = Counter("longtake_chunks_made", "Chunks", registry=here)
