@@ -25,7 +25,7 @@ FAR = "studio.test"  # this machine by a name that no browser takes for it
 FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync", "--autoplay-policy=no-user-gesture-required"),
-    *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
+    *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream=device-count=2"),
     f"--host-resolver-rules=MAP {FAR} 127.0.0.1",
 )
 

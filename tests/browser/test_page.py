@@ -212,6 +212,13 @@ def test_a_camera_is_painted_over_while_it_runs(visit: Visit, port: int) -> None
     assert page.evaluate(f"{newest}.then(r => r.json()).then(t => t.opened.source)") == "frames"
     preview = page.locator("section.panel canvas").first
     assert preview.is_visible()
+    picker = page.get_by_label("Camera", exact=True)
+    first, second = picker.locator("option").all()
+    assert picker.input_value() == first.get_attribute("value")
+    picker.select_option(second.get_attribute("value"))
+    before = len(drawn(page))
+    wait(page, "n => window.drawn.length > n", before + 24)  # the take goes on with the other one
+    assert picker.input_value() == second.get_attribute("value")
     page.get_by_label("Freeze the picture").check()
     wait(page, "n => window.drawn.length > n", len(drawn(page)) + 24)  # a still picture is painted over as well
 

@@ -167,7 +167,7 @@ def run(stage: DmdStage, context: Context) -> bool:
     ema = EMA(student, stage.loop.ema_decay)
     uncond = clips.unconditional(stage.batch)
     judge = stage.loop.program(critic)
-    follow = stage.loop.program(teacher if stage.score == TEACHER else teacher.forward_teacher_forced)
+    follow, follow_forced = stage.loop.program(teacher), stage.loop.program(teacher.forward_teacher_forced)
 
     def make(step: int, rng: torch.Generator) -> tuple[Latent, TextStates]:
         """A clip by the student, and its text."""
@@ -183,7 +183,7 @@ def run(stage: DmdStage, context: Context) -> bool:
         """The teacher, asked about a clip; an autoregressive one sees the clip's own past before each chunk."""
         if stage.score == TEACHER:
             return follow
-        return lambda x_t, sigma, text: follow(x, x_t, sigma, text, preset.stream.chunk)
+        return lambda x_t, sigma, text: follow_forced(x, x_t, sigma, text, preset.stream.chunk)
 
     def student_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         x, text = make(step, rng)

@@ -13,13 +13,28 @@ export const noCamera = navigator.mediaDevices
   ? ''
   : 'Browsers give a page the camera only over https or on localhost. An SSH tunnel to this machine does it.';
 
-/** Ask for the camera and show it. */
-export async function openCamera() {
+/** Those there are, known when one has been allowed. @type {Signal<MediaDeviceInfo[]>} */
+export const cameras = signal([]);
+
+/** The id of the one that is on. */
+export const chosenCamera = signal('');
+
+/**
+ * Ask for a camera and show it, in the place of the one before.
+ * @param {string} [id] of one; any, if not given
+ */
+export async function openCamera(id) {
+  const { mediaDevices } = navigator;
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ video: { width: 640, height: 480 } });
-    const video = Object.assign(document.createElement('video'), { srcObject: stream, muted: true, playsInline: true });
+    const wanted = id ? { deviceId: { exact: id } } : {};
+    const stream = await mediaDevices.getUserMedia({ video: { width: 640, height: 480, ...wanted } });
+    const video = camera.value ?? Object.assign(document.createElement('video'), { muted: true, playsInline: true });
+    stop(video);
+    video.srcObject = stream;
     await video.play();
     camera.value = video;
+    chosenCamera.value = stream.getVideoTracks()[0].getSettings().deviceId ?? '';
+    cameras.value = (await mediaDevices.enumerateDevices()).filter(({ kind }) => kind === 'videoinput');
   } catch (error) {
     const name = error instanceof DOMException ? error.name : '';
     const words = name === 'NotAllowedError' ? 'The browser was told not to share the camera.' : 'No camera was found.';
@@ -28,9 +43,13 @@ export async function openCamera() {
 }
 
 export function closeCamera() {
-  const stream = camera.value?.srcObject;
-  if (stream instanceof MediaStream) for (const track of stream.getTracks()) track.stop();
+  stop(camera.value);
   camera.value = null;
+}
+
+/** @param {HTMLVideoElement | null} video */
+function stop(video) {
+  if (video?.srcObject instanceof MediaStream) for (const track of video.srcObject.getTracks()) track.stop();
 }
 
 export const COLOURS = ['#7db7e8', '#5f9e57', '#c9a36a', '#8a8f98', '#f2efe6', '#e07a3f', '#c8433a', '#2b2d33'];

@@ -4,7 +4,8 @@ import * as state from '../state.js';
 import { current } from '../take.js';
 import { useEffect, useRef } from '../vendor/hooks.js';
 import { take as takeFile } from './attach.js';
-import { board, camera, clearBoard, closeCamera, colour, COLOURS, noCamera, openCamera } from './feeds.js';
+import { board, camera, cameras, chosenCamera, clearBoard, colour, COLOURS, noCamera } from './feeds.js';
+import { closeCamera, openCamera } from './feeds.js';
 import { html } from './html.js';
 import { Icon } from './icons.js';
 import { Arrows } from './arrows.js';
@@ -46,14 +47,24 @@ export function Board() {
   </div>`;
 }
 
+/** Where there are several. */
+function CameraPicker() {
+  if (cameras.value.length < 2) return null;
+  return html`<label class="line">Camera
+    <select aria-label="Camera" value=${chosenCamera.value}
+      onChange=${(/** @type {{currentTarget: HTMLSelectElement}} */ event) => openCamera(event.currentTarget.value)}>
+      ${cameras.value.map(({ deviceId, label }) => html`<option value=${deviceId}>${label}</option>`)}
+    </select></label>`;
+}
+
 function Webcam() {
   if (noCamera) return html`<p class="hint">${noCamera}</p>`;
   if (!camera.value)
-    return html`<button class="plain" onClick=${openCamera}><${Icon} name="webcam" />Turn the camera on</button>`;
+    return html`<button class="plain" onClick=${() => openCamera()}><${Icon} name="webcam" />Turn the camera on</button>`;
   return html`<div class="preview mirrored">
     <${Keep} element=${camera.value} />
     <button class="quiet" onClick=${closeCamera}>Turn it off</button>
-  </div>`;
+  </div><${CameraPicker} />`;
 }
 
 /** @param {{accept: string, name: string}} props */
@@ -141,7 +152,7 @@ export function LiveSource() {
   if (kind !== 'webcam' && kind !== 'canvas') return null;
   return html`<section class="panel">
     <h2>Source</h2>
-    ${kind === 'canvas' ? html`<${Board} />` : capture && html`<${Keep} element=${capture.canvas} />`}
+    ${kind === 'canvas' ? html`<${Board} />` : capture && html`<${Keep} element=${capture.canvas} /><${CameraPicker} />`}
     <label class="line"><input type="checkbox" checked=${capture?.frozen}
       onChange=${(/** @type {{currentTarget: HTMLInputElement}} */ event) =>
         capture && (capture.frozen = event.currentTarget.checked)} />
