@@ -1,16 +1,18 @@
 """Pictures that are given: is an image kept, does a seam show, is the structure of a source followed?
 
-python -m benchmarks.given [--model M] [--recipe R] [--num 12] [--out out/given]
+python -m benchmarks.given [--model M] [--recipe R] [--split train] [--num 12] [--judge FILE] [--out out/given]
 
-On scenes that training never showed, one line of JSON each for animate, extend and restyle, and a sheet each.
+On scenes of pairs that training never showed (or, with --split train, new scenes of pairs that it did), one line of
+JSON each for animate, extend and restyle, and a sheet each.
 
 animate: PSNR of the first frame against the codec's own reconstruction of the picture, and against the picture.
 extend:  difference of the first new frame from the last given one, over the clip's own median difference from frame
          to frame. 1 is no seam.
-restyle: the plain look goes in, the full look is asked for. Silhouette IoU: what differs from the clip's median over
-         time, against the scene's true silhouettes; for the rendered full look itself the same measure gives `ceiling`.
-         Luma PSNR against the rendered full look says how near the picture comes, against the plain one how much of the
-         source is left.
+restyle: the plain look goes in, the full look is asked for; by the student alone at several strengths, and by the
+         model's painter. Silhouette IoU: what differs from the clip's median over time, against the scene's true
+         silhouettes; for the rendered full look itself the same measure gives `ceiling`. Luma PSNR against the
+         rendered full look says how near the picture comes, against the plain one how much of the source is left.
+         `adherence` is what the judge of `longtake evaluate` sees of what the scene shows.
 """
 
 import argparse
@@ -18,59 +20,34 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import mean, median
 
 import torch
-from jaxtyping import Bool
-from torch import Tensor
 
 import longtake
 from longtake.core.shapes import Pictures
+from longtake.evals.fidelity import iou, looks, luma, psnr, silhouettes
+from longtake.evals.judge import Judge, judge_for
+from longtake.evals.prompts import asked_of, facts
 from longtake.media.frames import from_pictures, to_pictures
 from longtake.media.sheets import Row, contact_sheet, save_sheet
 from longtake.nets.light_codec import CodecState
 from longtake.studio.studio import Studio
 from longtake.studio.takes import Chunk
 from longtake.train.run import load_recipe
-from longtake.worlds.captions import captions_for
 from longtake.worlds.render import render
-from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
+from longtake.worlds.scenes import Scene, WorldConfig
+from longtake.worlds.splits import Split
 
 SECONDS = 3.0
-STRENGTHS = (0.5, 0.65, 0.8, 0.9, 1.0)
-MOVED = 24  # of 255: a pixel this far from the clip's median shows something that moves
+STRENGTHS = (0.5, 0.65, 0.8, 0.9, 1.0)  # of the student alone
+PAINTED = (0.8, 1.0)  # of the painter
 
 
-def held_out_scenes(world: WorldConfig, num_frames: int) -> Iterator[tuple[Scene, str]]:
-    """Scenes without events, one subject moving, and what they show."""
-    seed = 0
-    while True:
-        scene = sample_scene(world, seed, split="held_out")
-        if not scene.events and len(scene.actors) == 1 and scene.actors[0].motion != "stands still":
-            yield scene.lasting(num_frames), captions_for(scene, seed)[0]
-        seed += 1
-
-
-def psnr(a: Tensor, b: Tensor) -> float:
-    """Decibels, of values in 0..255; 99 where they are equal."""
-    error = float((a.float() - b.float()).square().mean())
-    return 99.0 if error == 0 else 10 * float(torch.log10(torch.tensor(255**2 / error)))
-
-
-def luma(pictures: Pictures) -> Tensor:
-    """Brightness of every pixel, 0..255."""
-    return pictures.float() @ torch.tensor([0.2126, 0.7152, 0.0722])
-
-
-def silhouettes(pictures: Pictures) -> Bool[Tensor, "frames height width"]:
-    """What differs from the clip's median over time."""
-    colours = pictures.float()
-    return (colours - colours.median(0).values).abs().amax(-1) > MOVED
-
-
-def iou(a: Tensor, b: Tensor) -> float:
-    """Of two sets of pixels, over a whole clip."""
-    return float((a & b).sum() / (a | b).sum().clamp_min(1))
+def scenes_of(world: WorldConfig, split: Split, num: int, num_frames: int) -> list[tuple[Scene, str]]:
+    """Scenes in which something moves, and prompts that say all that is seen: nothing changes but what was asked."""
+    moving = [a for a in asked_of(world, 3 * num, split) if a.scene.actors[0].motion != "stands still"]
+    return [(one.scene.lasting(num_frames), one.prompt) for one in moving[:num]]
 
 
 def frame_differences(pictures: Pictures) -> list[float]:
@@ -113,11 +90,9 @@ def extended(studio: Studio, scene: Scene, prompt: str) -> tuple[dict[str, float
     return {"seam": seam / ratio, "after": median(after) / ratio}, Row(pictures=shown, caption=f"extend: {prompt}")
 
 
-def restyled(studio: Studio, scene: Scene, prompt: str, strength: float) -> tuple[dict[str, float], Row]:
+def restyled(studio: Studio, judge: Judge, scene: Scene, prompt: str, strength: float) -> tuple[dict[str, float], Row]:
     """The plain look of a scene, painted."""
-    plain, full = render([scene], "plain")[0], render([scene])[0]
-    empty = render([replace(scene, actors=())], "plain")[0]
-    truth = (plain.float() - empty.float()).abs().amax(-1) > MOVED
+    plain, full, truth = looks(scene, scene.num_frames)
     shown = all_frames(studio.restyle([plain], prompt, strength=strength).stream())
     num = min(len(shown), len(plain))
     shown, plain, full, truth = shown[:num], plain[:num], full[:num], truth[:num]
@@ -126,13 +101,22 @@ def restyled(studio: Studio, scene: Scene, prompt: str, strength: float) -> tupl
         "ceiling": iou(silhouettes(full), truth),
         "psnr_to_full": psnr(luma(shown), luma(full)),
         "psnr_to_plain": psnr(luma(shown), luma(plain)),
+        "adherence": adherence(judge, shown, scene, studio.fps),
+        "adherence_of_truth": adherence(judge, full, scene, studio.fps),
     }
     return figures, Row(pictures=shown, caption=f"restyle at {strength:g}: {prompt}")
 
 
-def summed_up(name: str, figures: list[dict[str, float]], **more: float) -> None:
-    """One line: medians, and the worst seam."""
-    summary = {key: round(median(f[key] for f in figures), 3) for key in figures[0]}
+def adherence(judge: Judge, shown: Pictures, scene: Scene, fps: float) -> float:
+    """Share of the scene's facts that the judge sees."""
+    answers, wanted = judge.see([shown], fps).answers, facts(scene, scene.state_at(0))
+    return mean(answers[task][0] == fact for task, fact in wanted.items())
+
+
+def summed_up(name: str, figures: list[dict[str, float]], **more: float | str) -> None:
+    """One line: medians, of adherence the mean, and the worst seam."""
+    middle = {key: mean if key.startswith("adherence") else median for key in figures[0]}
+    summary = {key: round(middle[key](f[key] for f in figures), 3) for key in figures[0]}
     if "seam" in summary:
         summary["seam_max"] = round(max(f["seam"] for f in figures), 3)
     print(json.dumps({"case": name, "clips": len(figures), **more, **summary}), flush=True)
@@ -143,24 +127,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.given", description="Measure what is given.")
     parser.add_argument("--model", default="tiny-world")
     parser.add_argument("--recipe", default="tiny-world")
+    parser.add_argument("--split", choices=("held_out", "train"), default="held_out")
     parser.add_argument("--num", type=int, default=12)
+    parser.add_argument(
+        "--judge", type=Path, default=Path("out/evaluation/judge.safetensors"), help="trained if missing"
+    )
     parser.add_argument("--out", type=Path, default=Path("out/given"))
     options = parser.parse_args()
     world = load_recipe(options.recipe).world
     with longtake.open(options.model) as studio:
         num_frames = studio.clock.opening_frames + 3 * studio.clock.chunk_frames
-        scenes = held_out_scenes(world, num_frames)
-        chosen = [next(scenes) for _ in range(options.num)]
+        chosen = scenes_of(world, options.split, options.num, num_frames)
         for name, verb in (("animate", animated), ("extend", extended)):
             figures, rows = zip(*(verb(studio, *scene) for scene in chosen), strict=True)
             summed_up(name, list(figures))
             save_sheet(contact_sheet(rows, columns=8), options.out / f"{name}.png")
-        rows = []
-        for strength in STRENGTHS:
-            measured = [restyled(studio, *scene, strength) for scene in chosen]
-            summed_up("restyle", [figures for figures, _ in measured], strength=strength)
-            rows += [row for _, row in measured[:3]]
-        save_sheet(contact_sheet(rows, columns=8), options.out / "restyle.png")
+        model = studio.model
+    judge = judge_for(world, options.judge, lambda *_: None)
+    rows = [Row(pictures=render([scene], "plain")[0], caption=f"source: {prompt}") for scene, prompt in chosen[:3]]
+    for by, strengths in (("student", STRENGTHS), ("painter", PAINTED if model.painter is not None else ())):
+        with Studio(model if by == "painter" else replace(model, painter=None)) as studio:
+            for strength in strengths:
+                measured = [restyled(studio, judge, *scene, strength) for scene in chosen]
+                summed_up("restyle", [figures for figures, _ in measured], by=by, strength=strength)
+                rows += [replace(row, caption=f"{by}, {row.caption}") for _, row in measured[:3]]
+    save_sheet(contact_sheet(rows, columns=8), options.out / "restyle.png")
     print(options.out)
 
 

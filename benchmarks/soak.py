@@ -1,34 +1,55 @@
 """A very long take: does it drift, does it grow? One line of JSON a minute, and a sheet with a picture of each.
 
-python -m benchmarks.soak [--model M] [--minutes 30] [--prompt P] [--out out/soak.png]
+python -m benchmarks.soak [--model M] [--recipe R] [--minutes 30] [--prompt-idx 7] [--judge FILE] [--out FILE]
 
-Luminance, saturation and sharpness are means over one frame a second: luma in 0..255, the distance of the largest from
-the smallest colour in 0..255, and the mean size of the luma's Laplacian. Memory is that of the process; the spool is on
-disk and grows by the latents of the take.
+The prompt is one of those that `longtake evaluate` asks (7: something that stays in the picture). Figures are its, too:
+of two seconds in every ten, averaged over a minute; `adherence` is the share of subject and place that the judge sees.
+The last line compares the last minute with the first. Memory is that of the process; the spool is on disk and grows by
+the latents of the take.
 """
 
 import argparse
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from statistics import mean
 
 import torch
 
 import longtake
 from longtake.core.shapes import Pictures
+from longtake.evals.figures import brightness, contrast, saturation, sharpness
+from longtake.evals.judge import SECONDS, Judge, judge_for
+from longtake.evals.prompts import Asked, asked_of
 from longtake.media.sheets import Row, contact_sheet, save_sheet
+from longtake.studio.takes import Take
+from longtake.train.run import load_recipe
+
+EVERY_S = 10.0
+MEASURES = {"brightness": brightness, "contrast": contrast, "saturation": saturation, "sharpness": sharpness}
 
 
-def looks(pictures: Pictures) -> dict[str, float]:
+def sampled(take: Take, minute_s: float = 60.0) -> Iterator[Pictures]:
+    """Two seconds in every ten of a minute that is streamed."""
+    for _ in range(round(minute_s / EVERY_S)):
+        pieces: list[Pictures] = []
+        for chunk in take.stream(seconds=EVERY_S):
+            pieces = [*pieces, chunk.frames][-round(SECONDS / chunk_s(take)) - 1 :]
+        yield torch.cat(pieces)
+
+
+def chunk_s(take: Take) -> float:
+    """Seconds of a chunk."""
+    return take.clock.chunk_frames / take.clock.fps
+
+
+def looks(clips: list[Pictures], asked: Asked, judge: Judge, fps: float) -> dict[str, float]:
     """What a minute looks like."""
-    colours = pictures.float()
-    luma = colours @ torch.tensor([0.2126, 0.7152, 0.0722])
-    around = (luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]) / 4
-    return {
-        "luminance": round(float(luma.mean()), 2),
-        "saturation": round(float((colours.amax(-1) - colours.amin(-1)).mean()), 2),
-        "sharpness": round(float((luma[:, 1:-1, 1:-1] - around).abs().mean()), 3),
-    }
+    answers = judge.see(clips, fps).answers
+    seen = [answers[task][i] == asked.expected[task] for task in ("subject", "place") for i in range(len(clips))]
+    figures = {name: mean(measure(clip) for clip in clips) for name, measure in MEASURES.items()}
+    return {name: round(value, 4) for name, value in {**figures, "adherence": mean(seen)}.items()}
 
 
 def resident_mib() -> float:
@@ -37,21 +58,24 @@ def resident_mib() -> float:
     return pages * 4096 / 2**20
 
 
-def soak(model: str, minutes: int, prompt: str, out: Path) -> None:
+def soak(model: str, minutes: int, asked: Asked, judge: Judge, out: Path) -> None:
     """Stream, measure, draw."""
-    shown = []
+    shown, lines = [], []
     with longtake.open(model) as studio:
-        take = studio.take(prompt)
+        take = studio.take(asked.prompt)
         for minute in range(1, minutes + 1):
             started = time.perf_counter()
-            sampled = [chunk.frames[:1].clone() for chunk in take.stream(seconds=60)]
+            clips = list(sampled(take))
             wall_s = time.perf_counter() - started
-            pictures = torch.cat(sampled)
-            shown.append(pictures[-1:])
-            figures = {"minute": minute, "fps": round(60 * studio.fps / wall_s, 1), "rss_mib": round(resident_mib(), 1)}
-            print(json.dumps({**figures, **looks(pictures)}), flush=True)
+            shown.append(clips[-1][-1:])
+            speed = {"minute": minute, "fps": round(60 * studio.fps / wall_s, 1), "rss_mib": round(resident_mib(), 1)}
+            lines.append({**speed, **looks(clips, asked, judge, studio.fps)})
+            print(json.dumps(lines[-1]), flush=True)
+    ratios = {f"{name}_ratio": round(lines[-1][name] / lines[0][name], 4) for name in MEASURES}
+    growth = lines[-1]["rss_mib"] / lines[min(4, minutes - 1)]["rss_mib"]  # going back has filled its budget by then
+    print(json.dumps({"prompt": asked.prompt, **ratios, "rss_since_minute_5": round(growth, 4)}), flush=True)
     save_sheet(
-        contact_sheet([Row(pictures=torch.cat(shown), caption=f"{prompt}: a picture a minute")], columns=10), out
+        contact_sheet([Row(pictures=torch.cat(shown), caption=f"{asked.prompt}: a picture a minute")], columns=10), out
     )
 
 
@@ -59,11 +83,16 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Stream for a long time.")
     parser.add_argument("--model", default="tiny-world")
+    parser.add_argument("--recipe", default="tiny-world")
     parser.add_argument("--minutes", type=int, default=30)
-    parser.add_argument("--prompt", default="a tiger walks through a forest")
+    parser.add_argument("--prompt-idx", type=int, default=7)
+    parser.add_argument("--judge", type=Path, default=Path("out/evaluation/judge.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("out/soak.png"))
     options = parser.parse_args()
-    soak(options.model, options.minutes, options.prompt, options.out)
+    world = load_recipe(options.recipe).world
+    judge = judge_for(world, options.judge, lambda *_: None)
+    asked = asked_of(world, options.prompt_idx + 1)[-1]
+    soak(options.model, options.minutes, asked, judge, options.out)
 
 
 if __name__ == "__main__":

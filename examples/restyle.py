@@ -18,7 +18,7 @@ def main(model: str = "tiny-world", out: Path = Path("out/restyle.png")) -> None
     """A tiger is steered right, then left; the model sees flat colours on a checkerboard."""
     with longtake.open(model) as studio:
         game = list(played(Game.new("tiger", "green_park", studio.size)))
-        take = studio.restyle(iter(game), "a tiger walks in a park", strength=0.8, seed=1)
+        take = studio.restyle(iter(game), "a tiger walks in a park", seed=1)
         painted = torch.cat([chunk.frames for chunk in take.stream()])
         rows = [
             Row(pictures=torch.stack(game), caption="the game"),

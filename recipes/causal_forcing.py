@@ -12,7 +12,7 @@ from longtake.train.run import Recipe, load_recipe
 
 def recipe() -> Recipe:
     """The default recipe with another start, and half as much DMD after it."""
-    default = load_recipe(str(Path(__file__).with_name("tiny_world.py")))
+    default = load_recipe(str(Path(__file__).with_name("self_forcing.py")))
     dmd = default.dmd
     assert dmd is not None
     return replace(

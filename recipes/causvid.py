@@ -8,6 +8,6 @@ from longtake.train.run import Recipe, load_recipe
 
 def recipe() -> Recipe:
     """The default recipe but for what the student makes its clips from while it is distilled."""
-    default = load_recipe(str(Path(__file__).with_name("tiny_world.py")))
+    default = load_recipe(str(Path(__file__).with_name("self_forcing.py")))
     assert default.dmd is not None
     return replace(default, dmd=replace(default.dmd, inputs="data", rollout_frames=default.dmd.latent_frames))

@@ -1,10 +1,12 @@
-"""Self-Forcing's recipe, and the default: ODE pairs of the bidirectional teacher, DMD on the student's own rollouts."""
+"""Self-Forcing's recipe, the default's way to a student: ODE pairs of the bidirectional teacher, DMD on rollouts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe."""
-    return load_recipe(str(Path(__file__).with_name("tiny_world.py")))
+    """The default recipe up to its student: without the painter, which says nothing about how it was distilled."""
+    default = load_recipe(str(Path(__file__).with_name("tiny_world.py")))
+    return replace(default, painter_pairs=None, painter=None)

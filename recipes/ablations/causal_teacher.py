@@ -8,7 +8,7 @@ from longtake.train.run import Recipe, load_recipe
 
 def recipe() -> Recipe:
     """The default recipe with the autoregressive teacher of `causal_forcing`."""
-    default = load_recipe(str(Path(__file__).parents[1] / "tiny_world.py"))
+    default = load_recipe(str(Path(__file__).parents[1] / "self_forcing.py"))
     assert default.dmd is not None
     forced = load_recipe(str(Path(__file__).parents[1] / "causal_forcing.py")).ar_teacher
     return replace(default, ar_teacher=forced, dmd=replace(default.dmd, score="ar_teacher"))

@@ -8,6 +8,6 @@ from longtake.train.run import Recipe, load_recipe
 
 def recipe() -> Recipe:
     """The default recipe without the student's start."""
-    default = load_recipe(str(Path(__file__).parents[1] / "tiny_world.py"))
+    default = load_recipe(str(Path(__file__).parents[1] / "self_forcing.py"))
     assert default.dmd is not None
     return replace(default, ode_pairs=None, ode_init=None, dmd=replace(default.dmd, start="teacher"))

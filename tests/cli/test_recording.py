@@ -44,6 +44,14 @@ class PaintedChunk:
     timings: dict[str, float]
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_reaches_python() -> Iterator[None]:
+    """A shell starts what it runs in the background with SIGINT ignored, and a child inherits that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def painted(cues: Sequence[Cue], num_chunks: int = 4) -> Iterator[PaintedChunk]:
     """Twelve grey frames a chunk."""
     for idx in range(num_chunks):

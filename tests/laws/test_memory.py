@@ -34,6 +34,7 @@ def cached(
     memory_sigma: Tensor,
     text: Tensor,
     stream: StreamConfig,
+    source: Tensor | None = None,
 ) -> Tensor:
     """Chunk by chunk through the cache; what is remembered of a chunk is given."""
     cache, out = KVCache(), []
@@ -42,7 +43,8 @@ def cached(
         words = dit.read_text(text[:, idx : idx + 1])
         past = dit.past(cache, x_t[:, :, own].shape)
         level = dit.modulation(sigma[:, own.start : own.start + 1])
-        out.append(dit.forward_cached(x_t[:, :, own], level, words, past))
+        followed = None if source is None else source[:, :, own]
+        out.append(dit.forward_cached(x_t[:, :, own], level, words, past, followed))
         clean = dit.modulation(memory_sigma[:, own.start : own.start + 1])
         cache = cache.append(dit.remember(remembered[:, :, own], clean, words, past), stream)
     return torch.cat(out, 2)
@@ -61,6 +63,36 @@ def test_a_rollout_on_clean_memory_equals_teacher_forcing() -> None:
     whole = dit.forward_teacher_forced(x0, x_t, sigma, text, CHUNK)
     rolled = cached(dit, x_t, x0, sigma, torch.zeros_like(sigma), text, WHOLE)
     assert (rolled - whole).abs().max() < TOLERANCE
+
+
+def reading(*, shaken: bool) -> DiT:
+    """A network that reads a source."""
+    dit = random_dit()
+    dit.add_source()
+    assert dit.source_embedding is not None
+    if shaken:
+        torch.nn.init.normal_(dit.source_embedding.weight, generator=torch.Generator().manual_seed(3))
+    return dit
+
+
+@torch.no_grad()
+def test_a_rollout_that_follows_a_source_equals_teacher_forcing() -> None:
+    dit, (x_t, x0, sigma, text) = reading(shaken=True), inputs()
+    source = x_t.flip(2)
+    whole = dit.forward_teacher_forced(x0, x_t, sigma, text, CHUNK, source)
+    rolled = cached(dit, x_t, x0, sigma, torch.zeros_like(sigma), text, WHOLE, source)
+    assert (rolled - whole).abs().max() < TOLERANCE
+    blind = cached(dit, x_t, x0, sigma, torch.zeros_like(sigma), text, WHOLE)
+    shifted = cached(dit, x_t, x0, sigma, torch.zeros_like(sigma), text, WHOLE, source.roll(1, 2))
+    assert (blind - whole).abs().max() > 1e-3
+    assert (shifted - whole).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_a_source_says_nothing_before_it_is_learned() -> None:
+    dit, (x_t, x0, sigma, text) = reading(shaken=False), inputs()
+    known = random_dit().forward_teacher_forced(x0, x_t, sigma, text, CHUNK)
+    assert torch.equal(dit.forward_teacher_forced(x0, x_t, sigma, text, CHUNK, x0), known)
 
 
 @torch.no_grad()

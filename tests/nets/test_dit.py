@@ -156,7 +156,9 @@ def test_the_clock_is_wans_sinusoid_of_a_thousand_sigma() -> None:
 def test_a_patch_is_embedded_as_its_convolution_says() -> None:
     dit = random_dit()
     x, _, _ = inputs()
-    assert (dit._patchify(x) - dit.patch_embedding(x).flatten(2).transpose(1, 2)).abs().max() < 1e-12
+    assert (
+        dit._patchify(x, dit.patch_embedding) - dit.patch_embedding(x).flatten(2).transpose(1, 2)
+    ).abs().max() < 1e-12
 
 
 @torch.no_grad()
@@ -194,10 +196,10 @@ def test_the_six_modulations_are_shift_scale_gate_of_attention_then_of_the_feed_
             modulation[:, :, i] = -block.modulation[:, i]
         rope = dit._rope(torch.arange(FRAMES), x)
         memory = dit.read_text(text)
-        tokens = dit._patchify(x)
+        tokens = dit._patchify(x, dit.patch_embedding)
         return block(tokens, modulation, rope, (memory.k[0], memory.v[0]), 0, lambda _, q, k, v: 0 * q + k + v)[0]
 
-    tokens = dit._patchify(x)
+    tokens = dit._patchify(x, dit.patch_embedding)
     memory = dit.read_text(text)
     text_alone = tokens + block._read_text(block.norm3(tokens), memory.k[0], memory.v[0])
     assert (run((2, 5)) - text_alone).abs().max() < 1e-12

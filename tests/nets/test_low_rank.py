@@ -6,7 +6,7 @@ from torch import Tensor
 
 from longtake.core.errors import ConfigError
 from longtake.nets.dit import DiT
-from longtake.nets.low_rank import LowRankLinear, adapters, add_low_rank, merged
+from longtake.nets.low_rank import LowRankLinear, adapters, add_low_rank, corrected, merged
 from tests.tiny import DIT, random_dit
 
 RANK = 3
@@ -19,7 +19,7 @@ def called(dit: DiT) -> Tensor:
     return dit(x, torch.full((2, 3), 0.6, dtype=torch.float64), text)
 
 
-def corrected(*, shaken: bool) -> DiT:
+def with_corrections(*, shaken: bool) -> DiT:
     dit = add_low_rank(random_dit(), RANK).double()
     if shaken:
         for name, p in dit.named_parameters():
@@ -29,18 +29,18 @@ def corrected(*, shaken: bool) -> DiT:
 
 
 def test_it_begins_as_the_network_it_corrects() -> None:
-    assert torch.equal(called(corrected(shaken=False)), called(random_dit()))
+    assert torch.equal(called(with_corrections(shaken=False)), called(random_dit()))
 
 
 def test_merged_weights_say_the_same_without_corrections() -> None:
-    dit, plain = corrected(shaken=True), random_dit()
+    dit, plain = with_corrections(shaken=True), random_dit()
     assert not torch.allclose(called(dit), called(plain), atol=1e-3)
     plain.load_state_dict(merged(dit.state_dict()))
     torch.testing.assert_close(called(plain), called(dit), rtol=0, atol=1e-12)
 
 
 def test_only_corrections_learn_and_every_linear_layer_of_a_block_has_one() -> None:
-    dit = corrected(shaken=True)
+    dit = with_corrections(shaken=True)
     called(dit).square().sum().backward()
     learned = {name for name, p in dit.named_parameters() if p.grad is not None and bool(p.grad.any())}
     assert learned == {name for name, _ in dit.named_parameters() if "lora_" in name}
@@ -48,10 +48,21 @@ def test_only_corrections_learn_and_every_linear_layer_of_a_block_has_one() -> N
 
 
 def test_corrections_are_named_as_others_read_them() -> None:
-    found = adapters(corrected(shaken=True).state_dict())
+    found = adapters(with_corrections(shaken=True).state_dict())
     assert found["diffusion_model.blocks.0.self_attn.q.lora_A.weight"].shape == (RANK, DIT.dim)
     assert found["diffusion_model.blocks.1.ffn.0.lora_B.weight"].shape == (DIT.ffn_dim, RANK)
     assert adapters(random_dit().state_dict()) == {}
+
+
+def test_corrections_and_the_sources_embedding_travel_alone_and_are_added_again() -> None:
+    dit = with_corrections(shaken=True)
+    dit.add_source()
+    assert dit.source_embedding is not None
+    torch.nn.init.normal_(dit.source_embedding.weight)
+    travelled = corrected(random_dit().state_dict(), adapters(dit.state_dict()))
+    assert travelled.keys() == random_dit().state_dict().keys() | {"source_embedding.weight", "source_embedding.bias"}
+    for name, tensor in merged(dit.state_dict()).items():
+        torch.testing.assert_close(travelled[name], tensor.float(), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("rank", [0, DIT.dim + 1])

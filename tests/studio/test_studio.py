@@ -14,7 +14,7 @@ from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import Pictures
 from longtake.media.clips import read_video
 from longtake.sample.cues import Cue as TimedCue
-from longtake.sample.generate import generate
+from longtake.sample.generate import generate, open_model
 from longtake.studio.snapshots import HostCopies
 from longtake.studio.sources import IteratorSource, LiveSource
 from longtake.studio.studio import Studio
@@ -472,6 +472,30 @@ def test_full_strength_is_text_to_video(studio: Studio) -> None:
     source = torch.zeros(21, 32, 48, 3, dtype=torch.uint8)
     restyled = studio.restyle(iter([source]), "a tiger walks", strength=1.0, seed=4)
     assert same([c.frames for c in restyled.stream()], frames(studio.take("a tiger walks", seed=4), 2))
+    assert studio.restyle(iter([source]), "a tiger walks").state.strength == 0.6
     for strength in (0.0, -1.0, 1.5, float("nan")):
         with pytest.raises(InputError, match="strength"):
             studio.restyle(iter([source]), "a", strength=strength)
+
+
+def test_a_model_with_a_painter_follows_a_source_at_full_strength(studio: Studio, tmp_path: Path) -> None:
+    bright = torch.full((21, 32, 48, 3), 200, dtype=torch.uint8)
+    with longtake.open(str(write_model(tmp_path / "painting", painter=True))) as painting:
+        restyled = painting.restyle(iter([bright]), "a tiger walks", seed=4)
+        assert restyled.state.strength == 1.0
+        followed = [chunk.frames for chunk in restyled.stream()]
+        dark = [c.frames for c in painting.restyle(iter([bright // 4]), "a tiger walks", seed=4).stream()]
+        assert not any(torch.equal(a, b) for a, b in zip(followed, dark, strict=True))
+        assert same([c.frames for c in painting.restyle(iter([bright]), "a tiger walks", seed=4).stream()], followed)
+        # What follows nothing is the student's own.
+        assert same(frames(painting.take("a tiger walks", seed=4), 2), frames(studio.take("a tiger walks", seed=4), 2))
+
+
+def test_a_restyled_takes_memory_is_made_again_by_the_painter(tmp_path: Path) -> None:
+    source = torch.randint(256, (33, 32, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    model = str(write_model(tmp_path / "painting", painter=True))
+    shown = []
+    for snapshot_mib in (512, 0):  # with nothing kept, every chunk's memory is made of latents again
+        with Studio(open_model(model), snapshot_mib=snapshot_mib) as studio:
+            shown.append([c.frames for c in studio.restyle(iter([source]), "a tiger walks").stream()])
+    assert same(*shown)

@@ -71,7 +71,7 @@ def test_interrupted_at_every_turn_and_resumed_the_model_is_the_same(whole: Path
 
 def test_later_stages_made_anew_are_the_same(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
-    for stage in ("ode_pairs", "ode_init", "dmd", "model"):
+    for stage in ("ode_pairs", "ode_init", "dmd", "painter_pairs", "painter", "model"):
         shutil.rmtree(tmp_path / "run" / stage)
     assert run_recipe(RECIPE, out=tmp_path / "run", progress=nothing)
     assert hashes(tmp_path / "run" / "model") == hashes(whole / "model")

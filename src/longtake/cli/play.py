@@ -34,8 +34,12 @@ def play(
         str, typer.Option(metavar="NAME", help="Where; it gives the ground and the camera.")
     ] = "green_park",
     strength: Annotated[
-        float, typer.Option(metavar="X", help="Above 0 (the game as it is) up to 1 (nothing of it is left).")
-    ] = 0.8,
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Above 0 (the game's look as it is) up to 1 (nothing of it is left); as suits the model if not given.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed and keys give the same take.")] = 0,
     model: Annotated[str, typer.Option(metavar="NAME", help="A preset or a folder.")] = "tiny-world",
     device: Device = None,
@@ -105,7 +109,7 @@ def played(game: "Game", moves: list[tuple[frozenset[Any], float]]) -> Iterator[
             game = game.step(held)
 
 
-def write_pairs(out: Path, studio: Any, game: Iterator[Any], prompt: str, *, strength: float, seed: int) -> None:
+def write_pairs(out: Path, studio: Any, game: Iterator[Any], prompt: str, *, strength: float | None, seed: int) -> None:
     """Game and painting side by side, chunk by chunk."""
     import torch
 
@@ -149,7 +153,7 @@ def _has_input() -> bool:
 
 
 def in_terminal(  # noqa: PLR0915  (three loops that share what is in sight)
-    studio: Any, game: "Game", prompt: str, typed: Any, *, strength: float, seed: int
+    studio: Any, game: "Game", prompt: str, typed: Any, *, strength: float | None, seed: int
 ) -> None:
     """Three things at once, joined by bounded queues: the game in real time, the model, the screen."""
     from longtake.studio.sources import LiveSource

@@ -98,8 +98,12 @@ def restyle(
     *,
     then: Then = None,
     strength: Annotated[
-        float, typer.Option(metavar="X", help="Above 0 (the clip as it is) up to 1 (nothing of it is left).")
-    ] = 0.6,
+        float | None,
+        typer.Option(
+            metavar="X",
+            help="Above 0 (the clip's look as it is) up to 1 (nothing of it is left); as suits the model if not given.",
+        ),
+    ] = None,
     seconds: Annotated[
         float | None, typer.Option(metavar="S", help="At most so long; the whole clip if not given.")
     ] = None,

@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from longtake.core.shapes import Pictures
+from longtake.evals.fidelity import fidelity
 from longtake.evals.figures import brightness, contrast, dynamics, flicker, saturation, sharpness, smoothness
 from longtake.evals.judge import SECONDS, Judge, Progress
 from longtake.evals.prompts import TASKS, Asked, Switch, asked_of, switches_of
@@ -51,6 +52,7 @@ class Plan:
     seeds: int = 4  # for the spread, of the first few prompts
     spread_prompts: int = 4
     switches: int = 12
+    given: int = 12  # prompts whose scenes are given as a picture and as a source
     long_takes: int = 2
     long_s: float = 30.0
 
@@ -121,6 +123,8 @@ def model_row(
     figures["change followed"] = figure([float(delay is not None) for delay in followed])
     if delays := [delay for delay in followed if delay is not None]:
         figures["change seen after, s"] = figure(delays)
+    if not model.is_teacher:
+        figures |= fidelity(name, model, asked[: plan.given], judge, progress)
     drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
     if drift is not None:
         figures |= {f"drift a second, over {over_s} s": value for over_s, value in drift.per_second.items()}

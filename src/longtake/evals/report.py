@@ -16,7 +16,13 @@ from longtake.media.sheets import contact_sheet, save_sheet
 
 RESULTS = "results.json"
 REPORT = "report.html"
-GATED = {"adherence": 1, "all of the prompt": 1, "change followed": 1, "distance to the truth": -1}  # 1: more is better
+GATED = {  # 1: more is better
+    "adherence": 1,
+    "all of the prompt": 1,
+    "change followed": 1,
+    "distance to the truth": -1,
+    "painting: adherence": 1,
+}
 SHOWN = 8  # examples a row of the table
 FILMED = 3
 HUES = ("#f2b866", "#7cc3d6", "#8fca8a", "#e39bc4")

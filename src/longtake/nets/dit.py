@@ -7,6 +7,8 @@ called with. Parameter names are the original Wan names, one to one.
     x = x + gate * self_attn(norm(x) * (1 + scale) + shift)      shift, scale, gate = modulation(sigma)
     x = x + cross_attn(norm3(x), text)
     x = x + gate * ffn(norm(x) * (1 + scale) + shift)
+
+A network may have learned to follow a source video (`add_source`): its latents, embedded, are added to the tokens.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -189,6 +191,7 @@ class DiT(nn.Module):
         self.recompute = False  # in training: blocks are gone through again on the way back, instead of remembered
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
+        self.source_embedding: nn.Conv3d | None = None
         self.text_embedding = nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim))
         self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
@@ -208,6 +211,19 @@ class DiT(nn.Module):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.head.head.weight)
+
+    def add_source(self) -> None:
+        """Let it read the latents of a source video; at the start they say nothing to it."""
+        size = (1, self.config.patch, self.config.patch)
+        embedding = nn.Conv3d(self.config.in_dim, self.config.dim, size, size)
+        for p in embedding.parameters():
+            nn.init.zeros_(p)
+        self.source_embedding = embedding.to(self.device, self.dtype)
+
+    @property
+    def reads_source(self) -> bool:
+        """Does it follow a source video?"""
+        return self.source_embedding is not None
 
     # What can be computed before the tokens are known.
 
@@ -257,10 +273,12 @@ class DiT(nn.Module):
         attend = Bidirectional() if chunk is None else ChunkCausal(chunk * self._tokens(x_t))
         return self._run(x_t, self.modulation(sigma), self.read_text(text), rope, attend)
 
-    def forward_teacher_forced(self, x0: Latent, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int) -> Latent:
+    def forward_teacher_forced(
+        self, x0: Latent, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int, source: Latent | None = None
+    ) -> Latent:
         """Velocity of each noisy chunk given the clean chunks before it, all chunks at once.
 
-        Equal to a rollout whose every chunk came out as `x0`.
+        Equal to a rollout whose every chunk came out as `x0`. The noisy chunks follow `source`, where one is given.
         """
         self._check_chunks(x_t, chunk)
         frames = torch.arange(x_t.shape[2], device=x_t.device)
@@ -269,11 +287,13 @@ class DiT(nn.Module):
         memory = self.read_text(torch.cat((text, text), 1))
         attend = TeacherForcing(chunk * self._tokens(x_t))
         both = torch.cat((x0, x_t), 2)
-        return self._run(both, self.modulation(sigma), memory, rope, attend)[:, :, len(frames) :]
+        return self._run(both, self.modulation(sigma), memory, rope, attend, source)[:, :, len(frames) :]
 
-    def forward_cached(self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past) -> Latent:
-        """Velocity of one chunk, given what came before."""
-        return self._run(x_t, modulation, text, past.rope, Cached(past.kv))
+    def forward_cached(
+        self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past, source: Latent | None = None
+    ) -> Latent:
+        """Velocity of one chunk, given what came before and, for a network that reads one, the source it follows."""
+        return self._run(x_t, modulation, text, past.rope, Cached(past.kv), source)
 
     def remember(self, x0: Latent, clean: Modulation, text: TextMemory, past: Past) -> Block:
         """The keys and values that a finished chunk leaves: one pass at sigma = 0.
@@ -282,7 +302,7 @@ class DiT(nn.Module):
         """
         self._check_text(x0, text)
         *earlier, last = self._layers()
-        tokens, attend, kept = self._patchify(x0), Cached(past.kv), []
+        tokens, attend, kept = self._patchify(x0, self.patch_embedding), Cached(past.kv), []
         for layer, block in enumerate(earlier):
             words = text.k[layer], text.v[layer]
             tokens, *kv = block(tokens, clean.blocks, past.rope, words, layer, attend)
@@ -312,10 +332,22 @@ class DiT(nn.Module):
     def _layers(self) -> Iterable[TransformerBlock]:
         return cast("Iterable[TransformerBlock]", self.blocks)
 
-    def _run(self, x: Latent, modulation: Modulation, text: TextMemory, rope: Rope, attend: Attend) -> Latent:
+    def _run(
+        self,
+        x: Latent,
+        modulation: Modulation,
+        text: TextMemory,
+        rope: Rope,
+        attend: Attend,
+        source: Float[Tensor, "b c _ h w"] | None = None,
+    ) -> Latent:
         self._check_text(x, text)
         height, width = self._grid(x.shape)
-        tokens = self._patchify(x)
+        tokens = self._patchify(x, self.patch_embedding)
+        if source is not None:  # it is of the last latent frames; those before are clean
+            assert self.source_embedding is not None, "this network reads no source"
+            followed = self._patchify(source, self.source_embedding)
+            tokens = tokens + functional.pad(followed, (0, 0, tokens.shape[1] - followed.shape[1], 0))
         for layer, block in enumerate(self._layers()):
             words = text.k[layer], text.v[layer]
             given = tokens, modulation.blocks, rope, words, layer, attend
@@ -325,10 +357,10 @@ class DiT(nn.Module):
         p = self.config.patch
         return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p).to(x.dtype)
 
-    def _patchify(self, x: Latent) -> Tokens:
+    def _patchify(self, x: Latent, embedding: nn.Conv3d) -> Tokens:
         p = self.config.patch
         patches = rearrange(x.to(self.dtype), "b c f (h p) (w q) -> b (f h w) (c p q)", p=p, q=p)
-        return functional.linear(patches, self.patch_embedding.weight.flatten(1), self.patch_embedding.bias)
+        return functional.linear(patches, embedding.weight.flatten(1), embedding.bias)
 
     def _rope(self, positions: Tensor, x: Latent) -> Rope:
         height, width = self._grid(x.shape)

@@ -15,6 +15,9 @@ from longtake.core.errors import ConfigError
 from longtake.nets.dit import DiT
 
 DOWN, UP = "lora_down", "lora_up"
+PUBLISHED = {DOWN: "lora_A.weight", UP: "lora_B.weight"}  # as other programs that run Wan call them
+PREFIX = "diffusion_model."
+SOURCE = "source_embedding."  # learned beside the corrections, by a network that follows a source
 
 
 class LowRankLinear(nn.Linear):
@@ -58,11 +61,24 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def adapters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The corrections alone, named as other programs that run Wan read them."""
-    names = {DOWN: "lora_A.weight", UP: "lora_B.weight"}
-    return {
-        f"diffusion_model.{key.removesuffix(mine)}{theirs}": tensor
+    """The corrections alone, named as other programs that run Wan read them; with the source's embedding, if any."""
+    found = {
+        f"{PREFIX}{key.removesuffix(mine)}{theirs}": tensor
         for key, tensor in state.items()
-        for mine, theirs in names.items()
+        for mine, theirs in PUBLISHED.items()
         if key.endswith(mine)
     }
+    return found | {f"{PREFIX}{key}": tensor for key, tensor in state.items() if key.startswith(SOURCE)}
+
+
+def corrected(state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights with the corrections that `adapters` gave added, in fp32."""
+    mine = {theirs: mine for mine, theirs in PUBLISHED.items()}
+    together = {name: tensor.float() for name, tensor in state.items()}
+    for key, tensor in found.items():
+        name = key.removeprefix(PREFIX)
+        for suffix, own in mine.items():
+            if name.endswith(suffix):
+                name = f"{name.removesuffix(suffix)}{own}"
+        together[name] = tensor.float()
+    return merged(together)

@@ -68,18 +68,20 @@ def denoise(
         past: what came before.
         noise: unit noise of step i, of the chunk's shape.
         stop: denoising step to stop before.
-        source: latents to begin from, noised to the first level (SDEdit, Meng et al. 2022); None: noise alone.
+        source: latents to begin from, noised to the first level (SDEdit, Meng et al. 2022); a network that reads
+            sources follows them at every level besides. None: noise alone.
         guidance: None: the network's own word, which distillation made guided.
     """
     num_steps = len(schedule.sigmas) if stop is None else stop
+    followed = source if dit.reads_source else None
     x_t = noise(0)
     if source is not None:
         x_t = add_noise(source, x_t, x_t.new_full((len(x_t), 1), schedule.sigmas[0]))
     for step in range(num_steps):
         sigma = x_t.new_full((len(x_t), 1), schedule.sigmas[step])
-        v = dit.forward_cached(x_t, schedule.modulations[step], text, past)
+        v = dit.forward_cached(x_t, schedule.modulations[step], text, past, followed)
         if guidance is not None:
-            uncond = dit.forward_cached(x_t, schedule.modulations[step], guidance.uncond, past)
+            uncond = dit.forward_cached(x_t, schedule.modulations[step], guidance.uncond, past, followed)
             v = guide(v, uncond, guidance.scale)
         x0 = x0_from_velocity(x_t, v, sigma)
         if step + 1 == len(schedule.sigmas):

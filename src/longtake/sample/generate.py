@@ -8,7 +8,7 @@ after a minute.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import torch
@@ -42,6 +42,7 @@ class Model:
     digest: str  # of the weights, and of what else decides bits: precision and window, where they are not the preset's
     is_teacher: bool
     plan: MemoryPlan
+    painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
 
     @classmethod
     def of(cls, nets: Nets, *, is_teacher: bool = False) -> "Model":
@@ -54,7 +55,18 @@ class Model:
             digest=nets.digest,
             is_teacher=is_teacher,
             plan=nets.plan,
+            painter=nets.painter,
         )
+
+    @property
+    def following(self) -> "Model":
+        """The model as it follows a source: with its painter, where it has one."""
+        return self if self.painter is None else replace(self, dit=self.painter)
+
+    @property
+    def strength(self) -> float:
+        """At which a source enters, if nobody says: a painter keeps to its shapes, so none of its look need be left."""
+        return 0.6 if self.painter is None else 1.0
 
     @property
     def name(self) -> str:

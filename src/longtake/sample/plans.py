@@ -32,4 +32,4 @@ class ChunkPlan:
     guidance: float = 1.0  # w of `guide`; 1: the student's own word, other values take twice the time
     transition: Transition | None = None  # None: memory stays as it is
     given: Given | None = None  # pictures that take the place of this chunk and of all that is remembered
-    strength: float = 1.0  # sigma at which a source enters; 1: nothing of it is left
+    strength: float | None = None  # sigma at which a source enters; None: nothing is followed

@@ -271,7 +271,7 @@ class Sampler:
         source: Latent | None = None,
     ) -> tuple[Latent, list[bool]]:
         """The chunks of several takes, and which of them are still wanted; of one, it may follow a source."""
-        schedule = self._schedule(plans[0].steps, plans[0].strength if source is not None else 1.0)
+        schedule = self._schedule(plans[0].steps, plans[0].strength or 1.0)
         guidance = self._guidance(plans[0].guidance, len(plans))
         kept = [True] * len(plans)
 

@@ -170,6 +170,7 @@ def about(request: Request) -> dict[str, object]:
         "fps": studio.fps,
         "chunk_frames": studio.clock.chunk_frames,
         "lead": LEAD,
+        "strength": studio.model.strength,
         "examples": EXAMPLES,
         "game": {"subjects": world.subjects, "places": world.places},
     }

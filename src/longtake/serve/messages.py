@@ -82,7 +82,9 @@ class Open(Message):
     image: AssetId | None = Field(default=None, description="A picture that the take begins with")
     clip: AssetId | None = Field(default=None, description="A video that the take goes on from")
     source: Source | None = Field(default=None, description="A video that the take follows while it arrives")
-    strength: float = Field(default=0.6, gt=0, le=1, description="Of the source: 1 leaves nothing of it")
+    strength: float | None = Field(
+        default=None, gt=0, le=1, description="1 leaves nothing of the source's look; null: as suits the model"
+    )
 
 
 class Order(Message):

@@ -80,7 +80,7 @@ class Edit(Body):
     """A video that follows another one."""
 
     video: UploadFile | Existing
-    strength: float = Field(default=0.6, gt=0, le=1)  # ours: 1 leaves nothing of it
+    strength: float | None = Field(default=None, gt=0, le=1)  # ours: 1 leaves nothing of its look
 
 
 class Extend(Body):

@@ -57,7 +57,7 @@ class TakeState:
     opening: Settings
     join: Callable[[str, str], str] = joined
     given: Given | None = None  # pictures that the take opens with
-    strength: float = 1.0
+    strength: float | None = None  # of the source that it follows
     head: Node | None = None
     planned: Node | None = None
     settled: bool = True

@@ -63,6 +63,7 @@ class Studio:
         """
         on_device = model.plan.spare_bytes if device_snapshot_mib is None else device_snapshot_mib * MiB
         self.sampler = Sampler(model, size)
+        self.follower = Sampler(model.following, size)  # of a source
         self.snapshots = Snapshots(self.sampler.device, host_bytes=snapshot_mib * MiB, device_bytes=on_device)
         self.spool = Spool()
         self._device = threading.Lock()
@@ -182,7 +183,7 @@ class Studio:
         source: Source | Path | str | Tensor | np.ndarray | Iterable[Tensor],
         prompt: str,
         *,
-        strength: float = 0.6,
+        strength: float | None = None,
         seed: int = 0,
         fit: Fit = "crop",
     ) -> Restyled:
@@ -191,7 +192,8 @@ class Studio:
         Args:
             source: a file that FFmpeg reads; an iterator of pictures, pulled as they are needed; or a `LiveSource`.
             prompt: what it becomes.
-            strength: in (0, 1], the noise level at which the source enters: 1 leaves nothing of it.
+            strength: in (0, 1], the noise level at which the source's look enters: 1 leaves nothing of it. A model
+                with a painter keeps to the source's shapes even so. None: `Model.strength`.
             seed: any integer of 64 bits.
             fit: of a file, as in `animate`.
 
@@ -199,6 +201,7 @@ class Studio:
             MediaError: the file cannot be read.
             InputError: the strength is out of range; or as `take`.
         """
+        strength = self.model.strength if strength is None else strength
         if not 0 < strength <= 1:
             raise InputError(f"strength lies above 0 (the source as it is) and up to 1 (none of it), got {strength}")
         if isinstance(source, Tensor | np.ndarray):
@@ -336,7 +339,8 @@ class Studio:
     ) -> Made:
         plan = node.plan
         if plan.given is None:
-            return self.sampler.make(memory, plan, source, known, go_on)
+            sampler = self.sampler if plan.strength is None else self.follower
+            return sampler.make(memory, plan, source, known, go_on)
         if not go_on(True):
             raise OvertakenError
         given = plan.given

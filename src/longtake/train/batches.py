@@ -25,6 +25,7 @@ class Batch:
 
     x0: Latent
     text: TextStates  # g = number of chunks
+    source: Latent | None = None  # another look of the same clips, where there is one
 
 
 class TextTable:
@@ -59,11 +60,13 @@ class LatentClips:
     """
 
     def __init__(self, folder: Path, encoder: TextEncoder, chunk: int, device: torch.device) -> None:
-        latents, captions = [], []
+        latents, sources, captions = [], [], []
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 with safe_open(path, framework="pt") as shard:
                     latents.append(shard.get_tensor("latents"))
+                    if "sources" in shard.keys():  # noqa: SIM118  (no mapping)
+                        sources.append(shard.get_tensor("sources"))
                     captions.extend(json.loads(shard.metadata()["captions"]))
             except (SafetensorError, OSError, KeyError, TypeError) as err:
                 raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
@@ -72,6 +75,7 @@ class LatentClips:
         self.chunk = chunk
         self.device = device
         self.latents: Float[Tensor, "clips c f h w"] = torch.cat(latents)
+        self.sources: Float[Tensor, "clips c f h w"] | None = torch.cat(sources) if sources else None
         self.table = TextTable(encoder, [c for clip in captions for c in clip])
         self.rows = torch.tensor([[self.table.rows[c] for c in clip] for clip in captions])
 
@@ -93,10 +97,14 @@ class LatentClips:
         starts = starts.masked_fill(torch.rand(num, generator=rng) < FROM_THE_START, 0)
         drop = torch.rand(num, generator=rng) < caption_dropout
         frames = starts[:, None] + torch.arange(latent_frames)
-        x0 = self.latents[clips[:, None], :, frames].transpose(1, 2)
+        x0, source = (
+            None if t is None else t[clips[:, None], :, frames].transpose(1, 2).to(self.device).float()
+            for t in (self.latents, self.sources)
+        )
+        assert x0 is not None
         rows = self.rows[clips[:, None], frames[:, :: self.chunk] // self.chunk]
         rows = rows.masked_fill(drop[:, None], 0)
-        return Batch(x0=x0.to(self.device).float(), text=self.table(rows, self.device))
+        return Batch(x0=x0, text=self.table(rows, self.device), source=source)
 
     def unconditional(self, num: int) -> TextStates:
         """The empty prompt for `num` clips, g = 1."""

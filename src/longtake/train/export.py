@@ -1,4 +1,4 @@
-"""The finished model: student, teacher and codec in half precision with a manifest, ready to ship."""
+"""The finished model: student, teacher, codec and painter in half precision with a manifest, ready to ship."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ import torch
 
 from longtake.core.configs import WanVAEConfig
 from longtake.train.codec_fit import STAGE as CODEC
+from longtake.train.painter import STAGE as PAINTER
 from longtake.train.stage import Context
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.weights.checkpoint import link_files, read_weights, save_weights
@@ -27,6 +28,8 @@ def export(context: Context, student: str, start: str | None = None) -> Path:
         tensors = read_weights(context.folder(stage), name)
         exact = name == "codec" and isinstance(context.preset.codec, WanVAEConfig)  # whose latents others read
         save_weights(folder, name, tensors, dtype=torch.float32 if exact else torch.float16)
+    if context.done(PAINTER):  # its corrections: the rest of it is the student
+        save_weights(folder, "painter", read_weights(context.folder(PAINTER), "lora"), dtype=torch.float16)
     if context.preset.text == "umt5":
         assert start is not None, "a recipe without a start has no text encoder of its own"
         (folder / TEXT).mkdir(exist_ok=True)

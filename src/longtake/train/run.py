@@ -21,6 +21,8 @@ from longtake.train import (
     latents,
     ode_init,
     ode_pairs,
+    painter,
+    painter_pairs,
     teacher,
     videos,
 )
@@ -31,6 +33,8 @@ from longtake.train.export import export
 from longtake.train.loop import Limits
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
+from longtake.train.painter import PainterStage
+from longtake.train.painter_pairs import PainterPairsStage
 from longtake.train.ranks import ranks_of
 from longtake.train.stage import Context, Progress
 from longtake.weights.presets import open_text_encoder, preset_named
@@ -54,6 +58,8 @@ class Recipe:
     ode_init: OdeInitStage | None = None
     ar_teacher: ArTeacherStage | None = None
     consistency: ConsistencyStage | None = None
+    painter_pairs: PainterPairsStage | None = None
+    painter: PainterStage | None = None
 
     def __post_init__(self) -> None:
         preset, world = self.preset, self.world
@@ -71,11 +77,16 @@ class Recipe:
         for what in ("ode_pairs", "ar_teacher", "consistency"):
             if (stage := getattr(self, what)) is not None:
                 lengths[what] = stage.latent_frames
+        most = dict.fromkeys(lengths, longest)
+        if (self.painter is None) != (self.painter_pairs is None):
+            raise ConfigError("a recipe has both painter_pairs and painter, or neither")
+        if self.painter is not None and self.painter_pairs is not None:
+            lengths["painter"], most["painter"] = self.painter.latent_frames, self.painter_pairs.latent_frames
         for what, length in lengths.items():
-            if length % preset.stream.chunk or length > longest:
+            if length % preset.stream.chunk or length > most[what]:
                 raise ConfigError(
                     f"{what} has {length} latent frames; it must be a multiple of {preset.stream.chunk} and at most "
-                    f"the {longest} of a clip"
+                    f"the {most[what]} of a clip"
                 )
 
     def _checked_end(self) -> dict[str, int]:
@@ -130,7 +141,15 @@ class Recipe:
         return found
 
     def _ends(self) -> dict[str, Callable[[Context], bool]]:
-        return {} if (distilling := self.dmd) is None else {dmd.STAGE: lambda c: dmd.run(distilling, c)}
+        """The last stage of the student, and what is made of it."""
+        found: dict[str, Callable[[Context], bool]] = {}
+        if (distilling := self.dmd) is not None:
+            found[dmd.STAGE] = lambda c: dmd.run(distilling, c)
+        if (shown := self.painter_pairs) is not None:
+            found[painter_pairs.STAGE] = lambda c: painter_pairs.run(shown, self.world, c)
+        if (painting := self.painter) is not None:
+            found[painter.STAGE] = lambda c: painter.run(painting, self.student, c)
+        return found
 
     def _codec(self, context: Context) -> bool:
         if isinstance(self.codec, videos.BaseCodec):
@@ -157,6 +176,8 @@ class Recipe:
             codec=videos.BaseCodec(model=about.model),
             latents=videos.PreparedLatents(folder=str(folder)),
             teacher=replace(self.teacher, start=about.model),
+            painter_pairs=None,  # videos have one look
+            painter=None,
         )
 
 

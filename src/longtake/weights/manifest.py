@@ -11,7 +11,7 @@ from longtake.core.errors import WeightsError
 from longtake.weights.checkpoint import digest, weight_files, write_json
 
 FORMAT = 1
-NETS = ("student", "teacher", "codec")
+NETS = ("student", "teacher", "codec", "painter")
 TEXT = "text"  # a folder of its own, as transformers keeps it
 HASHED_WHEN_OPENED = 256 * 2**20  # bytes; a larger net is checked by its size, and whole by `longtake models check`
 ADVICE = {

@@ -17,6 +17,7 @@ from longtake.core.noise import noise_for
 from longtake.core.shapes import PictureSize
 from longtake.nets.codec import Codec, codec_for
 from longtake.nets.dit import DiT
+from longtake.nets.low_rank import corrected
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
 from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest
@@ -46,6 +47,7 @@ class Nets:
     text_encoder: TextEncoder
     digest: str  # of the network and the codec together, their precision and window
     plan: Plan
+    painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
 
 
 def packaged_models() -> Path:
@@ -143,8 +145,11 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
     codec = codec_for(preset.codec)
     load_into(dit, read_weights(folder, kind), f"{kind} in {folder}", placement.dtype)
     load_into(codec, read_weights(folder, "codec"), f"codec in {folder}")
+    painter = _painter(folder, preset, sha256, placement.dtype) if "painter" in sha256 and not teacher else None
     with memory_advice(preset.name):
         _settled(dit, codec, placement)
+        if painter is not None:
+            _settled(painter, codec, placement)
     encoder = _text_encoder(
         folder,
         preset,
@@ -160,7 +165,18 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
         digest += f"-{str(placement.dtype).removeprefix('torch.')}"
     if preset.text == "umt5":
         digest += f"-{sha256[TEXT][:16]}" + ("-int8" if placement.text_int8 else "")
-    return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned)
+    return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned, painter=painter)
+
+
+def _painter(folder: Path, preset: Preset, sha256: dict[str, str], dtype: torch.dtype) -> DiT:
+    """The student with its painter's corrections."""
+    check_digest(folder, "painter", sha256)
+    with torch.device("meta"):
+        dit = DiT(preset.dit)
+        dit.add_source()
+    tensors = corrected(read_weights(folder, "student"), read_weights(folder, "painter"))
+    load_into(dit, tensors, f"painter in {folder}", dtype)
+    return dit
 
 
 @dataclass(frozen=True, kw_only=True)

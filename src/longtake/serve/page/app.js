@@ -30,6 +30,7 @@ Object.assign(globalThis, { longtake: hook });
 async function learn() {
   try {
     state.about.value = await getJson('/api/about');
+    if (state.about.value) state.strength.value = state.about.value.strength;
     state.notice.value = null;
   } catch (error) {
     state.complain(error);

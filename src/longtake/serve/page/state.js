@@ -8,7 +8,7 @@ import { computed, signal } from './vendor/signals.js';
 /** @import { View } from './player.js' */
 
 /**
- * @typedef {{model: string, width: number, height: number, fps: number, examples: string[],
+ * @typedef {{model: string, width: number, height: number, fps: number, examples: string[], strength: number,
  *   game: {subjects: string[], places: string[]} | null}} About
  * @typedef {{id: string, prompt: string, created_at: number, state: string, chunks: number, seconds: number,
  *   tip: number | null}} Listed a take in the gallery
