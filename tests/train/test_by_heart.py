@@ -8,11 +8,24 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake.core.shapes import Latent
+from longtake.nets.kv_cache import KVCache
+from longtake.nets.low_rank import corrected
 from longtake.nets.text import MiniLMEncoder
-from longtake.sample.denoise import Schedule
+from longtake.sample.denoise import Schedule, denoise
 from longtake.sample.rollout import rollout
 from longtake.sample.teacher import teacher_clip
-from longtake.train import ar_teacher, consistency, dmd, latents, ode_init, ode_pairs, teacher
+from longtake.train import (
+    ar_teacher,
+    consistency,
+    dmd,
+    latents,
+    ode_init,
+    ode_pairs,
+    painter,
+    painter_pairs,
+    teacher,
+)
 from longtake.train.ar_teacher import ArTeacherStage
 from longtake.train.consistency import ConsistencyStage
 from longtake.train.dmd import DmdStage
@@ -20,8 +33,10 @@ from longtake.train.loop import LoopConfig
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
 from longtake.train.optim import OptimConfig
+from longtake.train.painter import PainterStage
 from longtake.train.stage import Context
 from longtake.train.teacher import Phase, TeacherStage, load_dit
+from longtake.weights.checkpoint import read_weights
 from tests.tiny import PRESET
 from tests.train.test_overfit import clip
 from tests.train.tiny_run import context
@@ -56,15 +71,15 @@ DISTILLING = DmdStage(
     shift=3.0,
     guidance_scale=1.0,
 )
+PAINTING = PainterStage(loop=loop(300, FAST), batch=8, latent_frames=FRAMES, rank=8)
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Context:
     """A run whose world is one clip, with a teacher that knows it."""
     made = context(tmp_path_factory.mktemp("by_heart"), MiniLMEncoder(SMALL.dit.text_len), SMALL)
-    known = torch.cat((clip(), clip().flip(2)), 2)
     folder = made.begin(latents.STAGE)
-    save_file({"latents": known}, folder / "0.safetensors", {"captions": f'[["{PROMPT}", "{PROMPT}"]]'})
+    save_file({"latents": known()}, folder / "0.safetensors", {"captions": f'[["{PROMPT}", "{PROMPT}"]]'})
     made.finish(latents.STAGE)
     assert teacher.run(TEACHING, made)
     return made
@@ -84,10 +99,15 @@ def agreed(run: Context) -> Context:
     return run
 
 
-def error(made: Tensor) -> float:
+def known() -> Tensor:
+    """The clip."""
+    return torch.cat((clip(), clip().flip(2)), 2)
+
+
+def error(made: Tensor, wanted: Tensor | None = None) -> float:
     """Mean squared, in parts of what another draw of such a clip would have (2 for a stranger, 1 for grey)."""
-    known = torch.cat((clip(), clip().flip(2)), 2)
-    return float((made - known).square().mean() / known.square().mean())
+    wanted = known() if wanted is None else wanted
+    return float((made - wanted).square().mean() / wanted.square().mean())
 
 
 def by_teacher(run: Context) -> Tensor:
@@ -103,6 +123,27 @@ def by_student(run: Context, stage: str) -> Tensor:
         text = dit.read_text(run.encoder(PROMPT))
         steps = rollout(dit, Schedule.of(dit, SMALL.student), SMALL.stream, lambda _: text, (4, 6), 7, num_chunks=2)
         return torch.cat([step.latent for step in steps], 2)
+
+
+def by_painter(run: Context, source: Tensor) -> Tensor:
+    """What the student with its painter makes of a source."""
+    dit = load_dit(run, run.folder(ode_init.STAGE), "student")
+    dit.add_source()
+    dit.load_state_dict(corrected(dit.state_dict(), read_weights(run.folder(painter.STAGE), "lora")))
+    schedule, cache, made = Schedule.of(dit, SMALL.student), KVCache(), []
+    rng = torch.Generator().manual_seed(7)
+
+    def fresh(step: int) -> Latent:
+        del step
+        return torch.randn(source[:, :, : SMALL.stream.chunk].shape, generator=rng)
+
+    with torch.no_grad():
+        text = dit.read_text(run.encoder(PROMPT))
+        for followed in source.split(SMALL.stream.chunk, 2):
+            past = dit.past(cache, followed.shape)
+            made.append(denoise(dit, schedule, text, past, fresh, source=followed))
+            cache = cache.append(dit.remember(made[-1], schedule.clean, text, past), SMALL.stream)
+    return torch.cat(made, 2)
 
 
 def test_the_teacher_and_the_initialised_student(initialised: Context) -> None:
@@ -125,3 +166,14 @@ def test_distribution_matching_forgets_nothing(
     stage = replace(DISTILLING, **change)  # type: ignore[arg-type]
     assert dmd.run(stage, own)
     assert error(by_student(own, dmd.STAGE)) < 0.1
+
+
+def test_a_painter_makes_of_a_source_what_the_student_alone_would_not(initialised: Context) -> None:
+    source, shown = known().flip(4), known().flip(3)
+    folder = initialised.begin(painter_pairs.STAGE)
+    captions = f'[["{PROMPT}", "{PROMPT}"]]'
+    save_file({"latents": shown, "sources": source}, folder / "0.safetensors", {"captions": captions})
+    initialised.finish(painter_pairs.STAGE)
+    assert painter.run(PAINTING, ode_init.STAGE, initialised)
+    assert error(by_painter(initialised, source), shown) < 0.1
+    assert error(by_student(initialised, ode_init.STAGE), shown) > 1
