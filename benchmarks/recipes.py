@@ -1,19 +1,20 @@
-"""All recipes on one teacher, in one table: trained on what a finished run has, then evaluated together.
+"""All recipes on one teacher, in one table: students of a finished model's teacher, evaluated together.
 
-python -m benchmarks.recipes RUN [--out runs/compared] [--recipe NAME ...] [--prompts 24] [--max-minutes M]
+python -m benchmarks.recipes [--base tiny-world] [--out runs/compared] [--recipe NAME ...] [--prompts 24]
+    [--max-minutes M]
 
-RUN is a finished run of `longtake train tiny-world`: its codec, latents and teacher are used by all, its ODE pairs and
-initialisation by those that want the same. Each recipe has a folder in OUT and goes on where it stopped; when all are
-done, OUT/report.html has the table, with the teacher and the rendered truth, and OUT/results.json the figures.
+Codec and teacher are the model's; the clips are made once, and ODE pairs and initialisation once for all that want the
+same. Each recipe has a folder in OUT and goes on where it stopped; when all are done, OUT/report.html has the table,
+with the teacher and the rendered truth, and OUT/results.json the figures.
 """
 
 import argparse
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 from longtake.cli.main import main as longtake
 from longtake.cli.progress import Bars
+from longtake.train.ar_teacher import STAGE as AR_TEACHER
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.ode_init import STAGE as ODE_INIT
@@ -22,7 +23,6 @@ from longtake.train.run import Recipe, load_recipe, run_recipe
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.weights.checkpoint import link_files
 
-BASE = "tiny-world"
 RECIPES = (
     "self-forcing",
     "causvid",
@@ -31,38 +31,48 @@ RECIPES = (
 )
 
 
-def shared(recipe: Recipe, base: Recipe) -> list[str]:
-    """The stages that a recipe has in common with the finished run."""
+def shared(recipe: Recipe, other: Recipe) -> list[str]:
+    """The stages that two recipes, which begin with the same model, have in common."""
     found = [CODEC, LATENTS, TEACHER]
-    if (recipe.preset, recipe.ode_pairs) == (base.preset, base.ode_pairs):
-        found.append(ODE_PAIRS)
-        if recipe.ode_init is not None and asdict(recipe.ode_init) == asdict(base.ode_init):  # type: ignore[arg-type]
-            found.append(ODE_INIT)
+    if recipe.preset == other.preset:
+        for name in (ODE_PAIRS, ODE_INIT, AR_TEACHER):
+            mine = getattr(recipe, name)
+            if mine is not None and mine == getattr(other, name) and (name != ODE_INIT or ODE_PAIRS in found):
+                found.append(name)
     return found
+
+
+def link_stage(made: Path, folder: Path) -> None:
+    """Use a finished stage of another run."""
+    if not (made / "provenance.json").exists() or folder.exists():
+        return
+    folder.mkdir(parents=True)
+    link_files([path for path in made.iterdir() if path.suffix in (".safetensors", ".json")], folder)
 
 
 def main() -> None:
     """Train what is missing, then ask all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path)
+    parser.add_argument("--base", default="tiny-world")
     parser.add_argument("--out", type=Path, default=Path("runs/compared"))
     parser.add_argument("--recipe", action="append")
     parser.add_argument("--prompts", type=int, default=24)
     parser.add_argument("--max-minutes", type=float)
     options = parser.parse_args()
-    base, models = load_recipe(BASE), []
-    for name in options.recipe or RECIPES:
-        recipe, folder = load_recipe(name), options.out / Path(name).stem.replace("-", "_")
-        for stage in shared(recipe, base):
-            (folder / stage).mkdir(parents=True, exist_ok=True)
-            files = [path for path in (options.run / stage).iterdir() if path.suffix in (".safetensors", ".json")]
-            link_files(files, folder / stage)
+    done: dict[Path, Recipe] = {}
+    names = options.recipe or RECIPES
+    for name in names:
+        recipe, folder = load_recipe(name).on_model(options.base), options.out / Path(name).stem.replace("-", "_")
+        for other, theirs in done.items():
+            for stage in shared(recipe, theirs):
+                link_stage(other / stage, folder / stage)
         with Bars() as bars:
-            if not run_recipe(name, out=folder, progress=bars.update, max_minutes=options.max_minutes):
+            if not run_recipe(recipe, out=folder, progress=bars.update, max_minutes=options.max_minutes):
                 sys.exit(f"stopped at the time limit; run the same command to go on: {folder}")
-        models += ["--model", str(folder / "model")]
+        done[folder] = recipe
+    models = [word for folder in done for word in ("--model", str(folder / "model"))]
     out = ["--out", str(options.out), "--prompts", str(options.prompts)]
-    sys.exit(longtake(["evaluate", BASE, *models, "--teacher", *out]))
+    sys.exit(longtake(["evaluate", names[0], *models, "--teacher", *out]))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,7 @@ def hashes(model: Path) -> dict[str, str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run from nothing to a model, never interrupted."""
     out = tmp_path_factory.mktemp("whole")
-    assert run_recipe(RECIPE, out=out, progress=nothing)
+    assert run_recipe(load_recipe(RECIPE), out=out, progress=nothing)
     return out
 
 
@@ -55,14 +56,14 @@ def test_the_exported_model_makes_a_take(whole: Path, teacher: bool) -> None:
 
 def test_a_finished_run_is_not_trained_again(whole: Path) -> None:
     states = {stage: (whole / stage / "provenance.json").stat().st_mtime_ns for stage in STAGES}
-    assert run_recipe(RECIPE, out=whole, progress=nothing)
+    assert run_recipe(load_recipe(RECIPE), out=whole, progress=nothing)
     assert states == {stage: (whole / stage / "provenance.json").stat().st_mtime_ns for stage in STAGES}
 
 
 def test_interrupted_at_every_turn_and_resumed_the_model_is_the_same(whole: Path, tmp_path: Path) -> None:
     """A deadline that has passed stops each stage after its first step; running again goes on from there."""
     for _ in range(200):
-        if run_recipe(RECIPE, out=tmp_path, progress=nothing, max_minutes=0):
+        if run_recipe(load_recipe(RECIPE), out=tmp_path, progress=nothing, max_minutes=0):
             break
     else:
         pytest.fail("200 runs of a step each did not finish the recipe")
@@ -73,5 +74,13 @@ def test_later_stages_made_anew_are_the_same(whole: Path, tmp_path: Path) -> Non
     shutil.copytree(whole, tmp_path / "run")
     for stage in ("ode_pairs", "ode_init", "dmd", "painter_pairs", "painter", "model"):
         shutil.rmtree(tmp_path / "run" / stage)
-    assert run_recipe(RECIPE, out=tmp_path / "run", progress=nothing)
+    assert run_recipe(load_recipe(RECIPE), out=tmp_path / "run", progress=nothing)
     assert hashes(tmp_path / "run" / "model") == hashes(whole / "model")
+
+
+def test_a_student_is_distilled_of_a_finished_models_teacher(whole: Path, tmp_path: Path) -> None:
+    recipe = replace(load_recipe(RECIPE), painter_pairs=None, painter=None).on_model(str(whole / "model"))
+    assert run_recipe(recipe, out=tmp_path, progress=nothing)
+    made, taken = hashes(tmp_path / "model"), hashes(whole / "model")
+    assert {name for name in taken if made.get(name) == taken[name]} == {"teacher", "codec"}
+    assert not open_model(str(tmp_path / "model")).is_teacher

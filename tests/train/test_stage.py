@@ -6,13 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from longtake.cli.main import main
 from longtake.core.errors import ConfigError, InputError, TrainingError
 from longtake.nets.text import MiniLMEncoder
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.run import load_recipe, run_recipe
 from longtake.train.stage import seeded
-from tests.tiny import PRESET
+from tests.tiny import PRESET, write_model
 from tests.train.tiny_run import context
 
 LOOP = LoopConfig(steps=3, optim=OptimConfig(adam_lr=1e-3))
@@ -73,9 +74,24 @@ def test_a_recipe_that_contradicts_itself_is_refused() -> None:
         replace(recipe, dmd=replace(recipe.dmd, rollout_frames=15))
 
 
+def test_only_a_model_of_the_recipes_shape_with_a_teacher_is_distilled(tmp_path: Path) -> None:
+    recipe = replace(load_recipe("smoke"), preset=replace(PRESET, size=load_recipe("smoke").preset.size))
+    model = write_model(tmp_path / "tiny")
+    with pytest.raises(
+        ConfigError, match=r"tiny's dit is .* a recipe that begins with a model has networks of its shape"
+    ):
+        load_recipe("smoke").on_model(str(model))
+    taken = recipe.on_model(str(model))
+    assert taken.teacher.loop.steps == 0
+    assert taken.teacher.start == str(model)
+    (model / "teacher.safetensors").unlink()
+    with pytest.raises(ConfigError, match="has no teacher"):
+        recipe.on_model(str(model))
+
+
 def test_recipes_stages_and_devices_that_are_not_there_are_told(tmp_path: Path) -> None:
     def run(name: str, stages: tuple[str, ...] = (), device: str = "cpu") -> None:
-        run_recipe(name, out=tmp_path, progress=lambda *_: None, stages=stages, device=device)
+        run_recipe(load_recipe(name), out=tmp_path, progress=lambda *_: None, stages=stages, device=device)
 
     with pytest.raises(InputError, match='no recipe "nothing"'):
         run("nothing")
@@ -88,3 +104,8 @@ def test_recipes_stages_and_devices_that_are_not_there_are_told(tmp_path: Path) 
     empty.write_text("x = 1\n")
     with pytest.raises(InputError, match=r"must define a function recipe\(\)"):
         run(str(empty))
+
+
+def test_videos_have_a_start_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "smoke", "--from", "tiny-world", "--data", "films"]) == 2
+    assert "leave out --from or --data" in capsys.readouterr().err

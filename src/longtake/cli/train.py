@@ -19,6 +19,12 @@ def train(
         list[str] | None,
         typer.Option(metavar="NAME", help="Only this stage (give as many as you like); all if not given."),
     ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="MODEL", help="Take codec and teacher of this model; only the student is trained."
+        ),
+    ] = None,
     data: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Your own videos, made ready by longtake data prepare, instead of the world."),
@@ -36,24 +42,32 @@ def train(
     """
     if max_minutes is not None and not max_minutes > 0:
         raise InputError(f"max-minutes must be positive, got {max_minutes:g}")
+    if start is not None and data is not None:
+        raise InputError(
+            f"clips in {data} go on from the model that they were made ready for; leave out --from or --data"
+        )
 
     import torch
 
     from longtake.cli.progress import Bars
     from longtake.train.ranks import leave
-    from longtake.train.run import run_recipe
+    from longtake.train.run import load_recipe, run_recipe
 
+    wanted = load_recipe(recipe)
+    if start is not None:
+        wanted = wanted.on_model(start)
+    if data is not None:
+        wanted = wanted.on_videos(data)
     folder = out if out is not None else Path("runs") / Path(recipe).stem
     try:
         with Bars() as bars:
             complete = run_recipe(
-                recipe,
+                wanted,
                 out=folder,
                 progress=bars.update,
                 stages=tuple(stage or ()),
                 device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
                 max_minutes=max_minutes,
-                data=data,
             )
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; {folder} keeps the last checkpoint, run the same command to go on\n")

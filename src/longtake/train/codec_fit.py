@@ -23,7 +23,8 @@ from longtake.train.ema import EMA
 from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.rendering import rendered
 from longtake.train.stage import Context, seeded, train_and_keep
-from longtake.weights.checkpoint import load_into, read_weights
+from longtake.weights.checkpoint import load_into, read_weights, save_weights
+from longtake.weights.presets import model_folder
 from longtake.worlds.render import render
 from longtake.worlds.scenes import WorldConfig, sample_scene
 
@@ -44,8 +45,17 @@ class CodecStage:
     normal_weight: float = 0.1
 
 
-def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
-    """Train the codec; False when a limit came first."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BaseCodec:
+    """Instead of `CodecStage`: the codec of a model is taken as it is."""
+
+    model: str
+
+
+def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> bool:
+    """Train the codec, or take it; False when a limit came first."""
+    if isinstance(stage, BaseCodec):
+        return _taken(stage, context)
     context.begin(STAGE, stage, world, context.preset.codec)
     if context.done(STAGE):
         return True
@@ -77,6 +87,15 @@ def run(stage: CodecStage, world: WorldConfig, context: Context) -> bool:
         [Trainee(name="codec", net=codec, optim=stage.loop.optim, loss=loss, ema=ema)],
         facts=lambda: {"held_out_psnr_db": round(held_out_psnr(codec, world, context.device), 2)},
     )
+
+
+def _taken(stage: BaseCodec, context: Context) -> bool:
+    tensors = read_weights(model_folder(stage.model), "codec")
+    folder = context.begin(STAGE, stage, context.preset.codec)
+    if not context.done(STAGE):
+        save_weights(folder, "codec", tensors)
+        context.finish(STAGE, taken_from=stage.model)
+    return True
 
 
 def away_from_normal(latent: Latent) -> Tensor:

@@ -37,7 +37,8 @@ from longtake.train.painter import PainterStage
 from longtake.train.painter_pairs import PainterPairsStage
 from longtake.train.ranks import ranks_of
 from longtake.train.stage import Context, Progress
-from longtake.weights.presets import open_text_encoder, preset_named
+from longtake.weights.checkpoint import weight_files
+from longtake.weights.presets import model_folder, open_text_encoder, preset_named
 from longtake.worlds.scenes import WorldConfig
 
 
@@ -50,7 +51,7 @@ class Recipe:
 
     preset: Preset
     world: WorldConfig
-    codec: codec_fit.CodecStage | videos.BaseCodec
+    codec: codec_fit.CodecStage | codec_fit.BaseCodec
     latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
     dmd: DmdStage | None = None
@@ -113,7 +114,7 @@ class Recipe:
     def stages(self) -> dict[str, Callable[[Context], bool]]:
         """What is run, in order. A stage returns False when a limit stopped it."""
         return {
-            codec_fit.STAGE: self._codec,
+            codec_fit.STAGE: lambda c: codec_fit.run(self.codec, self.world, c),
             latents.STAGE: self._latents,
             teacher.STAGE: lambda c: teacher.run(self.teacher, c),
             **self._starts(),
@@ -151,15 +152,31 @@ class Recipe:
             found[painter.STAGE] = lambda c: painter.run(painting, self.student, c)
         return found
 
-    def _codec(self, context: Context) -> bool:
-        if isinstance(self.codec, videos.BaseCodec):
-            return videos.run_codec(self.codec, context)
-        return codec_fit.run(self.codec, self.world, context)
-
     def _latents(self, context: Context) -> bool:
         if isinstance(self.latents, videos.PreparedLatents):
             return videos.run_latents(self.latents, context)
         return latents.run(self.latents, self.world, context)
+
+    def on_model(self, model: str) -> "Recipe":
+        """The same student of a finished model's teacher: its codec and teacher are taken as they are.
+
+        Raises:
+            WeightsError: there is no such model.
+            ConfigError: it has no teacher, or networks of another shape than the recipe's.
+        """
+        theirs, mine = preset_named(model), self.preset
+        for what in ("dit", "codec"):
+            if getattr(theirs, what) != getattr(mine, what):
+                raise ConfigError(
+                    f"{model}'s {what} is {getattr(theirs, what)}, the recipe's {getattr(mine, what)}; a recipe that "
+                    "begins with a model has networks of its shape"
+                )
+        if not weight_files(model_folder(model), "teacher"):
+            raise ConfigError(
+                f"{model} has no teacher, so there is nothing to distil; train one, or name another model"
+            )
+        taken = replace(self.teacher, start=model, lora_rank=None, loop=replace(self.teacher.loop, steps=0))
+        return replace(self, codec=codec_fit.BaseCodec(model=model), teacher=taken)
 
     def on_videos(self, folder: Path) -> "Recipe":
         """The same training on prepared videos: it goes on from the teacher of the model that they were prepared for.
@@ -173,7 +190,7 @@ class Recipe:
         return replace(
             self,
             preset=preset_named(about.model),
-            codec=videos.BaseCodec(model=about.model),
+            codec=codec_fit.BaseCodec(model=about.model),
             latents=videos.PreparedLatents(folder=str(folder)),
             teacher=replace(self.teacher, start=about.model),
             painter_pairs=None,  # videos have one look
@@ -236,7 +253,7 @@ SHARED = (teacher.STAGE, ode_init.STAGE, ar_teacher.STAGE, consistency.STAGE, dm
 
 @denormals_flushed()
 def run_recipe(
-    name: str,
+    recipe: Recipe,
     *,
     out: Path,
     progress: Progress,
@@ -244,29 +261,24 @@ def run_recipe(
     device: str = "cpu",
     max_minutes: float | None = None,
     workers: int | None = None,
-    data: Path | None = None,
 ) -> bool:
     """Run the stages of a recipe that are not done yet; True when all of them are, and exported.
 
     Started by torchrun in several processes, they train together, each on a device of its own.
 
     Args:
-        name: of a recipe, or its file.
+        recipe: what is done; see `load_recipe`, `Recipe.on_model`, `Recipe.on_videos`.
         out: folder of the run; the finished model is in `out/model`.
         progress: told (stage, done, of, figures).
         stages: run only these.
         device: "cpu", "cuda", "cuda:1".
         max_minutes: stop at a checkpoint after this long; run again to go on.
         workers: processes that render; None: one a core, on a machine of more than two.
-        data: prepared videos to train on instead of the recipe's world (`Recipe.on_videos`).
 
     Raises:
-        InputError: an unknown recipe, stage or device.
+        InputError: an unknown stage or device.
         TrainingError: a stage failed; what was done before stays.
     """
-    recipe = load_recipe(name)
-    if data is not None:
-        recipe = recipe.on_videos(data)
     unknown = sorted(set(stages) - recipe.stages().keys())
     if unknown:
         raise InputError(f"no stage {unknown[0]!r}; the stages are {', '.join(recipe.stages())}")

@@ -31,21 +31,14 @@ from longtake.train.batches import pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.stage import Context, Progress
-from longtake.weights.checkpoint import link_files, read_weights, save_weights, write_json
-from longtake.weights.presets import OpenCodec, model_folder, open_codec
+from longtake.weights.checkpoint import link_files, write_json
+from longtake.weights.presets import OpenCodec, open_codec
 
 SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 TABLE = "captions.csv"
 ABOUT, SKIPPED = "data.json", "skipped.json"
 
 Captions = Sequence[tuple[float, str]]  # from so many seconds on, in order; the first at 0
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class BaseCodec:
-    """Instead of `CodecStage`: the codec of a model is taken as it is."""
-
-    model: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,17 +130,6 @@ def about_of(folder: Path) -> About:
         return About(**json.loads((folder / ABOUT).read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder} holds no prepared clips ({error}); make them with longtake data prepare") from error
-
-
-def run_codec(stage: BaseCodec, context: Context) -> bool:
-    """The codec's stage, when it is a model's."""
-    source = model_folder(stage.model)
-    tensors = read_weights(source, "codec")
-    folder = context.begin(CODEC, stage, context.preset.codec)
-    if not context.done(CODEC):
-        save_weights(folder, "codec", tensors)
-        context.finish(CODEC, taken_from=stage.model)
-    return True
 
 
 def run_latents(stage: PreparedLatents, context: Context) -> bool:
