@@ -16,6 +16,8 @@ from longtake.cli.main import main as longtake
 from longtake.cli.progress import Bars
 from longtake.train.ar_teacher import STAGE as AR_TEACHER
 from longtake.train.codec_fit import STAGE as CODEC
+from longtake.train.consistency import STAGE as CONSISTENCY
+from longtake.train.dmd import STAGE as DMD
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.ode_init import STAGE as ODE_INIT
 from longtake.train.ode_pairs import STAGE as ODE_PAIRS
@@ -27,17 +29,25 @@ RECIPES = (
     "self-forcing",
     "causvid",
     "causal-forcing",
-    *(f"recipes/ablations/{name}.py" for name in ("ode_only", "no_init", "causal_teacher", "two_steps", "one_step")),
+    "long-tuning",
+    *(f"recipes/ablations/{name}.py" for name in ("ode_only", "two_steps", "one_step", "causal_teacher", "no_init")),
 )
+
+
+def reads(recipe: Recipe, stage: str) -> set[str]:
+    """The stages after the teacher that one is made of."""
+    if stage == DMD and recipe.dmd is not None:
+        return {recipe.dmd.start, recipe.dmd.score}
+    return {ODE_INIT: {ODE_PAIRS}, CONSISTENCY: {AR_TEACHER}}.get(stage, set())
 
 
 def shared(recipe: Recipe, other: Recipe) -> list[str]:
     """The stages that two recipes, which begin with the same model, have in common."""
     found = [CODEC, LATENTS, TEACHER]
     if recipe.preset == other.preset:
-        for name in (ODE_PAIRS, ODE_INIT, AR_TEACHER):
+        for name in (ODE_PAIRS, ODE_INIT, AR_TEACHER, CONSISTENCY, DMD):
             mine = getattr(recipe, name)
-            if mine is not None and mine == getattr(other, name) and (name != ODE_INIT or ODE_PAIRS in found):
+            if mine is not None and mine == getattr(other, name) and reads(recipe, name) <= set(found):
                 found.append(name)
     return found
 

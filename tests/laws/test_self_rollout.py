@@ -1,5 +1,7 @@
 """The student's own rollout: what inference does, with gradients only where they belong."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -109,3 +111,22 @@ def last_chunk_alone(dit: DiT, schedule: Schedule, *, attached: bool = False) ->
     level = x_t.new_full((1, 1), schedule.sigmas[1])
     v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(text()[:, 2:3]), past)
     return x0_from_velocity(x_t, v, level), past.kv[0]
+
+
+def test_where_the_words_change_memory_is_made_anew_as_a_cue_does() -> None:
+    dit, stream = random_dit(), replace(STREAM, window=9)
+    schedule = Schedule.of(dit, SAMPLING)
+    words = text()[:, [0, 0, 2]]
+    with torch.no_grad():
+        kept = self_rollout(dit, schedule, stream, words, noise(), exit_step=2, scored=FRAMES)
+        anew = self_rollout(dit, schedule, stream, words, noise(), exit_step=2, scored=FRAMES, recache=True)
+        assert torch.equal(anew[:, :, :6], kept[:, :, :6])
+        assert (anew[:, :, 6:] - kept[:, :, 6:]).abs().max() > 1e-3
+
+        read = dit.read_text(words[:, 2:])
+        cache = KVCache()
+        for own in anew[:, :, :6].split(3, 2):
+            cache = cache.append(dit.remember(own, schedule.clean, read, dit.past(cache, own.shape)), stream)
+        shape = anew[:, :, 6:].shape
+        last = denoise(dit, schedule, read, dit.past(cache, shape), lambda i: noise()[i, :, :, 6:])
+    assert (anew[:, :, 6:] - last).abs().max() < 1e-12

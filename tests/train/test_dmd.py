@@ -1,6 +1,8 @@
 """Distillation: who learns from what, and that what is learned is the teacher's distribution."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +17,11 @@ from longtake.train import dmd, ode_init
 from longtake.train.dmd import DmdStage, dmd_gradient, dmd_loss, scores
 from longtake.train.loop import LoopConfig, Trainee
 from longtake.train.optim import OptimConfig
+from longtake.train.self_rollout import self_rollout
 from longtake.train.stage import Context
+from longtake.weights.checkpoint import save_weights
 from tests.tiny import DIT, PRESET, random_dit
-from tests.train.tiny_run import done, prepared, trainees_of
+from tests.train.tiny_run import LATENT_FRAMES, done, prepared, trainees_of
 
 OPTIM = OptimConfig(adam_lr=1e-3, warmup=1)
 MEAN, STD = 0.7, 0.4  # of the toy's data
@@ -173,8 +177,17 @@ def test_every_chunk_of_a_rollout_is_scored_sometimes(
     rolled: list[tuple[int, int]] = []  # first scored chunk, exit step
 
     def watched(
-        dit: DiT, schedule: Schedule, stream: StreamConfig, text: Tensor, noise: Tensor, exit_step: int, scored: int
+        dit: DiT,
+        schedule: Schedule,
+        stream: StreamConfig,
+        text: Tensor,
+        noise: Tensor,
+        exit_step: int,
+        scored: int,
+        *,
+        recache: bool,
     ) -> Tensor:
+        assert not recache
         x = whole(dit, schedule, stream, text, noise, exit_step, scored)
         assert x.shape[2] == scored
         assert x.requires_grad
@@ -186,3 +199,30 @@ def test_every_chunk_of_a_rollout_is_scored_sometimes(
         student.loss(seed, torch.Generator().manual_seed(0))
     assert {first for first, _ in rolled} == {0, 1}
     assert {exit_step for _, exit_step in rolled} == set(range(PRESET.student.num_steps))
+
+
+def test_tuning_rolls_beyond_a_clip_under_changing_prompts(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(run, dmd.STAGE)
+    save_weights(run.folder(dmd.STAGE), "student", random_dit(seed=5, dtype=torch.float32).state_dict())
+    tuning = replace(stage(), start="dmd", recache=True, rollout_frames=24)
+    student, _ = trainees_of(monkeypatch, lambda: dmd.run(tuning, run, dmd.TUNING))
+    assert run.done(dmd.TUNING)
+    began = random_dit(seed=5, dtype=torch.float32).state_dict()
+    assert all(torch.equal(p, began[name]) for name, p in student.net.state_dict().items())
+    texts: list[Tensor] = []
+
+    def watched(dit: DiT, schedule: Schedule, stream: StreamConfig, text: Tensor, *rest: Any, recache: bool) -> Tensor:
+        assert recache
+        texts.append(text)
+        return self_rollout(dit, schedule, stream, text, *rest, recache=recache)
+
+    monkeypatch.setattr(dmd, "self_rollout", watched)
+    for seed in range(12):
+        student.loss(seed, torch.Generator().manual_seed(seed))
+    longest = max(texts, key=lambda text: text.shape[1])
+    assert longest.shape[1] > LATENT_FRAMES // PRESET.stream.chunk
+    # What is scored is asked for by one clip's captions: of two captions at the most, its own.
+    opening = {text[:, -2:].unique(dim=1).shape[1] for text in texts}
+    assert opening <= {1, 2}
+    changes = [int((text[:, 1:] != text[:, :-1]).flatten(2).any(2).sum(1).max()) for text in texts]
+    assert max(changes) >= 2  # more than one clip's captions change

@@ -178,12 +178,22 @@ def test_an_autoregressive_teacher_sees_the_student_s_own_past(run: Context, mon
 
 
 def test_recipes_have_the_stages_that_they_need() -> None:
-    names = ("causvid", "self_forcing", "causal_forcing")
+    names = ("causvid", "self_forcing", "causal_forcing", "long_tuning")
     recipes = {name: load_recipe(str(RECIPES / f"{name}.py")) for name in names}
     stages = {name: list(recipe.stages()) for name, recipe in recipes.items()}
     shared = ["codec", "latents", "teacher"]
     assert stages["causvid"] == stages["self_forcing"] == [*shared, "ode_pairs", "ode_init", "dmd"]
     assert stages["causal_forcing"] == [*shared, "ar_teacher", "consistency", "dmd"]
+    assert stages["long_tuning"] == [*stages["self_forcing"], "tuning"]
+    assert [recipes[name].student for name in ("self_forcing", "long_tuning")] == ["dmd", "tuning"]
+    tuning = recipes["long_tuning"].tuning
+    assert tuning is not None
+    with pytest.raises(ConfigError, match="needs dmd"):
+        replace(recipes["long_tuning"], dmd=None)
+    with pytest.raises(ConfigError, match='start="dmd", not "teacher"'):
+        replace(recipes["long_tuning"], tuning=replace(tuning, start="teacher"))
+    with pytest.raises(ConfigError, match="the tuning rollout is 46 latent frames"):
+        replace(recipes["long_tuning"], tuning=replace(tuning, rollout_frames=46))
     distilled = recipes["causvid"].dmd
     assert distilled is not None
     assert distilled.inputs == "data"

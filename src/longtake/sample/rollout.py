@@ -1,14 +1,14 @@
 """Autoregression: chunk after chunk, each on the memory of those before it."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
 from longtake.core.configs import StreamConfig
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Span, chunk_spans
-from longtake.nets.dit import DiT, TextMemory
+from longtake.nets.dit import DiT, Modulation, TextMemory
 from longtake.nets.kv_cache import KVCache
 from longtake.sample.denoise import Schedule, denoise
 
@@ -65,3 +65,22 @@ def rollout(
             return
         with torch.inference_mode():
             cache = cache.append(dit.remember(latent, schedule.clean, text, past), stream)
+
+
+def rebuilt(
+    dit: DiT, clean: Modulation, kept: Sequence[tuple[int, Latent]], text: TextMemory, stream: StreamConfig
+) -> KVCache:
+    """Memory made anew of what was shown, under other words (recache: LongLive, Yang et al. 2025, sec. 3.1).
+
+    Args:
+        dit: the student.
+        clean: modulation of its clean pass.
+        kept: clean latents and the latent frame of the take at which each begins, in order.
+        text: cross-attention memory of the prompt that holds from now on.
+        stream: chunk, window and sink.
+    """
+    cache = KVCache()
+    for start, latent in kept:
+        cache = replace(cache, stop=start)
+        cache = cache.append(dit.remember(latent, clean, text, dit.past(cache, latent.shape)), stream)
+    return cache

@@ -25,6 +25,7 @@ from longtake.nets.light_codec import CodecState
 from longtake.sample.denoise import Guidance, Schedule, denoise
 from longtake.sample.generate import Model
 from longtake.sample.plans import ChunkPlan, Wording
+from longtake.sample.rollout import rebuilt
 
 Piece = Float[Tensor, "1 c _ h w"]  # latents of a chunk, or of a part of one
 
@@ -311,7 +312,10 @@ class Sampler:
         if plan.transition == "recache":
             oldest = start + self.stream.chunk + self.stream.sink - self.stream.window
             kept = [*zip((block.start for block in cache.blocks), latents, strict=True), (cache.stop, newest)]
-            return self._rebuilt([k for k in kept if k[0] < self.stream.sink or k[0] >= oldest], plan.wording)
+            kept = [k for k in kept if k[0] < self.stream.sink or k[0] >= oldest]
+            clean = self._schedule(None, 1.0).clean
+            cache = rebuilt(self.model.dit, clean, kept, self.read(plan.wording), self.stream)
+            return cache, tuple(latent for _, latent in kept)
         if plan.transition == "flush":
             in_sink = tuple(b for b in cache.blocks if b.start < self.stream.sink)
             kept_latents = latents[: len(in_sink)]
@@ -340,13 +344,6 @@ class Sampler:
         """The cache with the blocks of newer chunks."""
         for latent in newer:
             cache, latents = self._appended(cache, latents, latent, wording)
-        return cache, latents
-
-    def _rebuilt(self, kept: Sequence[tuple[int, Piece]], wording: Wording) -> tuple[KVCache, tuple[Piece, ...]]:
-        """Blocks made anew of latents, under another wording, at the places they had in the take."""
-        cache, latents = KVCache(), ()
-        for start, latent in kept:
-            cache, latents = self._appended(replace(cache, stop=start), latents, latent, wording)
         return cache, latents
 
     def _appended(

@@ -82,6 +82,11 @@ class LatentClips:
     def __len__(self) -> int:
         return len(self.latents)
 
+    @property
+    def latent_frames(self) -> int:
+        """Of a clip."""
+        return self.latents.shape[2]
+
     def draw(self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0) -> Batch:
         """`num` clips of `latent_frames`, many from their start, the others from any of their chunks.
 

@@ -37,6 +37,7 @@ from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit, placed
 
 STAGE = "dmd"
+TUNING = "tuning"  # the same once more, on long rollouts under changing prompts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,8 +53,9 @@ class DmdStage:
     guidance_scale: float
     critic_updates: int = 5  # for each of the student's
     inputs: Literal["rollout", "data"] = "rollout"  # what the student makes its clips from
-    start: Literal["ode_init", "consistency", "teacher"] = "ode_init"  # the stage that the student begins with
+    start: Literal["ode_init", "consistency", "teacher", "dmd"] = "ode_init"  # the stage that the student begins with
     score: Literal["teacher", "ar_teacher"] = "teacher"  # the stage whose network says where the data lie
+    recache: bool = False  # rebuild memory where a prompt changes, as a take does; rollouts may then outlast a clip
 
 
 def dmd_gradient(x: Latent, x0_critic: Latent, x0_teacher: Latent) -> Latent:
@@ -90,6 +92,9 @@ def clip_by_rollout(
 ) -> tuple[Latent, TextStates]:
     """Chunk after chunk on the student's own memory (Self-Forcing). Only the captions of the batch are used.
 
+    A rollout that outlasts a clip begins under other clips' captions, so its prompt changes; what is scored lies after
+    the last of these changes, or begins with it.
+
     How many passes that takes is drawn once a step: processes that share it go through their shards together.
     """
     chunk = preset.stream.chunk
@@ -97,11 +102,22 @@ def clip_by_rollout(
     beyond = (stage.rollout_frames - stage.latent_frames) // chunk
     frames = stage.latent_frames + chunk * int(torch.randint(beyond + 1, (1,), generator=common))
     exit_step = int(torch.randint(preset.student.num_steps, (1,), generator=common))
-    batch = clips.draw(stage.batch, frames, rng)
-    noise = normal((exit_step + 1, *batch.x0.shape), rng, clips.device)
+    own = frames
+    if frames > clips.latent_frames:
+        more = (clips.latent_frames - stage.latent_frames) // chunk
+        own = stage.latent_frames + chunk * int(torch.randint(more + 1, (1,), generator=common))
+    last = clips.draw(stage.batch, own, rng)
+    text = last.text
+    while (missing := frames - chunk * text.shape[1]) > 0:
+        before = clips.draw(stage.batch, min(missing, clips.latent_frames), rng)
+        text = torch.cat((before.text, text), 1)
+    shape = (*last.x0.shape[:2], frames, *last.x0.shape[3:])
+    noise = normal((exit_step + 1, *shape), rng, clips.device)
     schedule = Schedule.of(student, preset.student)
-    x = self_rollout(student, schedule, preset.stream, batch.text, noise, exit_step, stage.latent_frames)
-    return x, batch.text[:, -(stage.latent_frames // chunk) :]
+    x = self_rollout(
+        student, schedule, preset.stream, text, noise, exit_step, stage.latent_frames, recache=stage.recache
+    )
+    return x, text[:, -(stage.latent_frames // chunk) :]
 
 
 def clip_from_data(
@@ -150,13 +166,13 @@ def bounds(data: Latent) -> tuple[Bound, ...]:
     )
 
 
-def run(stage: DmdStage, context: Context) -> bool:
-    """Distil; False when a limit came first."""
+def run(stage: DmdStage, context: Context, name: str = STAGE) -> bool:
+    """Distil, or tune under the name of `TUNING`; False when a limit came first."""
     preset = context.preset
-    before = {"ode_init": ODE_INIT, "consistency": CONSISTENCY, "teacher": TEACHER}[stage.start]
+    before = {"ode_init": ODE_INIT, "consistency": CONSISTENCY, "teacher": TEACHER, "dmd": STAGE}[stage.start]
     needed = tuple(dict.fromkeys((LATENTS, TEACHER, before, stage.score)))
-    context.begin(STAGE, stage, preset.stream, preset.student, after=needed)
-    if context.done(STAGE):
+    context.begin(name, stage, preset.stream, preset.student, after=needed)
+    if context.done(name):
         return True
     begun = load_dit(context, context.folder(before), "teacher" if before == TEACHER else "student")
     student = placed(begun, context, stage.loop)
@@ -207,7 +223,7 @@ def run(stage: DmdStage, context: Context) -> bool:
 
     return train_and_keep(
         context,
-        STAGE,
+        name,
         stage.loop,
         [
             Trainee(

@@ -55,6 +55,7 @@ class Recipe:
     latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
     dmd: DmdStage | None = None
+    tuning: DmdStage | None = None  # of the distilled student
     ode_pairs: OdePairStage | None = None
     ode_init: OdeInitStage | None = None
     ar_teacher: ArTeacherStage | None = None
@@ -91,7 +92,7 @@ class Recipe:
                 )
 
     def _checked_end(self) -> dict[str, int]:
-        """How long the last stage's clips are.
+        """How long the clips of the last stages are, where the data's length limits them.
 
         Raises:
             ConfigError: it needs what the recipe does not have, or there is none that makes a student.
@@ -100,16 +101,27 @@ class Recipe:
         if last is None:
             if self.ode_init is None and self.consistency is None:
                 raise ConfigError("a recipe without dmd, ode_init and consistency makes no student; give it one")
+            if self.tuning is not None:
+                raise ConfigError("tuning goes on from the distilled student, so the recipe needs dmd")
             return {}
         needed = {"ode_init": ("ode_pairs", "ode_init"), "consistency": ("ar_teacher", "consistency"), "teacher": ()}
+        if last.start not in needed:
+            raise ConfigError("dmd cannot begin with dmd; that is how tuning begins")
         for what in needed[last.start]:
             if getattr(self, what) is None:
                 raise ConfigError(f"dmd begins with {last.start}, so the recipe needs {what}")
         if last.score == ar_teacher.STAGE and self.ar_teacher is None:
             raise ConfigError("dmd follows the autoregressive teacher, so the recipe needs ar_teacher")
-        if not 0 < last.latent_frames <= last.rollout_frames or last.latent_frames % self.preset.stream.chunk:
-            raise ConfigError("dmd must score a whole number of chunks, at most its rollout")
-        return {"the dmd rollout": last.rollout_frames}
+        if self.tuning is not None and self.tuning.start != dmd.STAGE:
+            raise ConfigError(f'tuning goes on from the distilled student: start="dmd", not "{self.tuning.start}"')
+        stages = {"dmd": last} if self.tuning is None else {"dmd": last, "tuning": self.tuning}
+        chunk = self.preset.stream.chunk
+        for name, stage in stages.items():
+            if not 0 < stage.latent_frames <= stage.rollout_frames or stage.latent_frames % chunk:
+                raise ConfigError(f"{name} must score a whole number of chunks, at most its rollout")
+            if stage.recache and stage.rollout_frames % chunk:
+                raise ConfigError(f"the {name} rollout is {stage.rollout_frames} latent frames, no multiple of {chunk}")
+        return {f"the {name} rollout": stage.rollout_frames for name, stage in stages.items() if not stage.recache}
 
     def stages(self) -> dict[str, Callable[[Context], bool]]:
         """What is run, in order. A stage returns False when a limit stopped it."""
@@ -125,7 +137,7 @@ class Recipe:
     def student(self) -> str:
         """The stage that the finished student comes from."""
         if self.dmd is not None:
-            return dmd.STAGE
+            return dmd.STAGE if self.tuning is None else dmd.TUNING
         return ode_init.STAGE if self.consistency is None else consistency.STAGE
 
     def _starts(self) -> dict[str, Callable[[Context], bool]]:
@@ -146,6 +158,8 @@ class Recipe:
         found: dict[str, Callable[[Context], bool]] = {}
         if (distilling := self.dmd) is not None:
             found[dmd.STAGE] = lambda c: dmd.run(distilling, c)
+        if (tuning := self.tuning) is not None:
+            found[dmd.TUNING] = lambda c: dmd.run(tuning, c, dmd.TUNING)
         if (shown := self.painter_pairs) is not None:
             found[painter_pairs.STAGE] = lambda c: painter_pairs.run(shown, self.world, c)
         if (painting := self.painter) is not None:
@@ -248,7 +262,7 @@ def denormals_flushed() -> Iterator[None]:
 
 
 # What several processes can share; the others are made by one.
-SHARED = (teacher.STAGE, ode_init.STAGE, ar_teacher.STAGE, consistency.STAGE, dmd.STAGE)
+SHARED = (teacher.STAGE, ode_init.STAGE, ar_teacher.STAGE, consistency.STAGE, dmd.STAGE, dmd.TUNING)
 
 
 @denormals_flushed()

@@ -3,6 +3,8 @@
 Chunk after chunk through the cache, as at inference. All chunks leave at the same random denoising step; only
 that step has a gradient. Memory is written by a clean pass without gradient and enters later chunks as a
 constant: no gradient ever flows through cached keys and values.
+
+Where the words change, memory may be made anew under them, as a cue does in a take (LongLive, Yang et al. 2025).
 """
 
 import torch
@@ -14,6 +16,7 @@ from longtake.flow.path import x0_from_velocity
 from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import KVCache
 from longtake.sample.denoise import Schedule, denoise
+from longtake.sample.rollout import rebuilt
 
 
 def self_rollout(
@@ -24,6 +27,8 @@ def self_rollout(
     noise: Tensor,
     exit_step: int,
     scored: int,
+    *,
+    recache: bool = False,
 ) -> Latent:
     """x0 predictions of the last `scored` latent frames, [b, c, scored, h, w], with a gradient to the weights.
 
@@ -37,16 +42,21 @@ def self_rollout(
         noise: unit noise for every denoising step [steps, b, c, f, h, w].
         exit_step: denoising step at which the chunks leave.
         scored: latent frames, whole chunks.
+        recache: whether memory is made anew where the words of any clip of the batch change.
     """
     num_frames = noise.shape[3]
     chunks = []
-    cache = KVCache()
+    cache, shown = KVCache(), {}
+    words = text[:, :1]
     for start in range(0, num_frames, stream.chunk):
         own = slice(start, start + stream.chunk)
         group = min(start // stream.chunk, text.shape[1] - 1)
-        words = text[:, group : group + 1]
+        before, words = words, text[:, group : group + 1]
         with torch.no_grad():
             memory = dit.read_text(words)
+            if recache and not torch.equal(words, before):
+                kept = [(block.start, shown[block.start]) for block in cache.blocks]
+                cache = rebuilt(dit, schedule.clean, kept, memory, stream)
             past = dit.past(cache, noise[0, :, :, own].shape)
             x_t = denoise(dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step)
         level = torch.full((len(x_t), 1), schedule.sigmas[exit_step], dtype=torch.float64, device=x_t.device)
@@ -60,4 +70,5 @@ def self_rollout(
             with torch.no_grad():
                 block = dit.remember(x0.detach(), schedule.clean, memory, past)
             cache = cache.append(block, stream)
+            shown[start] = x0.detach()
     return torch.cat(chunks, 2)
