@@ -114,6 +114,55 @@ def test_a_branch_goes_on_from_where_the_viewer_stands(visit: Visit, port: int) 
     wait(page, tree_has("c => c.branch === 1 && c.parent === 1 && c.start_frame === 21"))
 
 
+def test_a_branch_is_starred_named_and_hidden_and_the_browser_remembers(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    wait(page, "window.drawn.length > 50")
+    page.evaluate("window.longtake.player.seek(15)")
+    wait(page, "window.longtake.player.position().frame === 15")
+    page.get_by_role("textbox").first.fill("a blue car")
+    page.get_by_role("button", name="Branch from").click()
+    page.get_by_role("button", name="Star branch 2").click()
+    page.get_by_role("button", name="Name branch 2").click()
+    page.get_by_role("textbox", name="Name of branch 2").fill("the blue one")
+    page.keyboard.press("Enter")
+    assert page.locator(".branch .what", has_text="the blue one").is_visible()
+    page.get_by_role("button", name="Hide branch 1").click()
+    page.get_by_role("button", name="Show 1 hidden").wait_for()
+    assert page.locator(".branch").count() == 1
+    page.reload()
+    page.locator(".branch .what", has_text="the blue one").wait_for()
+    assert page.get_by_role("button", name="Star branch 2").get_attribute("aria-pressed") == "true"
+    page.get_by_role("button", name="Show 1 hidden").click()
+    assert page.locator(".branch").count() == 2
+
+
+def test_the_edge_of_a_span_is_dragged_to_say_its_words_earlier(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    wait(page, "window.drawn.length > 40")
+    box = page.get_by_role("textbox").first
+    box.fill("night falls")
+    box.press("Enter")
+    wait(page, tree_has("c => c.prompt.includes('night falls')"))
+    page.locator(".edge").wait_for()
+    film = page.locator(".track").bounding_box()
+    edge = page.locator(".edge").bounding_box()
+    page.mouse.move(edge["x"] + edge["width"] / 2, edge["y"] + edge["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(film["x"] + 6 * 20, edge["y"] + 10, steps=5)  # frame 20: nearest to where chunk 2 begins, 21
+    page.locator(".track .branch-mark").wait_for()
+    page.mouse.up()
+    wait(page, tree_has("c => c.branch === 1 && c.start_frame === 21 && c.prompt.includes('night falls')"))
+
+
+def test_what_flashes_is_paused_until_the_viewer_says_so(visit: Visit, port: int) -> None:
+    page = begun(visit, port, prompt="a strobe lamp")
+    page.get_by_text("flashes quickly").wait_for()
+    assert not page.evaluate("window.longtake.player.position().playing")
+    page.get_by_role("button", name="Play on").click()
+    wait(page, "window.drawn.length > 40")
+    assert page.get_by_text("flashes quickly").count() == 0
+
+
 def test_a_reload_comes_back_to_the_take(visit: Visit, port: int) -> None:
     page = begun(visit, port)
     wait(page, "window.drawn.length > 30")

@@ -50,6 +50,7 @@ def train(
     import torch
 
     from longtake.cli.progress import Bars
+    from longtake.core.bf16 import has_bf16_units
     from longtake.train.ranks import leave
     from longtake.train.run import load_recipe, run_recipe
 
@@ -58,6 +59,9 @@ def train(
         wanted = wanted.on_model(start)
     if data is not None:
         wanted = wanted.on_videos(data)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu" and wanted.in_bf16 and not has_bf16_units(torch.device(device)):
+        sys.stderr.write("this CPU has no units for bf16: fp32 instead, slower than the recipe says\n")
     folder = out if out is not None else Path("runs") / Path(recipe).stem
     try:
         with Bars() as bars:
@@ -66,7 +70,7 @@ def train(
                 out=folder,
                 progress=bars.update,
                 stages=tuple(stage or ()),
-                device=device or ("cuda" if torch.cuda.is_available() else "cpu"),
+                device=device,
                 max_minutes=max_minutes,
             )
     except KeyboardInterrupt:

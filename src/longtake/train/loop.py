@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
+from longtake.core.bf16 import has_bf16_units
 from longtake.core.errors import TrainingError
 from longtake.core.noise import rng_for
 from longtake.train.ema import EMA
@@ -41,7 +42,7 @@ class LoopConfig:
     ema_decay: float = 0.999
     accumulate: int = 1  # micro-batches a step; several processes share them
     recompute: bool = False  # blocks are gone through again on the way back: less memory, a third more work
-    bf16: bool = False  # matrix products and convolutions in bf16, sums and weights in fp32
+    bf16: bool = False  # products and convolutions in bf16, where there are units for it; sums and weights in fp32
     checkpoint_minutes: float = 3.0
     log_every: int = 10  # steps
     sample_every: int = 0  # steps between sample sheets; 0: none
@@ -210,7 +211,8 @@ def precision(net: nn.Module, *, bf16: bool) -> Iterator[None]:
     Weights are cast anew at each use: a cast that was kept from a part without gradient would have none.
     """
     device = next(net.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16, cache_enabled=False), attention_kernel(device):
+    enabled = bf16 and has_bf16_units(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=enabled, cache_enabled=False), attention_kernel(device):
         yield
 
 

@@ -10,6 +10,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake.core.bf16 import has_bf16_units
 from longtake.core.configs import SamplingConfig
 from longtake.core.errors import ConfigError, TrainingError
 from longtake.core.noise import rng_for
@@ -74,7 +75,8 @@ def run(stage: OdePairStage, context: Context) -> bool:
         noise = normal(batch.x0.shape, rng, context.device)
         states = [noise]
         uncond = clips.unconditional(num)
-        with torch.autocast(context.device.type, torch.bfloat16, enabled=stage.bf16):
+        in_bf16 = stage.bf16 and has_bf16_units(context.device)
+        with torch.autocast(context.device.type, torch.bfloat16, enabled=in_bf16):
             for step, x in enumerate(teacher_states(dit, sampling, noise, batch.text, uncond), 1):
                 if step in kept:
                     states.append(x)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
+from longtake.core.bf16 import has_bf16_units
 from longtake.train.ranks import like, whole_tensor
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic whose iteration pushes singular values towards 1
@@ -89,7 +90,7 @@ def optimizers_for(net: nn.Module, config: OptimConfig, *, bf16: bool = False) -
     Args:
         net: whose parameters are trained.
         config: rates.
-        bf16: orthogonalise in bf16, which is precise enough (Jordan et al. 2024) and fast where there are matrix units.
+        bf16: orthogonalise in bf16 where that is fast; it is precise enough (Jordan et al. 2024).
     """
     matrices, others = [], []
     for name, p in net.named_parameters():
@@ -101,7 +102,8 @@ def optimizers_for(net: nn.Module, config: OptimConfig, *, bf16: bool = False) -
     if others:
         found.append(AdamW(others, lr=config.adam_lr, betas=config.betas, weight_decay=config.weight_decay))
     if matrices and config.muon_lr is not None:
-        found.append(Muon(matrices, lr=config.muon_lr, dtype=torch.bfloat16 if bf16 else torch.float32))
+        fast = bf16 and has_bf16_units(matrices[0].device)
+        found.append(Muon(matrices, lr=config.muon_lr, dtype=torch.bfloat16 if fast else torch.float32))
     for optimizer in found:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -134,6 +134,12 @@ class Recipe:
         }
 
     @property
+    def in_bf16(self) -> tuple[str, ...]:
+        """The stages that want to multiply in bf16."""
+        found = {name: getattr(self, name) for name in self.stages()}
+        return tuple(name for name, stage in found.items() if getattr(getattr(stage, "loop", stage), "bf16", False))
+
+    @property
     def student(self) -> str:
         """The stage that the finished student comes from."""
         if self.dmd is not None:

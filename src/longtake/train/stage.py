@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
+from longtake.core.bf16 import has_bf16_units
 from longtake.core.configs import Preset
 from longtake.core.errors import TrainingError
 from longtake.core.version import __version__
@@ -82,6 +83,7 @@ class Context:
             "torch": torch.__version__,
             "device": str(self.device),
             "machine": platform.machine(),
+            "bf16_units": has_bf16_units(self.device),
             "processes": self.ranks.size,
             "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             **facts,

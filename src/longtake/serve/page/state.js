@@ -33,13 +33,15 @@ export const status = signal(null);
 export const playback = signal(null);
 /** Counts the entries that changed the tree. */
 export const growth = signal(0);
-/** @type {Signal<{kind: 'error' | 'note', text: string} | null>} */
+/** @type {Signal<{kind: 'error' | 'note', text: string, offer?: {label: string, act: () => void}} | null>} */
 export const notice = signal(null);
 export const busy = signal(/** @type {string | null} */ (null));
 /** @type {Signal<Numbers>} */
 export const numbers = signal({ firstFrameMs: null, cueMs: null, chunkMs: null, chunkS: null });
 /** Tip of the path that is shown beside this one. @type {Signal<number | null>} */
 export const beside = signal(null);
+/** What was noted of this take's branches. @type {Signal<import('./marks.js').Marks>} */
+export const marks = signal({});
 export const draft = signal('');
 export const help = signal(false);
 

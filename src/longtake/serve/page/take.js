@@ -5,6 +5,7 @@ import { Capture } from './capture.js';
 import { Connection } from './connection.js';
 import { createDecoder, hasVideoDecoder } from './decoder.js';
 import { Player } from './player.js';
+import { readMarks } from './marks.js';
 import * as state from './state.js';
 import { FrameStore } from './store.js';
 import { Tree } from './tree.js';
@@ -97,9 +98,11 @@ export class Take {
     if (answer.type === 'accepted' && answer.event_id) this.#sent.set(answer.event_id, sent);
   }
 
-  /** @param {{change?: string, prompt?: string, image?: string, seed?: number, guidance?: number}} what */
-  async branch({ image, ...what }) {
-    const { after } = this.branchPoint();
+  /**
+   * @param {{change?: string, prompt?: string, image?: string, seed?: number, guidance?: number}} what
+   * @param {number | null} [after] the chunk that it grows from; the playhead's, if not given
+   */
+  async branch({ image, ...what }, after = this.branchPoint().after) {
     const random = Math.floor(Math.random() * 2 ** 31);
     const seed = what.seed ?? (what.change || what.prompt ? undefined : random); // the same words again: another way on
     const sent = performance.now();
@@ -255,6 +258,7 @@ function show(shown) {
   current = shown?.take ?? null;
   batch(() => {
     state.status.value = state.notice.value = state.beside.value = null;
+    state.marks.value = shown ? readMarks(shown.take.id) : {};
     state.numbers.value = { firstFrameMs: null, cueMs: null, chunkMs: null, chunkS: null };
     state.playback.value = current?.player.view() ?? null;
     state.line.value = current?.connection.state ?? null;

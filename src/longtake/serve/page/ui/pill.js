@@ -37,6 +37,7 @@ export function Notice() {
   if (!notice) return null;
   return html`<div class="notice ${notice.kind}" role=${notice.kind === 'error' ? 'alert' : 'note'}>
     <p>${notice.text}</p>
+    ${notice.offer && html`<button class="quiet" onClick=${notice.offer.act}>${notice.offer.label}</button>`}
     <button class="quiet" onClick=${() => (state.notice.value = null)}>Dismiss</button>
   </div>`;
 }

@@ -1,5 +1,6 @@
 // The picture, what it is (live or not), and a veil whenever nothing can move.
 
+import { Flashes, luminance } from '../flashes.js';
 import * as state from '../state.js';
 import { current } from '../take.js';
 import { useEffect, useRef } from '../vendor/hooks.js';
@@ -25,6 +26,37 @@ function Glow() {
     return () => void take?.screens.delete(screen);
   }, [state.take.value]);
   return html`<canvas class="glow" ref=${canvas} width="16" height="9" aria-hidden="true"></canvas>`;
+}
+
+const CELLS = { width: 16, height: 9 }; // that are looked at for flashes
+
+/** Pauses what flashes, and lets the viewer decide. */
+function useFlashGuard() {
+  useEffect(() => {
+    const take = current;
+    if (!take) return undefined;
+    const flashes = new Flashes();
+    const canvas = new OffscreenCanvas(CELLS.width, CELLS.height);
+    const ink = /** @type {OffscreenCanvasRenderingContext2D} */ (canvas.getContext('2d', { willReadFrequently: true }));
+    const playOn = () => {
+      take.screens.delete(screen);
+      state.notice.value = null;
+      take.player.play();
+    };
+    /** @type {import('../take.js').Screen} */
+    const screen = (picture) => {
+      if (!take.player.playing) return flashes.forget(); // a person moves it
+      ink.drawImage(picture, 0, 0, CELLS.width, CELLS.height);
+      const { data } = ink.getImageData(0, 0, CELLS.width, CELLS.height);
+      if (!flashes.add(luminance(data), performance.now())) return;
+      flashes.forget();
+      take.player.pause();
+      const offer = { label: 'Play on', act: playOn };
+      state.notice.value = { kind: 'note', text: 'This flashes quickly, so it is paused: it can hurt some people.', offer };
+    };
+    take.screens.add(screen);
+    return () => void take.screens.delete(screen);
+  }, [state.take.value]);
 }
 
 /** What hides the picture, and why. @returns {{title: string, text: string} | null} */
@@ -95,6 +127,7 @@ function Beside() {
 }
 
 export function Stage() {
+  useFlashGuard();
   const canvas = useRef(/** @type {HTMLCanvasElement | null} */ (null));
   useEffect(() => {
     const take = current;

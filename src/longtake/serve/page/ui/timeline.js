@@ -60,6 +60,39 @@ function Pending() {
   });
 }
 
+/**
+ * The left edge of a span, to be dragged: its words from there on, on a branch.
+ * @param {{from: number, prompt: string}} props
+ */
+function Edge({ from, prompt }) {
+  const [to, setTo] = useState(/** @type {number | null} */ (null));
+  const { tree } = /** @type {import('../take.js').Take} */ (current);
+  const starts = path.value.map((id) => /** @type {Chunk} */ (tree.chunks.get(id)).start_frame);
+  /** @param {PointerEvent} event */
+  const nearest = (event) => {
+    const track = /** @type {HTMLElement} */ (/** @type {HTMLElement} */ (event.currentTarget).closest('.track'));
+    const frame = (event.clientX - track.getBoundingClientRect().left) / PX;
+    const distances = starts.map((start) => Math.abs(start - frame));
+    return Math.max(1, distances.indexOf(Math.min(...distances))); // before the first chunk nothing is shared
+  };
+  /** @param {PointerEvent} event */
+  const take = (event) => {
+    /** @type {HTMLElement} */ (event.currentTarget).setPointerCapture(event.pointerId);
+    setTo(from);
+  };
+  const drop = () => {
+    if (to !== null && to !== from) current?.branch({ prompt }, path.value[to - 1]).catch(state.complain);
+    setTo(null);
+  };
+  return html`<i class="edge" title="Drag: the same words from an earlier or a later point, on a branch"
+      style=${{ left: `${starts[from] * PX}px` }}
+      onPointerDown=${take}
+      onPointerMove=${(/** @type {PointerEvent} */ event) => to !== null && setTo(nearest(event))}
+      onPointerUp=${drop}
+      onPointerCancel=${() => setTo(null)}></i>
+    ${to !== null && html`<i class="branch-mark" style=${{ left: `${starts[to] * PX}px` }}><${Icon} name="branch" /></i>`}`;
+}
+
 /** @param {{onseek: () => void, onedit: (prompt: string) => void}} props */
 function Track({ onseek, onedit }) {
   state.growth.value;
@@ -74,7 +107,7 @@ function Track({ onseek, onedit }) {
       player.pause();
       player.seek(first.start_frame);
     };
-    return html`<button
+    const button = html`<button
       key=${from}
       class="span ${hue(prompts, prompt)}"
       style=${{ left: `${left}px`, width: `${width}px` }}
@@ -84,6 +117,8 @@ function Track({ onseek, onedit }) {
     >
       <span class="label">${prompt}</span>
     </button>`;
+    if (from === 0 || tree.ended) return button;
+    return [button, html`<${Edge} key="edge ${from}" from=${from} prompt=${prompt} />`];
   });
 }
 
