@@ -11,5 +11,5 @@ def has_bf16_units(device: torch.device) -> bool:
     if device.type != "cpu":
         return True
     # Public only from torch 2.13 on.
-    amx, avx512 = torch.cpu._is_amx_tile_supported, torch.cpu._is_avx512_bf16_supported  # noqa: SLF001  # pyright: ignore[reportPrivateUsage]
+    amx, avx512 = torch.cpu._is_amx_tile_supported, torch.cpu._is_avx512_bf16_supported  # pyright: ignore[reportPrivateUsage]
     return amx() or avx512()
