@@ -130,7 +130,10 @@ def main() -> None:
     parser.add_argument("--split", choices=("held_out", "train"), default="held_out")
     parser.add_argument("--num", type=int, default=12)
     parser.add_argument(
-        "--judge", type=Path, default=Path("out/evaluation/judge.safetensors"), help="trained if missing"
+        "--judge",
+        type=Path,
+        default=Path("benchmarks/baselines/tiny-world-judge.safetensors"),
+        help="trained if missing",
     )
     parser.add_argument("--out", type=Path, default=Path("out/given"))
     options = parser.parse_args()

@@ -29,6 +29,8 @@ from websockets.exceptions import WebSocketException
 
 PROMPTS = ("a tiger walks through a forest", "a sailboat sails on the sea", "an elephant walks on a city street")
 
+WEIGHED_EVERY_S = 5
+
 
 @dataclass
 class Seen:
@@ -155,7 +157,7 @@ def crowd(model: str, viewers: int, seconds: float) -> dict[str, object]:
         async def everyone() -> list[Seen]:
             async def weigh() -> None:
                 while True:
-                    await asyncio.sleep(5)
+                    await asyncio.sleep(WEIGHED_EVERY_S)
                     memory.append(rss_mib(pid))
 
             weighing = asyncio.create_task(weigh())
@@ -165,7 +167,6 @@ def crowd(model: str, viewers: int, seconds: float) -> dict[str, object]:
 
         seen = asyncio.run(everyone())
         alive = httpx.get(f"{base}/readyz").status_code
-    third = max(1, len(memory) // 3)
     return {
         "viewers": viewers,
         "seconds": seconds,
@@ -174,8 +175,7 @@ def crowd(model: str, viewers: int, seconds: float) -> dict[str, object]:
         "frames": sum(s.frames for s in seen),
         "gaps": sum(s.gaps for s in seen),
         "events": dict(sum((s.said for s in seen), Counter())),
-        "rss_mib_after_a_third": round(max(memory[:third]), 1),
-        "rss_mib_at_the_end": round(max(memory[-third:]), 1),
+        "rss_mib_each_30_s": [round(weight) for weight in memory[:: 30 // WEIGHED_EVERY_S]],
         "ready_afterwards": alive,
     }
 

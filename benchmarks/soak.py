@@ -86,7 +86,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="tiny-world")
     parser.add_argument("--minutes", type=int, default=30)
     parser.add_argument("--prompt-idx", type=int, default=7)
-    parser.add_argument("--judge", type=Path, default=Path("out/evaluation/judge.safetensors"))
+    parser.add_argument("--judge", type=Path, default=Path("benchmarks/baselines/tiny-world-judge.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("out/soak.png"))
     options = parser.parse_args()
     world = load_recipe(options.recipe).world

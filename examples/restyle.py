@@ -15,10 +15,10 @@ from longtake.worlds.game import Game, Key
 
 
 def main(model: str = "tiny-world", out: Path = Path("out/restyle.png")) -> None:
-    """A tiger is steered right, then left; the model sees flat colours on a checkerboard."""
+    """A car is steered right, then left; the model sees flat colours on a checkerboard."""
     with longtake.open(model) as studio:
-        game = list(played(Game.new("tiger", "green_park", studio.size)))
-        take = studio.restyle(iter(game), "a tiger walks in a park", seed=1)
+        game = list(played(Game.new("car", "city_street", studio.size)))
+        take = studio.restyle(iter(game), "a car drives on a city street", seed=1)
         painted = torch.cat([chunk.frames for chunk in take.stream()])
         rows = [
             Row(pictures=torch.stack(game), caption="the game"),

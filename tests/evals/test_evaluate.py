@@ -13,7 +13,7 @@ from longtake.evals import evaluate
 from longtake.evals.evaluate import Plan, Row, model_row, truth_row
 from longtake.evals.judge import Judge, judge_for
 from longtake.evals.prompts import asked_of
-from longtake.evals.report import regressions, write_report
+from longtake.evals.report import earlier_results, regressions, write_report
 from longtake.evals.statistics import Figure
 from longtake.sample.cues import Cue
 from longtake.sample.generate import Chunk, Model, open_model
@@ -24,7 +24,7 @@ from tests.tiny import PRESET, write_model
 WORLD = load_recipe("smoke").world
 READS_MORE = replace(PRESET, dit=replace(PRESET.dit, text_len=48))
 PLAN = Plan(prompts=3, seeds=2, spread_prompts=1, switches=1, long_takes=1, long_s=10.0)
-ABOUT = {"model": "tiny <b>", "fps": 16.0}
+ABOUT = {"model": "tiny <b>", "fps": 16.0, "judge": "5f"}
 
 
 def quiet(*_: object) -> None:
@@ -95,14 +95,17 @@ def test_the_report_has_pictures_films_and_a_table(rows: list[Row], tmp_path: Pa
 
 def test_the_gate_sees_what_became_worse_and_only_that(rows: list[Row], tmp_path: Path) -> None:
     write_report(rows, {}, ABOUT, tmp_path)
-    assert regressions(rows, tmp_path / "results.json") == []
+    earlier = earlier_results(tmp_path / "results.json", str(ABOUT["judge"]))
+    assert regressions(rows, earlier) == []
     worse = Figure(value=-0.2, low=-0.3, high=-0.1, num=3)
     fallen = [Row(name=rows[1].name, figures={**rows[1].figures, "adherence": worse, "flicker": worse})]
-    assert len(regressions(fallen, tmp_path / "results.json")) == 1
+    assert len(regressions(fallen, earlier)) == 1
     far = Figure(value=1e6, low=1e6, high=1e6, num=3)
-    assert regressions([Row(name="tiny", figures={"distance to the truth": far})], tmp_path / "results.json")
+    assert regressions([Row(name="tiny", figures={"distance to the truth": far})], earlier)
     with pytest.raises(InputError, match="holds no results"):
-        regressions(rows, tmp_path / "row-0.png")
+        earlier_results(tmp_path / "row-0.png", "")
+    with pytest.raises(InputError, match=r"was seen by another judge .* give that one with --judge"):
+        earlier_results(tmp_path / "results.json", "another")
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

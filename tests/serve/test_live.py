@@ -122,10 +122,12 @@ def test_the_model_runs_only_so_far_ahead_of_what_is_seen(client: TestClient) ->
         viewer = Watcher(socket)
         lead = viewer.next()["lead"]
         viewer.until("status", state="ahead")
-        made = len(client.get(f"/api/takes/{take['id']}").json()["tree"])
-        assert made == lead
+        assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == 1  # the link is not known yet
         viewer.whole_chunk(0)
-        viewer.until("chunk", chunk=lead)
+        viewer.until("status", state="ahead")
+        assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == 1 + lead
+        viewer.whole_chunk(1)
+        viewer.until("chunk", chunk=1 + lead)
         viewer.say(type="close")
 
 
@@ -141,13 +143,15 @@ def test_on_a_slow_link_it_is_one_chunk_ahead_until_chunks_come_in_time(
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
         viewer = Watcher(socket)
         lead = viewer.next()["lead"]
-        made(viewer, lead)
+        made(viewer, 1)
+        viewer.whole_chunk(0)  # in time
+        made(viewer, 1 + lead)
         monkeypatch.setattr(time, "time", lambda: now() + 10)  # so long were these on their way
-        for chunk in range(lead):
+        for chunk in range(1, 1 + lead):
             viewer.whole_chunk(chunk)
-        made(viewer, lead + 1)
-        viewer.whole_chunk(lead)  # in time
-        made(viewer, 2 * lead + 1)
+        made(viewer, 2 + lead)
+        viewer.whole_chunk(1 + lead)  # in time
+        made(viewer, 2 + 2 * lead)
         viewer.say(type="close")
 
 

@@ -9,7 +9,6 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from longtake.core.configs import CodecConfig
 from longtake.core.errors import ConfigError
 from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import sigmas_of
@@ -100,17 +99,6 @@ def test_sources_show_the_same_moves_in_other_looks() -> None:
 
 
 def test_pairs_are_made_of_both_looks_and_made_again_alike(tmp_path: Path) -> None:
-    codec = CodecConfig(
-        latent_channels=4,
-        pixel_patch=2,
-        encoder_widths=(8, 8, 12),
-        decoder_widths=(12, 8, 8),
-        blocks=1,
-        encoder_time=(4, 1),
-        decoder_time=(2, 2),
-        space=(2, 2),
-    )
-    assert codec == PRESET.codec
     stage = PainterPairsStage(num_clips=4, latent_frames=3, clips_per_shard=2)
     found = []
     for name in ("one", "other"):

@@ -25,18 +25,23 @@ def evaluate(
     ] = False,
     prompts: Annotated[int, typer.Option(metavar="N", help="Held-out prompts.")] = 32,
     seconds: Annotated[float, typer.Option(metavar="S", help="Length of the takes that show drift.")] = 30.0,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes, and the judge is kept.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes, and a judge is kept.")] = Path(
         "out/evaluation"
     ),
+    judge: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A judge that was kept; one is trained if it is not there.")
+    ] = None,
     against: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="An earlier results.json: exit code 1 if something has become worse."),
+        typer.Option(
+            metavar="FILE", help="An earlier results.json of the same judge: exit code 1 if something has become worse."
+        ),
     ] = None,
     device: Device = None,
 ) -> None:
     """Ask a model for scenes it never saw, and measure what it shows: report.html, results.json.
 
-    A judge is trained first, on the rendered truth (three minutes on two cores); it is kept for the next time.
+    A judge is trained first, on the rendered truth (three minutes on two cores), and kept; or one is given.
     """
     if prompts < 2:
         raise InputError(f"--prompts must be at least 2, got {prompts}")
@@ -45,7 +50,7 @@ def evaluate(
     from longtake.cli.progress import Bars
     from longtake.evals.evaluate import Plan, model_row, truth_row
     from longtake.evals.judge import judge_for
-    from longtake.evals.report import regressions, write_report
+    from longtake.evals.report import earlier_results, regressions, write_report
     from longtake.sample.generate import open_model
     from longtake.train.run import load_recipe
 
@@ -57,21 +62,23 @@ def evaluate(
     first = models[0][1]
     plan = Plan(prompts=prompts, long_s=seconds)
     with Bars() as bars:
-        judge = judge_for(world, out / "judge.safetensors", bars.update)
-        truth = truth_row(first, world, judge, plan, bars.update)
-        rows = [truth, *(model_row(name, m, world, judge, plan, truth, bars.update) for name, m in models)]
+        seeing = judge_for(world, judge or out / "judge.safetensors", bars.update)
+        earlier = None if against is None else earlier_results(against, seeing.digest)
+        truth = truth_row(first, world, seeing, plan, bars.update)
+        rows = [truth, *(model_row(name, m, world, seeing, plan, truth, bars.update) for name, m in models)]
     about = {
         "model": ", ".join(names),
         "weights": first.digest,
         "prompts": prompts,
         "fps": first.fps,
         "world": world.hash,
+        "judge": seeing.digest,
     }
-    page = write_report(rows, judge.accuracy, about, out)
+    page = write_report(rows, seeing.accuracy, about, out)
     for row in rows:
         figures = {name: str(value) for name, value in row.figures.items()}
         sys.stdout.write(json.dumps({"name": row.name, **figures}) + "\n")
     sys.stderr.write(f"{page}\n")
-    if against is not None and (worse := regressions(rows, against)):
+    if earlier is not None and (worse := regressions(rows, earlier)):
         sys.stderr.write("".join(f"worse: {line}\n" for line in worse))
         raise typer.Exit(1)

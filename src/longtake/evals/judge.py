@@ -23,6 +23,7 @@ from longtake.core.errors import WeightsError
 from longtake.core.noise import rng_for
 from longtake.core.shapes import Pictures
 from longtake.evals.prompts import TASKS, calm, facts
+from longtake.weights.checkpoint import digest
 from longtake.worlds.assets import place_named
 from longtake.worlds.render import render
 from longtake.worlds.scenes import Split, WorldConfig, sample_scene
@@ -48,12 +49,16 @@ class Seen:
 
 
 class Judge(nn.Module):
-    """See the top of the file. `classes` names the answers of each task, `accuracy` how often they are right."""
+    """See the top of the file.
+
+    `classes` names the answers of each task, `accuracy` says how often they are right, `digest` which judge this is.
+    """
 
     def __init__(self, classes: Mapping[str, Sequence[str]]) -> None:
         super().__init__()
         self.classes = {task: tuple(names) for task, names in classes.items()}
         self.accuracy: dict[str, float] = {}
+        self.digest = ""
         widths = (32, 64, 96)
         self.look = nn.Sequential(
             nn.Conv2d(3, widths[0], 6, stride=4, padding=1),
@@ -167,6 +172,7 @@ def judge_for(world: WorldConfig, path: Path, progress: Progress, **options: int
         about = {"classes": judge.classes, "accuracy": judge.accuracy, "world": world.hash}
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file(judge.state_dict(), path, {"judge": json.dumps(about)})
+        judge.digest = digest([path])
         return judge
     try:
         with safe_open(path, "pt") as file:
@@ -178,7 +184,7 @@ def judge_for(world: WorldConfig, path: Path, progress: Progress, **options: int
         raise WeightsError(f"{path} knows another world; give another folder, or remove it and one is trained")
     judge = Judge(about["classes"])
     judge.load_state_dict(weights)
-    judge.accuracy = about["accuracy"]
+    judge.accuracy, judge.digest = about["accuracy"], digest([path])
     return judge.eval()
 
 

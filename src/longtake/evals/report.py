@@ -83,22 +83,31 @@ def write_report(rows: Sequence[Row], accuracy: Mapping[str, float], about: Mapp
     return path
 
 
-def regressions(rows: Sequence[Row], baseline: Path) -> list[str]:
-    """What has become worse than in an earlier `results.json`: figures whose whole interval lies on the worse side.
+def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
+    """Figures of an earlier `results.json`, by row.
 
     Raises:
-        InputError: the file cannot be read.
+        InputError: the file cannot be read, or another judge saw what it tells of: two judges are two scales.
     """
     try:
-        earlier = {row["name"]: row["figures"] for row in json.loads(baseline.read_text("utf-8"))["rows"]}
+        results = json.loads(path.read_text("utf-8"))
+        by, rows = results["about"]["judge"], results["rows"]
+        found = {row["name"]: {name: Figure(**figure) for name, figure in row["figures"].items()} for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{baseline} holds no results of an evaluation: {error}") from error
+        raise InputError(f"{path} holds no results of an evaluation: {error}") from error
+    if by != judge:
+        raise InputError(f"{path} was seen by another judge ({by[:16]}, now {judge[:16]}); give that one with --judge")
+    return found
+
+
+def regressions(rows: Sequence[Row], earlier: Mapping[str, Mapping[str, Figure]]) -> list[str]:
+    """What has become worse than in `earlier_results`: figures whose whole interval lies on the worse side."""
     worse = []
     for row in rows:
         for name, sign in GATED.items():
             if row.name not in earlier or name not in earlier[row.name] or name not in row.figures:
                 continue
-            now, before = row.figures[name], Figure(**earlier[row.name][name])
+            now, before = row.figures[name], earlier[row.name][name]
             best = now.high if sign > 0 else -now.low
             if best < sign * (before.low if sign > 0 else before.high):
                 worse.append(f"{row.name}: {name} {now} was {before}")

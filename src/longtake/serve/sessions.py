@@ -145,7 +145,7 @@ class LiveSession:
         self._tip: int | None = None
         self._cues: list[SaidCue] = []  # by our number - 1
         self._seen: dict[object, int | None] = {}
-        self._slow: set[object] = set()  # viewers to whom chunks come more slowly than they play
+        self._slow: set[object] = set()  # viewers to whom chunks come more slowly than they play, or who are new
         self._paused = False
         self._ended: Why | None = None
         self._listeners: list[Callable[[Status], object]] = []
@@ -249,7 +249,9 @@ class LiveSession:
 
     def watched(self, viewer: object) -> None:
         with self._lock:
-            self._seen.setdefault(viewer, self._tip)
+            if viewer not in self._seen:
+                self._seen[viewer] = self._tip
+                self._slow.add(viewer)  # until a chunk has come in time
         self._touch()
 
     def left(self, viewer: object) -> None:

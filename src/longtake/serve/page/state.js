@@ -50,7 +50,7 @@ export const sourceKind = signal(/** @type {SourceKind} */ ('text'));
 export const attachment = signal(null);
 export const videoUse = signal(/** @type {'restyle' | 'extend'} */ ('restyle'));
 export const strength = signal(0.6);
-export const game = signal({ subject: 'tiger', place: 'green_park' });
+export const game = signal({ subject: 'car', place: 'city_street' });
 /** Which of them is at work in this take. @type {Signal<SourceKind>} */
 export const liveSource = signal('text');
 /** @type {Signal<Choices>} */
