@@ -1,5 +1,6 @@
 """A server with two devices: takes are divided among them, and found again wherever they are."""
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from longtake.serve.app import Settings, create_app
 from tests.tiny import write_model
 
 HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"
+PATIENCE_S = 20.0
 
 
 @pytest.fixture
@@ -50,12 +52,21 @@ def test_each_take_has_the_device_that_was_least_busy(client: TestClient) -> Non
     assert client.get(f"/api/takes/{takes[1]}").status_code == 200
 
 
+def first_chunk(client: TestClient, take: str) -> bytes:
+    """Wait until it is encoded: that is done after it is made."""
+    until = time.monotonic() + PATIENCE_S
+    while (answer := client.get(f"/api/takes/{take}/chunks/0.frames")).status_code == 409:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert answer.status_code == 200
+    return answer.content
+
+
 def test_two_devices_make_the_same_frames(client: TestClient) -> None:
     one, other = begun(client, 7), begun(client, 7)
     for take in (one, other):
         state_of(client, take, "ahead")
-    frames = [client.get(f"/api/takes/{take}/chunks/0.frames").content for take in (one, other)]
-    assert frames[0] == frames[1]
+    assert first_chunk(client, one) == first_chunk(client, other)
 
 
 def test_what_both_have_made_is_there_after_a_restart(settings: Settings) -> None:
