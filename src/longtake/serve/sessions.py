@@ -48,6 +48,7 @@ from longtake.serve.messages import (
     Status,
 )
 from longtake.serve.tree import ChunkTree
+from longtake.serve.viewers import Viewer, Viewers
 from longtake.studio.commands import Place
 from longtake.studio.games import GameSource
 from longtake.studio.script import Script
@@ -69,10 +70,6 @@ class SaidCue(NamedTuple):
     number: int  # on that branch's take
     event_id: str | None
     said_s: float
-
-
-class HttpViewer:
-    """Someone who watches over plain HTTP."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,13 +141,12 @@ class LiveSession:
         self._verdict: Ended | None = None  # what will be said when all that was made is in the log
         self._tip: int | None = None
         self._cues: list[SaidCue] = []  # by our number - 1
-        self._seen: dict[object, int | None] = {}
-        self._slow: set[object] = set()  # viewers to whom chunks come more slowly than they play, or who are new
         self._paused = False
         self._ended: Why | None = None
         self._listeners: list[Callable[[Status], object]] = []
         self._told: Status | None = None
         self.opened = self.log.append(opened) if not len(self.log) else self._read_log()
+        self._viewers = Viewers(self._tree, lead=self.opened.lead, fps=self.opened.fps)
 
     # What it is like.
 
@@ -178,7 +174,7 @@ class LiveSession:
                 state=self._state(),
                 position=self.slot or None,
                 wait_s=self.wait_s if self.slot else None,
-                viewers=len(self._seen),
+                viewers=len(self._viewers),
                 dropped=self.num_dropped,
             )
 
@@ -187,12 +183,12 @@ class LiveSession:
             return "ended"
         if self._paused:
             return "paused"
-        if self.live and not self._seen:
+        if self.live and not self._viewers:
             return "parked"
         if self.slot != 0:
             return "queued"
         over = self._complete or self._verdict is not None
-        if over or (self.live and self._lead() >= self._allowed()):
+        if over or (self.live and self._viewers.far_behind(self._tip)):
             return "ahead"
         return "running" if self._take.ready else "starved"
 
@@ -247,33 +243,14 @@ class LiveSession:
 
     # Who watches.
 
-    def watched(self, viewer: object) -> None:
+    def watched(self, viewer: Viewer) -> None:
         with self._lock:
-            if viewer not in self._seen:
-                self._seen[viewer] = self._tip
-                self._slow.add(viewer)  # until a chunk has come in time
+            self._viewers.come(viewer, self._tip)
         self._touch()
 
-    def left(self, viewer: object) -> None:
+    def left(self, viewer: Viewer) -> None:
         with self._lock:
-            self._seen.pop(viewer, None)
-            self._slow.discard(viewer)
-        self._touch()
-
-    def seen(self, viewer: object, chunk: int) -> None:
-        """A viewer has a whole chunk and shows it. What comes over plain HTTP (`None`) counts for all who watch so.
-
-        One who was late by all of the lead has a slow link; one who has a chunk as it falls due has none any more.
-        """
-        with self._lock:
-            event = self._tree[chunk]
-            chunk_s = event.num_frames / self.opened.fps
-            waited_s = time.time() - event.made_at
-            for one in self._seen:
-                if one == viewer or (viewer is None and isinstance(one, HttpViewer)):
-                    self._seen[one] = chunk
-                    slow = waited_s > chunk_s * (1 if one in self._slow else self.opened.lead + 2)
-                    (self._slow.add if slow else self._slow.discard)(one)
+            self._viewers.go(viewer)
         self._touch()
 
     def push(self, picture: bytes) -> None:
@@ -291,10 +268,12 @@ class LiveSession:
 
     # What can be said to it.
 
-    def do(self, command: Command, viewer: object = None) -> Event:  # noqa: PLR0911  (one a command)
+    def do(self, command: Command, viewer: Viewer | None = None) -> Event:  # noqa: PLR0911  (one a command)
         match command:
             case Seen():
-                self.seen(viewer, command.chunk)
+                with self._lock:
+                    self._viewers.show(viewer, self._tree[command.chunk])
+                self._touch()
                 return Done(event_id=command.event_id)
             case Keys():
                 if not isinstance(self._source, GameSource):
@@ -390,8 +369,7 @@ class LiveSession:
             self._takes.append(other)
             self._branch = len(self._takes) - 1
             self._tip = None if after is None else after.chunk
-            for viewer in self._seen:
-                self._seen[viewer] = self._tip
+            self._viewers.turn_to(self._tip)
             prompt = command.prompt or other.state.settings.prompt
             head = Head(event_id=command.event_id, branch=self._branch, chunk=self._tip, prompt=prompt)
             head = self.log.append(head)
@@ -516,17 +494,6 @@ class LiveSession:
         if self._ended is not None or self._take is None:
             raise InputError("the session has ended; begin another one")
         return self._take
-
-    def _lead(self) -> int:
-        """Chunks after the last one that a viewer has on the screen; `lead` of them when none looks at this branch."""
-        shown, at, ahead = set(self._seen.values()), self._tip, 0
-        while at not in shown and at is not None and ahead < self.opened.lead:
-            at, ahead = self._tree[at].parent, ahead + 1
-        return ahead if at in shown else self.opened.lead
-
-    def _allowed(self) -> int:
-        """Chunks to be ahead by: one where all links are slow, for what waits in them cannot follow a cue any more."""
-        return 1 if self._slow and self._slow >= self._seen.keys() else self.opened.lead
 
     def _touch(self) -> None:
         """Something has changed that the host or the viewers may want to know."""

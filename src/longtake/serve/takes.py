@@ -23,7 +23,8 @@ from longtake.serve.errors import ConflictError, ForbiddenError, RateLimitError
 from longtake.serve.guard import key_of
 from longtake.serve.log import Record, json_of
 from longtake.serve.messages import Command, Credit, Frame, Message, Open, Refused, Status, commands
-from longtake.serve.sessions import EXPORTS, HttpViewer, LiveSession
+from longtake.serve.sessions import EXPORTS, LiveSession
+from longtake.serve.viewers import Viewer
 
 Wanted = Literal["h264", "jpeg"]
 
@@ -90,7 +91,7 @@ async def say(session: Found, session_id: str, command: Annotated[Command, Body(
 @router.get("/api/takes/{session_id}/events")
 async def tail(session: Found, after: Annotated[int, Query(ge=-1)] = -1, frames: Wanted = "h264") -> StreamingResponse:
     """The log from an entry on, and what comes, as records in one long answer."""
-    viewer = HttpViewer()
+    viewer = Viewer(over_http=True)
 
     async def records() -> AsyncIterator[bytes]:
         session.watched(viewer)
@@ -143,16 +144,17 @@ async def live(socket: WebSocket, session_id: str, after: int = -1, frames: Want
         await socket.send_text(json_of(refusal(error, None)).decode())
         await socket.close(4404, "there is no such take")
         return
-    await Viewer(socket, session, may_direct=session_id == session.id).serve(max(after, -1), frames)
+    await Watching(socket, session, may_direct=session_id == session.id).serve(max(after, -1), frames)
 
 
-class Viewer:
+class Watching:
     """One socket on a session."""
 
     def __init__(self, socket: WebSocket, session: LiveSession, *, may_direct: bool) -> None:
         self._socket = socket
         self._session = session
         self._may_direct = may_direct
+        self._viewer = Viewer()
         self._statuses: asyncio.Queue[Status] = asyncio.Queue(maxsize=1)  # the newest wins
         self._sending = asyncio.Lock()
 
@@ -160,7 +162,7 @@ class Viewer:
         """Until the viewer goes, or all has been said."""
         loop, session = asyncio.get_running_loop(), self._session
         stop = session.listen(lambda status: loop.call_soon_threadsafe(_put_newest, self._statuses, status))
-        session.watched(self)
+        session.watched(self._viewer)
         _put_newest(self._statuses, session.status)
         try:
             async with create_task_group() as tasks:
@@ -170,7 +172,7 @@ class Viewer:
                 tasks.cancel_scope.cancel()
         finally:
             stop()
-            session.left(self)
+            session.left(self._viewer)
 
     async def _send_log(self, after: int, frames: Wanted) -> None:
         async for record in _as_wanted(self._session, after, frames):
@@ -199,7 +201,7 @@ class Viewer:
             command = commands.validate_json(text)
             event_id = command.event_id
             _check_may_direct(yes=self._may_direct or command.type == "seen")
-            event = await run_in_threadpool(self._session.do, command, self)
+            event = await run_in_threadpool(self._session.do, command, self._viewer)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "the message"
