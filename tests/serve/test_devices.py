@@ -1,5 +1,7 @@
-"""A server with two devices: takes are divided among them, and found again wherever they are."""
+"""Two devices, a process each: takes are divided among them, and one may be lost. `test_live` runs on them as well."""
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,20 +10,26 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from longtake.core.errors import WeightsError
 from longtake.serve.app import Settings, create_app
+from longtake.serve.devices import Devices
+from longtake.serve.processes import ProcessHost
 from tests.tiny import write_model
 
 HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"
-PATIENCE_S = 20.0
+PATIENCE_S = 60.0
+
+pytestmark = pytest.mark.slow  # each process takes some seconds to start
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
-    model = write_model(tmp_path / "model")
-    return Settings(folder=tmp_path / "kept", model=str(model), devices=("cpu", "cpu"), max_takes=1)
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    model = write_model(tmp_path_factory.mktemp("model"))
+    folder = tmp_path_factory.mktemp("kept")
+    return Settings(folder=folder, model=str(model), devices=("cpu", "cpu"), max_takes=1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def client(settings: Settings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), base_url=HERE) as client:
         yield client
@@ -31,49 +39,99 @@ def begun(client: TestClient, seed: int) -> str:
     return client.post("/api/takes", json={"prompt": "a tiger", "seed": seed}).json()["id"]
 
 
+def until(socket: Any, wanted: str) -> dict[str, Any]:
+    """Wait for a message that has some text."""
+    while True:
+        message = socket.receive()
+        if wanted in message.get("text", "").replace(" ", ""):
+            return message
+
+
 def state_of(client: TestClient, take: str, wanted: str) -> dict[str, Any]:
     """Wait, on a socket, until a take is in a state."""
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
-        while True:
-            message = socket.receive()
-            if "text" in message and f'"state":"{wanted}"' in message["text"].replace(" ", ""):
-                return client.get(f"/api/takes/{take}").json()
+        until(socket, f'"state":"{wanted}"')
+        return client.get(f"/api/takes/{take}").json()
+
+
+def answered(client: TestClient, path: str, status: int = 200) -> Any:
+    """Ask until the answer has a status: chunks are encoded after they are made."""
+    until_s = time.monotonic() + PATIENCE_S
+    while (answer := client.get(path)).status_code != status:
+        assert time.monotonic() < until_s, answer.text
+        time.sleep(0.05)
+    return answer
+
+
+def hosts_of(client: TestClient) -> list[ProcessHost]:
+    host = client.app.state.host  # type: ignore[attr-defined]
+    assert isinstance(host, Devices)
+    assert all(isinstance(one, ProcessHost) for one in host.hosts)
+    return list(host.hosts)  # type: ignore[arg-type]
 
 
 def test_each_take_has_the_device_that_was_least_busy(client: TestClient) -> None:
-    hosts = client.app.state.host.hosts  # type: ignore[attr-defined]
-    takes = [begun(client, seed) for seed in range(2)]
+    hosts = hosts_of(client)
+    takes = [begun(client, 7) for _ in range(2)]
     assert sorted(next(i for i, host in enumerate(hosts) if host.has(take)) for take in takes) == [0, 1]
     for take in takes:  # each in its turn: with one device, the second would wait
-        assert len(state_of(client, take, "ahead")["tree"]) == 1
+        state_of(client, take, "ahead")
+    one, other = (answered(client, f"/api/takes/{take}/chunks/0.frames").content for take in takes)
+    assert one == other
     assert {one["id"] for one in client.get("/api/takes").json()["takes"]} == set(takes)
+    told = client.get("/metrics").text
+    assert "longtake_chunks_made_total 2.0" in told
     assert client.delete(f"/api/takes/{takes[0]}").status_code == 204
     assert client.get(f"/api/takes/{takes[0]}").status_code == 404
     assert client.get(f"/api/takes/{takes[1]}").status_code == 200
+    client.delete(f"/api/takes/{takes[1]}")
 
 
-def first_chunk(client: TestClient, take: str) -> bytes:
-    """Wait until it is encoded: that is done after it is made."""
-    until = time.monotonic() + PATIENCE_S
-    while (answer := client.get(f"/api/takes/{take}/chunks/0.frames")).status_code == 409:
-        assert time.monotonic() < until
-        time.sleep(0.05)
-    assert answer.status_code == 200
-    return answer.content
+def test_a_mistake_is_answered_as_by_a_thread(client: TestClient) -> None:
+    answer = client.post("/api/takes", json={"prompt": "a tiger", "image": "0" * 26})
+    assert answer.status_code == 404, answer.text
+    assert "no upload" in answer.json()["error"]["message"]
 
 
-def test_two_devices_make_the_same_frames(client: TestClient) -> None:
-    one, other = begun(client, 7), begun(client, 7)
-    for take in (one, other):
-        state_of(client, take, "ahead")
-    assert first_chunk(client, one) == first_chunk(client, other)
+# The last one with this client: it kills one of the processes.
+def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_another(
+    client: TestClient, settings: Settings
+) -> None:
+    one, other = hosts_of(client)
+    video = client.post("/v1/videos", json={"prompt": "a red boat", "seconds": "20", "seed": 3}).json()["id"]
+    take = begun(client, 1)
+    assert (one.has(take), other.has(take)) == (False, True)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
+        until(socket, '"state":"ahead"')
+        os.kill(one.pid, signal.SIGKILL)
+        assert answered(client, "/readyz").json()["status"] == "ready"
+    until_s = time.monotonic() + PATIENCE_S
+    while client.get("/readyz").json()["stopped"] != ["cpu"]:
+        assert time.monotonic() < until_s
+    assert client.get(f"/v1/videos/{video}").json()["status"] != "failed"
+    answered(client, f"/v1/videos/{video}/content?variant=thumbnail")  # it is finished
+    again = client.post("/v1/videos", json={"prompt": "a red boat", "seconds": "20", "seed": 3}).json()["id"]
+    answered(client, f"/v1/videos/{again}/content?variant=thumbnail")
+    files = [settings.folder / "videos" / f"{name}.mp4" for name in (video, again)]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
+        until(socket, '"state":"ahead"')
+        os.kill(other.pid, signal.SIGKILL)
+        ended = until(socket, '"why":"lost"')["text"]
+    assert "has stopped" in ended
+    answered(client, "/readyz", 503)
+    refused = client.post("/api/takes", json={"prompt": "a tiger"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (503, "device_lost")
+    assert client.get(f"/api/takes/{take}").json()["state"] == "ended"
+    assert client.get(f"/api/takes/{take}/chunks/0.frames").status_code == 200
+
+    with TestClient(create_app(settings), base_url=HERE) as fresh:  # started again
+        assert fresh.get(f"/api/takes/{take}").json()["chunks"] >= 1
+        assert fresh.get(f"/api/takes/{take}/chunks/0.frames").status_code == 200
 
 
-def test_what_both_have_made_is_there_after_a_restart(settings: Settings) -> None:
-    with TestClient(create_app(settings), base_url=HERE) as client:
-        takes = [begun(client, seed) for seed in range(2)]
-        for take in takes:
-            state_of(client, take, "ahead")
-    with TestClient(create_app(settings), base_url=HERE) as client:
-        assert {one["id"] for one in client.get("/api/takes").json()["takes"]} == set(takes)
-        assert [client.get(f"/api/takes/{take}").json()["chunks"] for take in takes] == [1, 1]
+def test_a_model_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path / "kept", model=str(tmp_path / "nothing"), devices=("cpu", "cpu"))
+    with pytest.raises(WeightsError, match="nothing"), TestClient(create_app(settings), base_url=HERE):
+        pass

@@ -21,9 +21,10 @@ pytestmark = [
 
 
 @contextmanager
-def process(model: Path, folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(model: Path, folder: Path, *devices: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server of its own, and its address."""
     options = ["--model", str(model), "--folder", str(folder), "--port", "0"]
+    options += [word for device in devices for word in ("--device", device)]
     with subprocess.Popen(
         [sys.executable, "-m", "longtake", "serve", *options], stderr=subprocess.PIPE, text=True
     ) as server:
@@ -72,3 +73,19 @@ def test_nothing_that_was_finished_is_lost_and_the_rest_is_made(tmp_path: Path) 
         assert take["state"] == "ended"
         for chunk in take["tree"]:
             assert httpx.get(f"{url}/api/takes/{live}/chunks/{chunk['chunk']}.frames").status_code == 200
+
+
+def test_the_processes_of_its_devices_die_with_it(tmp_path: Path) -> None:
+    def children() -> list[Path]:
+        return [Path("/proc") / pid for pid in listing.read_text().split()]
+
+    with process(write_model(tmp_path / "model"), tmp_path / "kept", "cpu", "cpu") as (server, _):
+        listing = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+        found = children()
+        assert len(found) >= 2
+        server.kill()
+        server.wait()
+    until_s = time.monotonic() + 10
+    while any(path.exists() for path in found):
+        assert time.monotonic() < until_s
+        time.sleep(0.05)

@@ -16,13 +16,14 @@ from starlette.concurrency import run_in_threadpool
 from longtake.core.version import __version__
 from longtake.serve.assets import Assets
 from longtake.serve.assets import router as assets
-from longtake.serve.devices import Devices
+from longtake.serve.devices import Devices, open_devices
 from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import Door, Guard
 from longtake.serve.jobs import Jobs
-from longtake.serve.local import LEAD, LocalHost
+from longtake.serve.local import LEAD
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
+from longtake.serve.processes import HostConfig
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
@@ -92,39 +93,32 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     settings: Settings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.callback(app.state.store.close)
-        studios: list[Studio] = []
-        for device in settings.devices:
-            studios.append(await run_in_threadpool(app.state.opener, settings.model, device=device))
-            stack.callback(studios[-1].close)
-            await run_in_threadpool(_warm_up, studios[-1])
-        studio = studios[0]
-        uploads = Assets(settings.folder / "assets", size=studio.size, fps=studio.fps)
-        hosts = [
-            LocalHost(
-                each,
-                settings.folder / "takes",
-                uploads.path_of,
+        configs = [
+            HostConfig(
+                opener=app.state.opener,
+                model=settings.model,
+                device=device,
+                folder=settings.folder,
                 max_takes=settings.max_takes,
                 max_waiting=settings.max_waiting,
                 max_batch=settings.max_batch,
-                metrics=app.state.metrics,
-                restore=each is studio,
+                restore=i == 0,
             )
-            for each in studios
+            for i, device in enumerate(settings.devices)
         ]
-        host = Devices(hosts)
-        stack.push_async_callback(run_in_threadpool, host.close)
+        host = await run_in_threadpool(stack.enter_context, open_devices(configs, app.state.metrics))
+        uploads = Assets(settings.folder / "assets", size=host.size, fps=host.fps)
         jobs = Jobs(
             host,
             app.state.store,
             uploads,
             settings.folder / "videos",
-            clock=studio.clock,
+            clock=host.clock,
             metrics=app.state.metrics,
             max_seconds=settings.max_video_s,
         )
         stack.push_async_callback(run_in_threadpool, jobs.close)
-        app.state.studio, app.state.host, app.state.assets, app.state.jobs = studio, host, uploads, jobs
+        app.state.host, app.state.assets, app.state.jobs = host, uploads, jobs
         await run_in_threadpool(jobs.resume)
         sweeping = asyncio.create_task(_sweep_hourly(jobs))
         stack.callback(sweeping.cancel)
@@ -136,12 +130,6 @@ async def _sweep_hourly(jobs: Jobs) -> None:
     while True:
         await run_in_threadpool(lambda: jobs.assets.sweep(jobs.assets_in_use()))
         await asyncio.sleep(3600)
-
-
-def _warm_up(studio: Studio) -> None:
-    """Make a chunk and forget it: the first one of a process takes longer."""
-    for _ in studio.take(EXAMPLES[0]).stream(chunks=2):
-        pass
 
 
 @page.get("/", include_in_schema=False)
@@ -159,18 +147,18 @@ def docs() -> FileResponse:
 @page.get("/api/about")
 def about(request: Request) -> dict[str, object]:
     """What this server can do."""
-    studio: Studio = request.app.state.studio
+    host: Devices = request.app.state.host
     world = WorldConfig.small()
     return {
         "version": __version__,
         "protocol": VERSION,
-        "model": studio.model.name,
-        "width": studio.size.width,
-        "height": studio.size.height,
-        "fps": studio.fps,
-        "chunk_frames": studio.clock.chunk_frames,
+        "model": host.model,
+        "width": host.size.width,
+        "height": host.size.height,
+        "fps": host.fps,
+        "chunk_frames": host.clock.chunk_frames,
         "lead": LEAD,
-        "strength": studio.model.strength,
+        "strength": host.strength,
         "examples": EXAMPLES,
         "game": {"subjects": world.subjects, "places": world.places},
     }
@@ -184,10 +172,11 @@ def healthz() -> dict[str, str]:
 
 @page.get("/readyz")
 def readyz(request: Request) -> Response:
-    """The model is open and its thread is alive."""
+    """The model is open and chunks can be made. Devices that stopped are named; 503 when none is left."""
     host: Devices = request.app.state.host
-    ready = host.is_alive
-    return JSONResponse({"status": "ready" if ready else "the maker of chunks has stopped"}, 200 if ready else 503)
+    ready = len(host.stopped) < len(host.hosts)
+    status = "ready" if ready else "the maker of chunks has stopped"
+    return JSONResponse({"status": status, "stopped": host.stopped}, 200 if ready else 503)
 
 
 @page.get("/metrics", include_in_schema=False)

@@ -1,19 +1,22 @@
 """Several devices behind one seam: every session lives on one of them, the least busy when it was begun."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 
 from longtake.core.shapes import PictureSize
-from longtake.serve.errors import NotFoundError
-from longtake.serve.host import Session
-from longtake.serve.local import LocalHost
+from longtake.serve.errors import LostError, NotFoundError
+from longtake.serve.host import DeviceHost, Session
 from longtake.serve.messages import Open
-from longtake.serve.sessions import LiveSession
+from longtake.serve.metrics import Counts
+from longtake.serve.processes import HostConfig, ProcessHost
+from longtake.studio.timeline import Clock
 
 
 class Devices:
     """See `host.SessionHost`. Each device has a host, and so a thread, slots and a queue of its own."""
 
-    def __init__(self, hosts: Sequence[LocalHost]) -> None:
+    def __init__(self, hosts: Sequence[DeviceHost]) -> None:
         """Args: hosts: one a device, all of the same model; the first one knows the sessions of earlier processes."""
         self.hosts = hosts
 
@@ -29,36 +32,62 @@ class Devices:
     def size(self) -> PictureSize:
         return self.hosts[0].size
 
+    @property
+    def clock(self) -> Clock:
+        return self.hosts[0].clock
+
+    @property
+    def strength(self) -> float:
+        return self.hosts[0].strength
+
+    @property
+    def stopped(self) -> Sequence[str]:
+        """Devices that make nothing any more."""
+        return [host.device for host in self.hosts if not host.is_alive]
+
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
-    ) -> LiveSession:
-        host = min(self.hosts, key=lambda host: host.load)
+    ) -> Session:
+        alive = [host for host in self.hosts if host.is_alive]
+        if not alive:
+            raise LostError("no device makes anything any more; start the server again")
+        host = min(alive, key=lambda host: host.load())
         return host.open(opening, num_chunks=num_chunks, live=live, owner=owner)
 
-    def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> LiveSession:
+    def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> Session:
         return self._host_of(session.id).fork(session, after, opening, num_chunks=num_chunks)
 
-    def session(self, session_id: str) -> LiveSession:
+    def session(self, session_id: str) -> Session:
         return self._host_of(session_id).session(session_id)
 
-    def sessions(self) -> Iterator[LiveSession]:
+    def sessions(self) -> Iterator[Session]:
         found = [session for host in self.hosts for session in host.sessions()]
         yield from sorted(found, key=lambda s: -s.created_at)
 
     def forget(self, session: Session) -> None:
         self._host_of(session.id).forget(session)
 
-    @property
-    def is_alive(self) -> bool:
-        return all(host.is_alive for host in self.hosts)
-
-    def close(self) -> None:
-        """Make nothing more. What was made stays on disk."""
-        for host in self.hosts:
-            host.close()
-
-    def _host_of(self, session_id: str) -> LocalHost:
+    def _host_of(self, session_id: str) -> DeviceHost:
         found = next((host for host in self.hosts if host.has(session_id)), None)
         if found is None:
             raise NotFoundError("there is no such take; it may have been deleted")
         return found
+
+
+@contextmanager
+def open_devices(configs: Sequence[HostConfig], metrics: Counts) -> Iterator[Devices]:
+    """One device is served by a thread of this process, several by a process each; these start together.
+
+    Raises:
+        LongtakeError: the model cannot be opened on one of them.
+    """
+    with ExitStack() as stack:
+        if len(configs) == 1:
+            yield Devices([stack.enter_context(configs[0].open(metrics))])
+            return
+        with ThreadPoolExecutor(len(configs)) as pool:
+            starting = [pool.submit(ProcessHost, config, metrics) for config in configs]
+        for one in starting:
+            if one.exception() is None:
+                stack.callback(one.result().close)
+        yield Devices([one.result() for one in starting])

@@ -17,6 +17,10 @@ class BusyError(LongtakeError, RuntimeError):
     retry_after_s = 5
 
 
+class LostError(LongtakeError, RuntimeError):
+    """The process that has the device has stopped."""
+
+
 class RateLimitError(LongtakeError, RuntimeError):
     """A key has used up what it may use for now."""
 
@@ -52,6 +56,7 @@ class UnsupportedError(LongtakeError, NotImplementedError):
 # status, type and code of what may be told to whoever asks; the first that fits counts
 TOLD: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
     (BusyError, 503, "server_error", "busy"),
+    (LostError, 503, "server_error", "device_lost"),
     (RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
     (NotFoundError, 404, "invalid_request_error", "not_found"),
     (ConflictError, 409, "invalid_request_error", "conflict"),

@@ -1,13 +1,16 @@
-"""The seam between whoever speaks HTTP and whoever makes chunks. Today one process; later one a device, or a fleet."""
+"""The seam between whoever speaks HTTP and whoever makes chunks: a thread of this process, or a process a device."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from longtake.core.shapes import PictureSize
-from longtake.serve.log import EventLog
+from longtake.serve.log import LogReader
 from longtake.serve.messages import Chunk, Command, Event, Open, Opened, Status
+from longtake.serve.recorded import Why
+from longtake.serve.viewers import Viewer
 from longtake.studio.script import Script
+from longtake.studio.timeline import Clock
 
 
 @runtime_checkable
@@ -19,13 +22,21 @@ class Session(Protocol):
     owner: str | None  # id of the key that it was begun with
     created_at: float  # seconds since 1970
     folder: Path
-    log: EventLog
+    log: LogReader
     opening: Open
     opened: Opened
     num_chunks: int | None  # at which it ends by itself; None: never
+    live: bool  # it waits for viewers, and runs only so far ahead of them
+
+    @property
+    def size(self) -> PictureSize: ...
 
     @property
     def status(self) -> Status: ...
+
+    def listen(self, listener: Callable[[Status], object]) -> Callable[[], None]:
+        """Have a function called when the status changes, from any thread; returns how to stop that."""
+        ...
 
     @property
     def tip(self) -> int | None:
@@ -33,15 +44,15 @@ class Session(Protocol):
         ...
 
     @property
-    def ended(self) -> Literal["closed", "source", "failed", "length"] | None: ...
+    def ended(self) -> Why | None: ...
 
     @property
     def failure(self) -> str | None:
         """The message of what went wrong."""
         ...
 
-    def do(self, command: Command) -> Event:
-        """Follow a command and say what came of it.
+    def do(self, command: Command, viewer: Viewer | None = None) -> Event:
+        """Follow a command of a viewer, or of whoever, and say what came of it.
 
         Raises:
             LongtakeError: it cannot be followed; nothing has changed.
@@ -85,11 +96,11 @@ class Session(Protocol):
         """
         ...
 
-    def watched(self, viewer: object) -> None:
+    def watched(self, viewer: Viewer) -> None:
         """A viewer came."""
         ...
 
-    def left(self, viewer: object) -> None:
+    def left(self, viewer: Viewer) -> None:
         """A viewer went."""
         ...
 
@@ -103,6 +114,14 @@ class SessionHost(Protocol):
 
     @property
     def fps(self) -> float: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def strength(self) -> float:
+        """That suits the model where a source is restyled."""
+        ...
 
     @property
     def size(self) -> PictureSize: ...
@@ -142,4 +161,23 @@ class SessionHost(Protocol):
 
     def forget(self, session: Session) -> None:
         """End a session and remove its files."""
+        ...
+
+
+@runtime_checkable
+class DeviceHost(SessionHost, Protocol):
+    """A host on one device."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def is_alive(self) -> bool: ...
+
+    def load(self) -> int:
+        """Sessions that another one would share the device with."""
+        ...
+
+    def has(self, session_id: str) -> bool:
+        """Is it one of this host's, by either of its ids?"""
         ...

@@ -25,7 +25,7 @@ from longtake.media.clips import stream_video
 from longtake.media.live import fragmented_mp4, write_mp4
 from longtake.media.targets import Target
 from longtake.serve.assets import Assets
-from longtake.serve.errors import BusyError, ConflictError, NotFoundError, RateLimitError
+from longtake.serve.errors import BusyError, ConflictError, LostError, NotFoundError, RateLimitError
 from longtake.serve.host import Session, SessionHost
 from longtake.serve.messages import Chunk, Cue, Frame, Open, Video, events
 from longtake.serve.metrics import Metrics
@@ -191,13 +191,7 @@ class Jobs:
         for session_id in self.store.drop_sessions():
             self._forget_session(session_id)
         for row in self.store.unfinished_videos():
-            plan = Plan.model_validate(row.request)
-            try:
-                session = self._begun(plan, row.owner)
-            except LongtakeError as error:
-                self.store.update_video(row.id, status="failed", error=str(error))
-            else:
-                self._follow(row.id, session, plan)
+            self._begin_again(row)
         self._count()
 
     def assets_in_use(self) -> set[str]:
@@ -308,7 +302,7 @@ class Jobs:
                     last = plan.later[-1]
                     opening = plan.opening.model_copy(update={"prompt": last.prompt, "seed": last.seed})
                     return self.host.fork(session, path[shared - 1].chunk, opening, num_chunks=plan.num_chunks)
-            except NotFoundError:
+            except (NotFoundError, LostError):
                 pass  # its chunks are gone: they are made again, and are the same
         session = self.host.open(plan.opening, num_chunks=plan.num_chunks, live=False, owner=owner)
         for change in plan.later:
@@ -366,6 +360,11 @@ class Jobs:
     def _finish(self, video_id: str, job: Job) -> None:
         """Write the file of a session that has ended."""
         session, why = job.session, job.session.ended
+        if why == "lost":
+            if self._drop(video_id):
+                self._forget_session(session.id)
+                self._begin_again(self.store.video(video_id))
+            return
         path = self.folder / f"{video_id}.mp4"
         changes: dict[str, object]
         if why in ("length", "source") and session.tip is not None:
@@ -398,6 +397,16 @@ class Jobs:
         while len(self._finished) > KEPT_SESSIONS:
             self._forget_session(self._finished.popleft())
 
+    def _begin_again(self, row: VideoRow) -> None:
+        """After a start, or when the device that was making it is lost."""
+        plan = Plan.model_validate(row.request)
+        try:
+            session = self._begun(plan, row.owner)
+        except LongtakeError as error:
+            self.store.update_video(row.id, status="failed", error=str(error))
+        else:
+            self._follow(row.id, session, plan)
+
     def _forget_session(self, session_id: str | None) -> None:
         if session_id is None:
             return
@@ -409,7 +418,7 @@ class Jobs:
     def _count(self) -> None:
         counts = self.store.num_videos()
         for state in (*UNFINISHED, "completed", "failed"):
-            self._metrics.jobs.labels(state).set(counts.get(state, 0))
+            self._metrics.jobs_counted(state, counts.get(state, 0))
 
 
 def random_seed() -> int:

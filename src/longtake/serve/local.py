@@ -4,7 +4,6 @@ Live sessions take turns, the one that has waited longest first; jobs fill the t
 in every few even when they leave none. Only so many live sessions have a slot; the others see their place in the queue.
 """
 
-import json
 import logging
 import secrets
 import threading
@@ -22,19 +21,21 @@ from longtake.media.live import ChunkEncoder, codec_name
 from longtake.media.targets import Target, reason
 from longtake.serve.errors import BusyError, NotFoundError
 from longtake.serve.host import Session
+from longtake.serve.log import EventLog
 from longtake.serve.messages import Close, Frames, Game, Open, Opened, Video
-from longtake.serve.metrics import Metrics
-from longtake.serve.sessions import EXPORTS, Fresh, LiveSession, PictureOf
+from longtake.serve.metrics import Counts
+from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts
+from longtake.serve.sessions import Fresh, LiveSession, PictureOf
 from longtake.studio.games import GameSource
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.studio import Studio
 from longtake.studio.takes import Take
+from longtake.studio.timeline import Clock
 from longtake.worlds import game
 
 LEAD = 3  # chunks
 LIVE_LEAD = 1  # of a session that follows a camera or a game: what is ahead is late
 LIVE_CHUNKS_PER_JOB_CHUNK = 4
-FACTS = "session.json"
 SLOT_GRACE_S = 10.0  # a viewer who reloads the page keeps the slot
 SHORT_GRACE_S = 0.5  # but not for long, when somebody waits; the older take is the first in the queue
 TYPICAL_TURN_S = 60.0  # that a live session keeps its slot, until some have shown it
@@ -54,7 +55,7 @@ class LocalHost:
         max_takes: int = 2,
         max_waiting: int = 16,
         max_batch: int = 4,
-        metrics: Metrics,
+        metrics: Counts,
         restore: bool = True,
     ) -> None:
         """Args:
@@ -105,6 +106,18 @@ class LocalHost:
     def size(self) -> PictureSize:
         return self.studio.size
 
+    @property
+    def clock(self) -> Clock:
+        return self.studio.clock
+
+    @property
+    def strength(self) -> float:
+        return self.studio.model.strength
+
+    @property
+    def device(self) -> str:
+        return str(self._device)
+
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
     ) -> LiveSession:
@@ -143,12 +156,9 @@ class LocalHost:
         rmtree(session.folder, ignore_errors=True)
 
     def has(self, session_id: str) -> bool:
-        """Is it one of this host's, by either of its ids?"""
         return session_id in self._sessions or session_id in self._by_watch_id
 
-    @property
     def load(self) -> int:
-        """Sessions that another one would share the device with."""
         jobs = sum(not s.live and s.ended is None for s in self.sessions())
         return len(self._slots) + self._num_waiting() + jobs
 
@@ -212,20 +222,24 @@ class LocalHost:
             lead=LIVE_LEAD if follows else LEAD,
             source=opening.source.kind if opening.source else None,
         )
-        session_id = secrets.token_urlsafe(16)
-        folder = self.folder / session_id
+        facts = Facts(
+            id=secrets.token_urlsafe(16), watch_id=secrets.token_urlsafe(16), created_at=time.time(), opening=opening,
+            num_chunks=num_chunks, live=live, owner=owner,
+        )  # fmt: skip
+        folder = self.folder / facts.id
         try:
             folder.mkdir(parents=True)
         except OSError as error:
             raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
-        session = LiveSession(
-            folder, opening=opening, opened=opened, take=take, source=source, asset=self._asset,
-            num_chunks=num_chunks, live=live, owner=owner, session_id=session_id, watch_id=secrets.token_urlsafe(16),
-            created_at=time.time(),
-        )  # fmt: skip
+        log = EventLog(folder / LOG)
+        log.append(opened)
+        session = LiveSession(folder, facts, log, take=take, source=source, asset=self._asset)
         if past is not None:
             session.share(*past)
-        self._write_facts(session)
+        target = Target(folder / FACTS)
+        target.prepare()
+        target.growing_path.write_text(facts.model_dump_json(indent=1), "utf-8")
+        target.commit(target.growing_path)
         self._register(session)
         return session
 
@@ -236,21 +250,6 @@ class LocalHost:
             self._by_watch_id[session.watch_id] = session
             self._changed.notify()
 
-    def _write_facts(self, session: LiveSession) -> None:
-        facts = {
-            "id": session.id,
-            "watch_id": session.watch_id,
-            "created_at": session.created_at,
-            "opening": session.opening.model_dump(mode="json"),
-            "num_chunks": session.num_chunks,
-            "live": session.live,
-            "owner": session.owner,
-        }
-        target = Target(session.folder / FACTS)
-        target.prepare()
-        target.growing_path.write_text(json.dumps(facts, indent=1), "utf-8")
-        target.commit(target.growing_path)
-
     def _restore(self) -> None:
         """Know the sessions of an earlier process again: what they made can be watched and saved."""
         for path in sorted(self.folder.glob(f"*/{FACTS}")):
@@ -260,24 +259,9 @@ class LocalHost:
                 logger.warning("the take in %s cannot be read any more: %s", path.parent.name, error)
 
     def _restored(self, path: Path) -> LiveSession:
-        facts = json.loads(path.read_text("utf-8"))
-        if not (path.parent / "log").stat().st_size:
-            raise ValueError("its log is empty")
+        facts = Facts.model_validate_json(path.read_bytes())
         rmtree(path.parent / EXPORTS, ignore_errors=True)
-        nothing = Opened(model="", prompt="", seed=0, fps=1, width=1, height=1, codec="", lead=0)  # its log knows
-        return LiveSession(
-            path.parent,
-            opening=Open.model_validate(facts["opening"]),
-            opened=nothing,
-            take=None,
-            asset=self._asset,
-            num_chunks=facts["num_chunks"],
-            live=facts["live"],
-            owner=facts["owner"],
-            session_id=facts["id"],
-            watch_id=facts["watch_id"],
-            created_at=facts["created_at"],
-        )
+        return LiveSession(path.parent, facts, EventLog(path.parent / LOG), take=None, asset=self._asset)
 
     # Making chunks.
 
@@ -326,12 +310,10 @@ class LocalHost:
 
     def _count(self) -> None:
         live = [s for s in self._sessions.values() if s.live and s.ended is None]
-        device = str(self._device)
-        self._metrics.takes_open.labels(device).set(len(live))
-        self._metrics.viewers.labels(device).set(sum(s.status.viewers for s in live))
-        self._metrics.queue.labels(device).set(self._num_waiting())
+        viewers = sum(s.status.viewers for s in live)
+        self._metrics.takes_counted(self.device, len(live), viewers, self._num_waiting())
         for session in live:
-            self._metrics.dropped.inc(session.num_dropped - self._dropped.get(session.id, 0))
+            self._metrics.frames_dropped(session.num_dropped - self._dropped.get(session.id, 0))
             self._dropped[session.id] = session.num_dropped
 
     def _made(self, sessions: list[LiveSession]) -> list[Fresh | None]:

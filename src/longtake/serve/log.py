@@ -43,11 +43,13 @@ class Record(NamedTuple):
         return LENGTHS.pack(4 + len(self.event) + len(self.payload), len(self.event)) + self.event + self.payload
 
 
-class EventLog:
-    """Entries 0, 1, 2, ... of a session. Any thread may append, any number may read."""
+class LogReader:
+    """Entries 0, 1, 2, ... of a session, which something else appends: any number may read, from any thread."""
+
+    _FLAGS = os.O_RDONLY
 
     def __init__(self, path: Path) -> None:
-        """Open a log, or go on with one; an entry that a crash has cut short is dropped.
+        """Open a log that is there.
 
         Raises:
             MediaError: the file cannot be opened.
@@ -56,47 +58,16 @@ class EventLog:
         self._lock = threading.Lock()
         self._offsets = array("Q")
         self._listeners: list[Callable[[], None]] = []
+        self._end = 0
         try:
-            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            self._file = os.open(path, self._FLAGS, 0o600)
         except OSError as error:
             raise MediaError(f"cannot open {path}: {reason(error)}") from error
         finalize(self, os.close, self._file)  # when the last one who reads it has gone
-        self._end = self._scan()
-        if os.fstat(self._file).st_size > self._end:
-            os.ftruncate(self._file, self._end)
+        self._scan()
 
     def __len__(self) -> int:
         return len(self._offsets)
-
-    def append(self, event: E, payload: bytes = b"") -> E:
-        """Add an entry; the event comes back with its number.
-
-        Raises:
-            MediaError: the disk is full. The log is as it was.
-        """
-        with self._lock:
-            numbered = event.model_copy(update={"n": len(self._offsets)})
-            data = Record(numbered.n, json_of(numbered), payload).framed
-            try:
-                written = os.write(self._file, data)
-            except OSError as error:
-                raise MediaError(f"cannot write {self.path}: {reason(error)}") from error
-            if written < len(data):
-                os.ftruncate(self._file, self._end)
-                raise MediaError(f"cannot write {self.path}: the disk is full")
-            self._offsets.append(self._end)
-            self._end += written
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener()
-        return numbered
-
-    def cut(self, n: int) -> None:
-        """Forget entry `n` and all after it. Only before anyone reads."""
-        with self._lock:
-            self._end = self._offsets[n]
-            del self._offsets[n:]
-            os.ftruncate(self._file, self._end)
 
     def record(self, n: int) -> Record:
         """Entry `n`.
@@ -114,6 +85,12 @@ class EventLog:
         with self._lock:
             self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
+
+    def look(self) -> None:
+        """Find what another process has appended, and tell those who listen."""
+        with self._lock:
+            self._scan()
+        self._tell()
 
     async def tail(self, after: int = -1) -> AsyncGenerator[Record]:
         """All entries after one, and then those to come, as they come. Without end."""
@@ -135,17 +112,66 @@ class EventLog:
         finally:
             stop()
 
-    def _scan(self) -> int:
-        """Find the entries of an existing file; the position after the last whole one."""
-        start, size = 0, os.fstat(self._file).st_size
-        while start + LENGTHS.size <= size:
-            rest, _ = LENGTHS.unpack(os.pread(self._file, LENGTHS.size, start))
-            stop = start + 4 + rest
+    def _tell(self) -> None:
+        with self._lock:
+            listeners = list(self._listeners)
+        for listener in listeners:
+            listener()
+
+    def _scan(self) -> None:
+        """Find the whole entries after the last one that is known."""
+        size = os.fstat(self._file).st_size
+        while self._end + LENGTHS.size <= size:
+            rest, _ = LENGTHS.unpack(os.pread(self._file, LENGTHS.size, self._end))
+            stop = self._end + 4 + rest
             if stop > size:
                 break
-            self._offsets.append(start)
-            start = stop
-        return start
+            self._offsets.append(self._end)
+            self._end = stop
+
+
+class EventLog(LogReader):
+    """A log of this process, which any thread may append to."""
+
+    _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
+
+    def __init__(self, path: Path) -> None:
+        """Open a log, or go on with one; an entry that a crash has cut short is dropped.
+
+        Raises:
+            MediaError: the file cannot be opened.
+        """
+        super().__init__(path)
+        if os.fstat(self._file).st_size > self._end:
+            os.ftruncate(self._file, self._end)
+
+    def append(self, event: E, payload: bytes = b"") -> E:
+        """Add an entry; the event comes back with its number.
+
+        Raises:
+            MediaError: the disk is full. The log is as it was.
+        """
+        with self._lock:
+            numbered = event.model_copy(update={"n": len(self._offsets)})
+            data = Record(numbered.n, json_of(numbered), payload).framed
+            try:
+                written = os.write(self._file, data)
+            except OSError as error:
+                raise MediaError(f"cannot write {self.path}: {reason(error)}") from error
+            if written < len(data):
+                os.ftruncate(self._file, self._end)
+                raise MediaError(f"cannot write {self.path}: the disk is full")
+            self._offsets.append(self._end)
+            self._end += written
+        self._tell()
+        return numbered
+
+    def cut(self, n: int) -> None:
+        """Forget entry `n` and all after it. Only before anyone reads."""
+        with self._lock:
+            self._end = self._offsets[n]
+            del self._offsets[n:]
+            os.ftruncate(self._file, self._end)
 
 
 def json_of(message: Message) -> bytes:

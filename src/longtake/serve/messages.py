@@ -269,11 +269,11 @@ class Head(Numbered):
 
 
 class Ended(Numbered):
-    """Nothing more will be made: closed, the source ended, or it failed."""
+    """Nothing more will be made: closed, the source ended, it is long enough, it failed, or its device was lost."""
 
     type: Literal["ended"] = "ended"
     event_id: EventId | None = None
-    why: Literal["closed", "source", "failed", "length"]
+    why: Literal["closed", "source", "failed", "length", "lost"]
     message: str | None = None
 
 

@@ -1,5 +1,7 @@
 """What is counted while the server runs, for Prometheus."""
 
+from typing import Protocol, runtime_checkable
+
 from fastapi import Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -7,16 +9,37 @@ CHUNK_S = (0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30)
 CUE_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 
 
+@runtime_checkable
+class Counts(Protocol):
+    """What the maker of chunks tells."""
+
+    def chunk_made(self, num_frames: int, seconds: float) -> None:
+        """A chunk was made in so many seconds."""
+        ...
+
+    def cue_shown(self, seconds: float) -> None:
+        """A cue shows, so many seconds after it came."""
+        ...
+
+    def frames_dropped(self, num: int) -> None:
+        """A live source gave more frames than could be used."""
+        ...
+
+    def takes_counted(self, device: str, open_now: int, viewers: int, waiting: int) -> None:
+        """How many live takes a device has now."""
+        ...
+
+
 class Metrics:
-    """The collectors of one server, in a registry of their own."""
+    """The collectors of one server, in a registry of their own. See `Counts`."""
 
     def __init__(self) -> None:
         self.registry = here = CollectorRegistry()
-        self.takes_open = Gauge("longtake_takes_open", "Live takes that have not ended", ["device"], registry=here)
-        self.viewers = Gauge("longtake_viewers", "Connections that watch a take", ["device"], registry=here)
-        self.queue = Gauge("longtake_queue_length", "Sessions that wait for it", ["device"], registry=here)
-        self.dropped = Counter("longtake_frames_dropped", "Frames of live sources that came too fast", registry=here)
-        self.jobs = Gauge("longtake_jobs", "Videos by state", ["state"], registry=here)
+        self._takes_open = Gauge("longtake_takes_open", "Live takes that have not ended", ["device"], registry=here)
+        self._viewers = Gauge("longtake_viewers", "Connections that watch a take", ["device"], registry=here)
+        self._queue = Gauge("longtake_queue_length", "Sessions that wait for it", ["device"], registry=here)
+        self._dropped = Counter("longtake_frames_dropped", "Frames of live sources that came too fast", registry=here)
+        self._jobs = Gauge("longtake_jobs", "Videos by state", ["state"], registry=here)
         self._chunks = Counter("longtake_chunks_made", "Chunks", registry=here)
         self._frames = Counter("longtake_frames_made", "Frames", registry=here)
         self._chunk_s = Histogram(
@@ -30,14 +53,24 @@ class Metrics:
         )
 
     def chunk_made(self, num_frames: int, seconds: float) -> None:
-        """A chunk was made in so many seconds."""
         self._chunks.inc()
         self._frames.inc(num_frames)
         self._chunk_s.observe(seconds)
 
     def cue_shown(self, seconds: float) -> None:
-        """A cue shows, so many seconds after it came."""
         self._cue_s.observe(seconds)
+
+    def frames_dropped(self, num: int) -> None:
+        self._dropped.inc(num)
+
+    def takes_counted(self, device: str, open_now: int, viewers: int, waiting: int) -> None:
+        self._takes_open.labels(device).set(open_now)
+        self._viewers.labels(device).set(viewers)
+        self._queue.labels(device).set(waiting)
+
+    def jobs_counted(self, state: str, num: int) -> None:
+        """How many videos are in a state now."""
+        self._jobs.labels(state).set(num)
 
     def answered(self, method: str, route: str, status: int) -> None:
         """A request was answered. `route` is the template, so that the names stay few."""

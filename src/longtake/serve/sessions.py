@@ -7,7 +7,7 @@ log by another (`publish`), so that the device is never kept waiting for a codec
 import io
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 from longtake.core.errors import InputError, LongtakeError, MediaError
-from longtake.core.shapes import Pictures, PictureSize
+from longtake.core.shapes import Pictures
 from longtake.media.live import ChunkEncoder
 from longtake.media.targets import reason
 from longtake.sample.sampler import OvertakenError
@@ -35,10 +35,9 @@ from longtake.serve.messages import (
     Done,
     Ended,
     Event,
+    Frame,
     Head,
     Keys,
-    Open,
-    Opened,
     Pause,
     Point,
     Resume,
@@ -46,8 +45,9 @@ from longtake.serve.messages import (
     Rewind,
     Seen,
     Status,
+    events,
 )
-from longtake.serve.tree import ChunkTree
+from longtake.serve.recorded import Facts, Recorded, Why
 from longtake.serve.viewers import Viewer, Viewers
 from longtake.studio.commands import Place
 from longtake.studio.games import GameSource
@@ -55,10 +55,6 @@ from longtake.studio.script import Script
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.takes import Chunk as MadeChunk
 from longtake.studio.takes import Take
-
-EXPORTS = "exports"  # folder of files on their way to someone
-
-Why = Literal["closed", "source", "failed", "length"]
 
 PictureOf = Callable[[str], Path]  # where an asset lies
 
@@ -82,54 +78,36 @@ class Fresh:
     waited_s: tuple[float, ...]  # that those cues waited
 
 
-class LiveSession:
+class LiveSession(Recorded):
     """See `host.Session`."""
 
-    def __init__(  # noqa: PLR0913  (all that a session is)
+    def __init__(
         self,
         folder: Path,
+        facts: Facts,
+        log: EventLog,
         *,
-        opening: Open,
-        opened: Opened,
         take: Take | None,
         source: Source | None = None,
         asset: PictureOf,
-        num_chunks: int | None = None,
-        live: bool = True,
-        owner: str | None = None,
-        session_id: str,
-        watch_id: str,
-        created_at: float,
     ) -> None:
         """Args:
         folder: of its own.
-        opening: what it was asked to begin with.
-        opened: what it tells its viewers first.
+        facts: how it was begun.
+        log: in that folder; its first entry is the opening.
         take: that it begins with; None: it is over, and only to be looked at.
         source: that the take follows.
         asset: where an uploaded picture lies.
-        num_chunks: at which it ends by itself.
-        live: it waits for viewers, and runs at most `opened.lead` chunks ahead of them.
-        owner: id of the key that it was begun with.
-        session_id: for whoever directs.
-        watch_id: for whoever looks on.
-        created_at: seconds since 1970.
+
+        Raises:
+            LookupError: the log is empty.
         """
-        self.id = session_id
-        self.watch_id = watch_id
-        self.owner = owner
-        self.created_at = created_at
-        self.folder = folder
-        self.opening = opening
-        self.num_chunks = num_chunks
-        self.live = live
-        self.log = EventLog(folder / "log")
-        self._tree = ChunkTree(self.log)
+        super().__init__(folder, facts, log)
+        self._log = log
         self.changed: Callable[[], None] = lambda: None  # the host's: something may be ready now
-        self.slot = None if live else 0  # 0: it may run; else its place in the queue
+        self.slot = None if self.live else 0  # 0: it may run; else its place in the queue
         self.wait_s: float | None = None  # until it may run
         self.last_made_s = 0.0
-        self.failure: str | None = None
         self._asset = asset
         self._source = source
         self._encoder: ChunkEncoder | None = None
@@ -139,33 +117,20 @@ class LiveSession:
         self._branch = 0
         self._complete = False  # as many chunks as it was to have
         self._verdict: Ended | None = None  # what will be said when all that was made is in the log
-        self._tip: int | None = None
         self._cues: list[SaidCue] = []  # by our number - 1
         self._paused = False
-        self._ended: Why | None = None
         self._listeners: list[Callable[[Status], object]] = []
         self._told: Status | None = None
-        self.opened = self.log.append(opened) if not len(self.log) else self._read_log()
         self._viewers = Viewers(self._tree, lead=self.opened.lead, fps=self.opened.fps)
+        if take is None:
+            self._read_log()
 
     # What it is like.
-
-    @property
-    def ended(self) -> Why | None:
-        return self._ended
-
-    @property
-    def tip(self) -> int | None:
-        return self._tip
 
     @property
     def num_dropped(self) -> int:
         """Frames of a live source that came too fast."""
         return self._source.num_dropped if isinstance(self._source, LiveSource) else 0
-
-    @property
-    def size(self) -> PictureSize:
-        return PictureSize(height=self.opened.height, width=self.opened.width)
 
     @property
     def status(self) -> Status:
@@ -203,15 +168,6 @@ class LiveSession:
         """Can a chunk be made now?"""
         with self._lock:
             return self._state() == "running"
-
-    def chunks(self) -> Sequence[Chunk]:
-        return self._tree.all()
-
-    def path(self, chunk: int) -> Sequence[Chunk]:
-        return self._tree.path(chunk)
-
-    def frames(self, chunk: int) -> Sequence[bytes]:
-        return self._tree.frames(chunk)
 
     def script(self, chunk: int) -> Script:
         event = self._tree[chunk]
@@ -308,7 +264,7 @@ class LiveSession:
                     self._source.close()
                 ended = Ended(event_id=event_id, why=why, message=message)
                 with suppress(MediaError):  # of a full disk; what happened is known all the same
-                    ended = self.log.append(ended)
+                    ended = self._log.append(ended)
             else:
                 ended = Ended(event_id=event_id, why=self._ended, message=self.failure)
         self._touch()
@@ -337,7 +293,7 @@ class LiveSession:
                 accepted_at=point(receipt.accepted_at),
                 due_at=point(receipt.due_at),
             )
-            return self.log.append(accepted)
+            return self._log.append(accepted)
 
     def _cancel(self, command: Cancel) -> Event:
         with self._lock:
@@ -345,7 +301,7 @@ class LiveSession:
             if command.cue > len(self._cues) or self._cues[command.cue - 1].branch != self._branch:
                 raise InputError(f"cue {command.cue} is not waiting on this branch")
             take.cancel(self._cues[command.cue - 1].number)
-            return self.log.append(Cancelled(event_id=command.event_id, cue=command.cue))
+            return self._log.append(Cancelled(event_id=command.event_id, cue=command.cue))
 
     def _branch_off(self, command: Retake) -> Event:
         with self._lock:
@@ -372,7 +328,7 @@ class LiveSession:
             self._viewers.turn_to(self._tip)
             prompt = command.prompt or other.state.settings.prompt
             head = Head(event_id=command.event_id, branch=self._branch, chunk=self._tip, prompt=prompt)
-            head = self.log.append(head)
+            head = self._log.append(head)
         self._touch()
         return head
 
@@ -442,11 +398,11 @@ class LiveSession:
         if self._encoder is None:
             self._encoder = ChunkEncoder(self.size, self.opened.fps)
         try:
-            event = self._tree.write(fresh.event)
+            event = self._write(fresh.event)
             for applied in fresh.applied:
-                self.log.append(applied)
+                self._log.append(applied)
             for k, data in enumerate(self._encoder.encode(fresh.pictures)):
-                self._tree.write_frame(event, k, data)
+                self._write_frame(event, k, data)
             self._keep_script(event)
         except MediaError as error:
             self.end("failed", str(error))
@@ -461,10 +417,10 @@ class LiveSession:
             changes = {"chunk": len(self._tree), "parent": self._tip, "branch": 0, "cues": []}
             fresh = event.model_copy(update=changes)
             self._tree.add(fresh)
-            self._tree.write(fresh)
+            self._write(fresh)
             self._tip = fresh.chunk
             for k, data in enumerate(other.frames(event.chunk)):
-                self._tree.write_frame(fresh, k, data)
+                self._write_frame(fresh, k, data)
 
     def take_after(self, chunk: int | None) -> Take:
         """A take that goes on after a chunk; None: from the beginning.
@@ -480,6 +436,15 @@ class LiveSession:
         return take.retake(at=0 if event is None else event.index + 1)
 
     # Small things.
+
+    def _write(self, event: Chunk) -> Chunk:
+        """Put a chunk into the log; its frames come after it."""
+        written = self._log.append(event)
+        self._tree.put(written)
+        return written
+
+    def _write_frame(self, event: Chunk, k: int, data: bytes) -> None:
+        self._log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
 
     def _keep_script(self, event: Chunk) -> None:
         """Keep what makes a branch again for the next process, whenever it has changed."""
@@ -500,13 +465,24 @@ class LiveSession:
         self.changed()
         self.tell()
 
-    def _read_log(self) -> Opened:
-        opened, ended = self._tree.read()
+    def _read_log(self) -> None:
+        """Know again what an earlier process wrote. Chunks of which a crash has cut frames off are left out."""
+        ended: Ended | None = None
+        whole: dict[int, int] = {}
+        for n in range(1, len(self.log)):
+            event = events.validate_json(self.log.record(n).event)
+            if isinstance(event, Chunk):
+                self._tree.add(event)
+            elif isinstance(event, Frame):
+                whole[event.chunk] = event.k + 1
+            elif isinstance(event, Ended):
+                ended = event
+        while (known := self._tree.all()) and whole.get(known[-1].chunk, 0) < known[-1].num_frames:
+            self._log.cut(self._tree.drop_last().n)
         self._tip = len(self._tree) - 1 if len(self._tree) else None
         if ended is None:
-            ended = self.log.append(Ended(why="closed", message="the server was started again"))
+            ended = self._log.append(Ended(why="closed", message="the server was started again"))
         self._ended, self.failure = ended.why, ended.message
-        return opened
 
 
 def point(place: Place) -> Point:

@@ -21,9 +21,10 @@ from longtake.media.animations import open_writer
 from longtake.media.live import jpeg_of, jpegs_of, pictures_of, write_mp4
 from longtake.serve.errors import ConflictError, ForbiddenError, RateLimitError
 from longtake.serve.guard import key_of
+from longtake.serve.host import Session
 from longtake.serve.log import Record, json_of
 from longtake.serve.messages import Command, Credit, Frame, Message, Open, Refused, Status, commands
-from longtake.serve.sessions import EXPORTS, LiveSession
+from longtake.serve.recorded import EXPORTS
 from longtake.serve.viewers import Viewer
 
 Wanted = Literal["h264", "jpeg"]
@@ -36,7 +37,7 @@ MAX_UPSTREAM_BYTES = 4 * 1024**2
 router = APIRouter()
 
 
-def session_of(request: Request, session_id: str) -> LiveSession:
+def session_of(request: Request, session_id: str) -> Session:
     """The session of a route.
 
     Raises:
@@ -45,7 +46,7 @@ def session_of(request: Request, session_id: str) -> LiveSession:
     return request.app.state.host.session(session_id)
 
 
-Found = Annotated[LiveSession, Depends(session_of)]
+Found = Annotated[Session, Depends(session_of)]
 ChunkIdx = Annotated[int, InPath(ge=0, lt=2**31)]
 
 
@@ -150,7 +151,7 @@ async def live(socket: WebSocket, session_id: str, after: int = -1, frames: Want
 class Watching:
     """One socket on a session."""
 
-    def __init__(self, socket: WebSocket, session: LiveSession, *, may_direct: bool) -> None:
+    def __init__(self, socket: WebSocket, session: Session, *, may_direct: bool) -> None:
         self._socket = socket
         self._session = session
         self._may_direct = may_direct
@@ -240,7 +241,7 @@ def refusal(error: LongtakeError, event_id: str | None) -> Refused:
     return Refused(event_id=event_id, code=name, message=str(error))
 
 
-def summary(session: LiveSession) -> dict[str, object]:
+def summary(session: Session) -> dict[str, object]:
     """A session in the gallery."""
     chunks, tip = session.chunks(), session.tip
     last = chunks[tip] if tip is not None and tip < len(chunks) else None
@@ -255,7 +256,7 @@ def summary(session: LiveSession) -> dict[str, object]:
     }
 
 
-async def _as_wanted(session: LiveSession, after: int, frames: Wanted) -> AsyncGenerator[Record]:
+async def _as_wanted(session: Session, after: int, frames: Wanted) -> AsyncGenerator[Record]:
     """The log, its frames in the form that the viewer can show."""
     jpegs: dict[tuple[int, int], bytes] = {}  # of the chunk that is being sent
     async for record in session.log.tail(after):
@@ -269,7 +270,7 @@ async def _as_wanted(session: LiveSession, after: int, frames: Wanted) -> AsyncG
         yield record._replace(payload=jpegs[header.chunk, header.k])
 
 
-async def _with_statuses(session: LiveSession, log: AsyncGenerator[Record]) -> AsyncIterator[Record]:
+async def _with_statuses(session: Session, log: AsyncGenerator[Record]) -> AsyncIterator[Record]:
     """The entries of a log, and between them how the session stands, when that changes."""
     loop = asyncio.get_running_loop()
     statuses: asyncio.Queue[Status] = asyncio.Queue(maxsize=1)
@@ -298,7 +299,7 @@ def _put_newest(statuses: asyncio.Queue[Status], status: Status) -> None:
     statuses.put_nowait(status)
 
 
-async def _jpegs_when_whole(session: LiveSession, chunk: int) -> list[bytes]:
+async def _jpegs_when_whole(session: Session, chunk: int) -> list[bytes]:
     """A chunk as JPEG files, as soon as its last frame is in the log."""
     async for _ in session.log.tail(len(session.log) - 2):
         try:
@@ -309,7 +310,7 @@ async def _jpegs_when_whole(session: LiveSession, chunk: int) -> list[bytes]:
     raise AssertionError("a tail has no end")
 
 
-def _chunk_records(session: LiveSession, chunk: int, frames: Wanted) -> bytes:
+def _chunk_records(session: Session, chunk: int, frames: Wanted) -> bytes:
     data, event = session.frames(chunk), session.chunks()[chunk]
     payloads: Iterable[bytes] = data if frames == "h264" else jpegs_of(data)
     records = []
@@ -319,7 +320,7 @@ def _chunk_records(session: LiveSession, chunk: int, frames: Wanted) -> bytes:
     return b"".join(records)
 
 
-def _exported(session: LiveSession, chunk: int, kind: str) -> Path:
+def _exported(session: Session, chunk: int, kind: str) -> Path:
     """A file of a path through the tree, for one answer: frames are only moved into an mp4, so it is made each time."""
     path = session.folder / EXPORTS / f"{secrets.token_hex(8)}.{kind}"
     chunks = (session.frames(event.chunk) for event in session.path(chunk))
@@ -331,7 +332,7 @@ def _exported(session: LiveSession, chunk: int, kind: str) -> Path:
     return path
 
 
-def _own(request: Request) -> Iterator[LiveSession]:
+def _own(request: Request) -> Iterator[Session]:
     """The sessions that were begun with the request's key; all, where none is needed."""
     key = key_of(request)
     return (s for s in request.app.state.host.sessions() if key is None or s.owner == key.id)

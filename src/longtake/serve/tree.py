@@ -5,14 +5,14 @@ from collections.abc import Sequence
 
 from longtake.core.errors import InputError
 from longtake.serve.errors import ConflictError
-from longtake.serve.log import EventLog
-from longtake.serve.messages import Chunk, Ended, Frame, Opened, events
+from longtake.serve.log import LogReader
+from longtake.serve.messages import Chunk
 
 
 class ChunkTree:
-    """Any thread may read; whoever adds holds the session's lock. Chunks are never taken away."""
+    """Any thread may read; whoever adds holds the session's lock."""
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: LogReader) -> None:
         self._log = log
         self._chunks: list[Chunk] = []
 
@@ -44,14 +44,13 @@ class ChunkTree:
         """One that was made; it need not be in the log yet."""
         self._chunks.append(event)
 
-    def write(self, event: Chunk) -> Chunk:
-        """Put a chunk that was added into the log; its frames come after it."""
-        self._chunks[event.chunk] = written = self._log.append(event)
-        return written
+    def put(self, event: Chunk) -> None:
+        """One that was added and is in the log now, with its number there."""
+        self._chunks[event.chunk] = event
 
-    def write_frame(self, event: Chunk, k: int, data: bytes) -> None:
-        """Put the next frame of a chunk into the log."""
-        self._log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
+    def drop_last(self) -> Chunk:
+        """Forget the last one. Only before anyone reads."""
+        return self._chunks.pop()
 
     def frames(self, chunk: int) -> Sequence[bytes]:
         """H.264 of each of a chunk's frames.
@@ -71,21 +70,3 @@ class ChunkTree:
                 found.append(record.payload)
             n += 1
         return found
-
-    def read(self) -> tuple[Opened, Ended | None]:
-        """Know again what an earlier process wrote. Chunks of which a crash has cut frames off are left out."""
-        opened = events.validate_json(self._log.record(0).event)
-        assert isinstance(opened, Opened)
-        ended: Ended | None = None
-        whole: dict[int, int] = {}
-        for n in range(1, len(self._log)):
-            event = events.validate_json(self._log.record(n).event)
-            if isinstance(event, Chunk):
-                self._chunks.append(event)
-            elif isinstance(event, Frame):
-                whole[event.chunk] = event.k + 1
-            elif isinstance(event, Ended):
-                ended = event
-        while self._chunks and whole.get(self._chunks[-1].chunk, 0) < self._chunks[-1].num_frames:
-            self._log.cut(self._chunks.pop().n)
-        return opened, ended

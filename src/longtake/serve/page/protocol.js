@@ -15,7 +15,7 @@
  * @typedef {{type: 'cancelled', n: number, event_id: string | null, cue: number}} Cancelled
  * @typedef {{type: 'head', n: number, event_id: string | null, branch: number, chunk: number | null,
  *   prompt: string}} Head
- * @typedef {{type: 'ended', n: number, why: 'closed' | 'source' | 'failed' | 'length', message: string | null}} Ended
+ * @typedef {{type: 'ended', n: number, why: 'closed' | 'source' | 'failed' | 'length' | 'lost', message: string | null}} Ended
  * @typedef {{type: 'status', state: 'queued' | 'running' | 'ahead' | 'paused' | 'starved' | 'parked' | 'ended',
  *   position: number | null, wait_s: number | null, viewers: number, dropped: number}} Status
  * @typedef {{type: 'done', event_id: string | null}} Done

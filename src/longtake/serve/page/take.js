@@ -184,7 +184,8 @@ export class Take {
       state.numbers.value = { ...state.numbers.value, chunkMs: made * 1000, chunkS };
     }
     if (event.type === 'applied') this.#await(event.event_id, event.chunk);
-    if (event.type === 'ended' && event.why === 'failed') state.complain(event.message ?? 'The take has failed.');
+    if (event.type === 'ended' && (event.why === 'failed' || event.why === 'lost'))
+      state.complain(event.message ?? 'The take has failed.');
     if (event.type === 'chunk' || event.type === 'head') this.player.grew();
     state.growth.value += 1;
   }

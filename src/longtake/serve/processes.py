@@ -1,0 +1,406 @@
+"""A device in a process of its own: it shares no interpreter lock with the sockets, and can fail without them.
+
+The other process makes chunks and writes the logs; this one reads them, and asks it for the rest by calls
+(`multiprocessing.managers`: a local socket that only the two can open). News go the other way as answers to a call that
+waits for them. When that process stops, its sessions end as lost.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context, parent_process
+from multiprocessing.managers import BaseManager
+from pathlib import Path
+from queue import Empty, Queue
+from shutil import rmtree
+from threading import Lock, Thread
+from typing import Any
+
+from longtake.core.errors import LongtakeError
+from longtake.core.shapes import PictureSize
+from longtake.serve.assets import Assets
+from longtake.serve.errors import LostError, NotFoundError
+from longtake.serve.host import Session
+from longtake.serve.local import LocalHost
+from longtake.serve.log import EventLog, LogReader
+from longtake.serve.messages import Chunk, Command, Ended, Event, Head, Open, Status, events
+from longtake.serve.metrics import Counts
+from longtake.serve.recorded import LOG, Facts, Recorded
+from longtake.serve.viewers import Viewer
+from longtake.studio.script import Script
+from longtake.studio.studio import Studio
+from longtake.studio.timeline import Clock
+
+MAX_NEWS = 4096  # that wait; the maker of chunks waits when nobody takes them
+LOG_NEWS, STATUS_NEWS = "log", "status"
+
+News = tuple[str, tuple[Any, ...]]  # of a session, or the name and arguments of one of `Counts`
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostConfig:
+    """What the maker of chunks on a device is told."""
+
+    opener: Callable[..., Studio]  # called as `open_studio` is
+    model: str
+    device: str | None  # None: the first GPU if there is one
+    folder: Path  # of the server
+    max_takes: int
+    max_waiting: int
+    max_batch: int
+    restore: bool  # know the sessions of earlier processes
+
+    @contextmanager
+    def open(self, metrics: Counts) -> Iterator[LocalHost]:
+        """Open the model; make a chunk and forget it, for the first one of a process takes longer.
+
+        Raises:
+            LongtakeError: the model cannot be opened on the device.
+        """
+        with self.opener(self.model, device=self.device) as studio:
+            for _ in studio.take("a tiger walks through a forest").stream(chunks=2):
+                pass
+            host = LocalHost(
+                studio,
+                self.folder / "takes",
+                Assets(self.folder / "assets", size=studio.size, fps=studio.fps).path_of,
+                max_takes=self.max_takes,
+                max_waiting=self.max_waiting,
+                max_batch=self.max_batch,
+                metrics=metrics,
+                restore=self.restore,
+            )
+            try:
+                yield host
+            finally:
+                host.close()
+
+
+@dataclass(frozen=True)
+class About:
+    """What never changes of a host."""
+
+    model: str
+    fps: float
+    size: PictureSize
+    clock: Clock
+    strength: float
+    device: str
+    pid: int
+
+
+class Worker:
+    """The other process's side of the calls. Sessions go by their ids."""
+
+    def __init__(self) -> None:
+        self._news: Queue[News | None] = Queue(MAX_NEWS)
+        self._open = ExitStack()
+
+    def begin(self, config: HostConfig) -> tuple[About, list[Facts]]:
+        """Open the model; what is known of it, and of the sessions of earlier processes."""
+        Thread(target=_end_with_parent, daemon=True).start()
+        self._host = host = self._open.enter_context(config.open(self))
+        about = About(host.model, host.fps, host.size, host.clock, host.strength, host.device, os.getpid())
+        return about, [session.facts for session in host.sessions()]
+
+    def open(self, opening: Open, num_chunks: int | None, live: bool, owner: str | None) -> Facts:
+        return self._followed(self._host.open(opening, num_chunks=num_chunks, live=live, owner=owner).id)
+
+    def fork(self, session_id: str, after: int | None, opening: Open, num_chunks: int) -> Facts:
+        parent = self._host.session(session_id)
+        return self._followed(self._host.fork(parent, after, opening, num_chunks=num_chunks).id)
+
+    def forget(self, session_id: str) -> None:
+        self._host.forget(self._host.session(session_id))
+
+    def ask(self, session_id: str, method: str, *args: object) -> object:
+        """Call one of a session's methods."""
+        return getattr(self._host.session(session_id), method)(*args)
+
+    def status(self, session_id: str) -> Status:
+        return self._host.session(session_id).status
+
+    def load(self) -> int:
+        return self._host.load()
+
+    def is_alive(self) -> bool:
+        return self._host.is_alive
+
+    def news(self) -> list[News | None]:
+        """Wait until there is something to tell. None: it was the last."""
+        found = [self._news.get()]
+        while True:
+            try:
+                found.append(self._news.get_nowait())
+            except Empty:
+                return found
+
+    def close(self) -> None:
+        self._open.close()
+        self._news.put(None)
+
+    def _followed(self, session_id: str) -> Facts:
+        session = self._host.session(session_id)
+        session.log.listen(lambda: self._news.put((LOG_NEWS, (session_id,))))
+        session.listen(lambda status: self._news.put((STATUS_NEWS, (session_id, status))))
+        return session.facts
+
+    # As `Counts`.
+
+    def chunk_made(self, num_frames: int, seconds: float) -> None:
+        self._news.put(("chunk_made", (num_frames, seconds)))
+
+    def cue_shown(self, seconds: float) -> None:
+        self._news.put(("cue_shown", (seconds,)))
+
+    def frames_dropped(self, num: int) -> None:
+        self._news.put(("frames_dropped", (num,)))
+
+    def takes_counted(self, device: str, open_now: int, viewers: int, waiting: int) -> None:
+        self._news.put(("takes_counted", (device, open_now, viewers, waiting)))
+
+
+class _Manager(BaseManager):
+    """The process and the calls into it."""
+
+
+_Manager.register("Worker", Worker)
+
+
+class RemoteSession(Recorded):
+    """See `host.Session`: made by another process; its log is read here."""
+
+    def __init__(self, folder: Path, facts: Facts, host: "ProcessHost") -> None:
+        super().__init__(folder, facts, LogReader(folder / LOG))
+        self._host = host
+        self._lock = Lock()
+        self._num_read = 1
+        self._listeners: list[Callable[[Status], object]] = []
+        self.log.listen(self._read)  # before all others who listen
+        self._read()
+
+    @property
+    def status(self) -> Status:
+        try:
+            return self._host.call("status", self.id)
+        except (LostError, NotFoundError):  # forgotten meanwhile
+            return Status(state="ended", viewers=0)
+
+    def chunks(self) -> Sequence[Chunk]:
+        self._read()
+        return super().chunks()
+
+    def path(self, chunk: int) -> Sequence[Chunk]:
+        self._read()
+        return super().path(chunk)
+
+    def frames(self, chunk: int) -> Sequence[bytes]:
+        self._read()
+        return super().frames(chunk)
+
+    def _read(self) -> None:
+        """Know what the log tells by now."""
+        with self._lock:
+            while self._num_read < len(self.log):
+                event = events.validate_json(self.log.record(self._num_read).event)
+                if isinstance(event, Chunk):
+                    self._tree.add(event)
+                    self._tip = event.chunk
+                elif isinstance(event, Head):
+                    self._tip = event.chunk
+                elif isinstance(event, Ended):
+                    self._ended, self.failure = event.why, event.message
+                self._num_read += 1
+
+    def tell(self, status: Status) -> None:
+        """Call those who listen."""
+        for listener in list(self._listeners):
+            listener(status)
+
+    def lose(self, message: str) -> None:
+        """End it in the place of the process that made it and has stopped."""
+        if self._ended is None:
+            EventLog(self.log.path).append(Ended(why="lost", message=message))
+            self.log.look()
+            self.tell(Status(state="ended", viewers=0))
+
+    def listen(self, listener: Callable[[Status], object]) -> Callable[[], None]:
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def do(self, command: Command, viewer: Viewer | None = None) -> Event:
+        return self._host.call("ask", self.id, "do", command, viewer)
+
+    def script(self, chunk: int) -> Script:
+        return self._host.call("ask", self.id, "script", chunk)
+
+    def push(self, picture: bytes) -> None:
+        self._host.call("ask", self.id, "push", picture)
+
+    def watched(self, viewer: Viewer) -> None:
+        with suppress(LostError, NotFoundError):
+            self._host.call("ask", self.id, "watched", viewer)
+
+    def left(self, viewer: Viewer) -> None:
+        with suppress(LostError, NotFoundError):
+            self._host.call("ask", self.id, "left", viewer)
+
+
+class ProcessHost:
+    """See `host.DeviceHost`."""
+
+    def __init__(self, config: HostConfig, metrics: Counts) -> None:
+        """Start the process; returns when its model is open.
+
+        Raises:
+            LongtakeError: the model cannot be opened on the device.
+        """
+        self._folder = config.folder / "takes"
+        self._metrics = metrics
+        self._lock = Lock()
+        self._sessions: dict[str, RemoteSession] = {}
+        self._by_watch_id: dict[str, RemoteSession] = {}
+        self._manager = _Manager(ctx=get_context("spawn"))
+        self._manager.start()
+        self._worker = self._manager.Worker()  # type: ignore[attr-defined]  (registered above)
+        self.device = config.device or "the first device"
+        try:
+            self._about, known = self.call("begin", config)
+        except LongtakeError:
+            self._manager.shutdown()
+            raise
+        self.device = self._about.device
+        for facts in known:
+            self._add(facts)
+        self._listener = Thread(target=self._listen, name="longtake-news", daemon=True)
+        self._listener.start()
+
+    @property
+    def model(self) -> str:
+        return self._about.model
+
+    @property
+    def fps(self) -> float:
+        return self._about.fps
+
+    @property
+    def size(self) -> PictureSize:
+        return self._about.size
+
+    @property
+    def clock(self) -> Clock:
+        return self._about.clock
+
+    @property
+    def strength(self) -> float:
+        return self._about.strength
+
+    @property
+    def pid(self) -> int:
+        """Of the other process."""
+        return self._about.pid
+
+    @property
+    def is_alive(self) -> bool:
+        try:
+            return self.call("is_alive")
+        except LostError:
+            return False
+
+    def load(self) -> int:
+        return self.call("load")
+
+    def open(
+        self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
+    ) -> RemoteSession:
+        return self._add(self.call("open", opening, num_chunks, live, owner))
+
+    def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> RemoteSession:
+        return self._add(self.call("fork", session.id, after, opening, num_chunks))
+
+    def session(self, session_id: str) -> RemoteSession:
+        found = self._sessions.get(session_id) or self._by_watch_id.get(session_id)
+        if found is None:
+            raise NotFoundError("there is no such take; it may have been deleted")
+        return found
+
+    def sessions(self) -> Iterator[RemoteSession]:
+        with self._lock:
+            found = list(self._sessions.values())
+        yield from sorted(found, key=lambda s: -s.created_at)
+
+    def forget(self, session: Session) -> None:
+        try:
+            self.call("forget", session.id)
+        except LostError:
+            rmtree(session.folder, ignore_errors=True)
+        with self._lock:
+            self._sessions.pop(session.id, None)
+            self._by_watch_id.pop(session.watch_id, None)
+
+    def has(self, session_id: str) -> bool:
+        return session_id in self._sessions or session_id in self._by_watch_id
+
+    def close(self) -> None:
+        """End the process. What was made stays on disk."""
+        with suppress(LostError):
+            self.call("close")
+        self._listener.join()
+        self._manager.shutdown()
+
+    def call(self, method: str, *args: object) -> Any:
+        """Have the other process do something.
+
+        Raises:
+            LostError: it has stopped.
+            LongtakeError: as there.
+        """
+        try:
+            return self._worker._callmethod(method, args)
+        except LongtakeError:
+            raise
+        except (EOFError, ConnectionError, FileNotFoundError) as error:
+            raise LostError(f"the process that works on {self.device} has stopped") from error
+
+    def _add(self, facts: Facts) -> RemoteSession:
+        session = RemoteSession(self._folder / facts.id, facts, self)
+        with self._lock:
+            self._sessions[session.id] = session
+            self._by_watch_id[session.watch_id] = session
+        session.log.look()  # what was written before the news of it could be heard
+        return session
+
+    def _listen(self) -> None:
+        """Pass news on, until there are no more."""
+        while True:
+            try:
+                found: Sequence[News | None] = self.call("news")
+            except LostError as error:
+                for session in self.sessions():
+                    session.lose(str(error))
+                return
+            for news in found:
+                if news is None:
+                    return
+                self._pass_on(*news)
+
+    def _pass_on(self, name: str, args: tuple[Any, ...]) -> None:
+        session = self._sessions.get(args[0]) if name in (LOG_NEWS, STATUS_NEWS) else None
+        match name:
+            case "log":
+                if session is not None:
+                    session.log.look()
+            case "status":
+                if session is not None:
+                    session.tell(args[1])
+            case _:
+                getattr(self._metrics, name)(*args)
+
+
+def _end_with_parent() -> None:
+    """Do not live on, and hold the device, when the server was killed."""
+    parent = parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -1,0 +1,82 @@
+"""What a session's folder tells of it: how it was begun, its log, and the chunks that are in the log."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel
+
+from longtake.core.shapes import PictureSize
+from longtake.serve.log import LogReader
+from longtake.serve.messages import Chunk, Open, Opened, events
+from longtake.serve.tree import ChunkTree
+
+EXPORTS = "exports"  # folder of files on their way to someone
+FACTS = "session.json"
+LOG = "log"
+
+Why = Literal["closed", "source", "failed", "length", "lost"]
+
+
+class Facts(BaseModel):
+    """How a session was begun."""
+
+    id: str  # for whoever directs
+    watch_id: str  # for whoever looks on
+    created_at: float  # seconds since 1970
+    opening: Open
+    num_chunks: int | None  # at which it ends by itself
+    live: bool  # it waits for viewers, and runs at most `opened.lead` chunks ahead of them
+    owner: str | None  # id of the key that it was begun with
+
+
+class Recorded:
+    """The part of a `host.Session` that whoever can read its folder knows."""
+
+    def __init__(self, folder: Path, facts: Facts, log: LogReader) -> None:
+        """Args:
+        folder: of its own.
+        facts: see there.
+        log: in that folder; its first entry is the opening.
+
+        Raises:
+            LookupError: the log is empty.
+        """
+        self.folder = folder
+        self.facts = facts
+        self.id = facts.id
+        self.watch_id = facts.watch_id
+        self.owner = facts.owner
+        self.created_at = facts.created_at
+        self.opening = facts.opening
+        self.num_chunks = facts.num_chunks
+        self.live = facts.live
+        self.log = log
+        opened = events.validate_json(log.record(0).event)
+        assert isinstance(opened, Opened)
+        self.opened = opened
+        self.failure: str | None = None
+        self._tree = ChunkTree(log)
+        self._tip: int | None = None
+        self._ended: Why | None = None
+
+    @property
+    def ended(self) -> Why | None:
+        return self._ended
+
+    @property
+    def tip(self) -> int | None:
+        return self._tip
+
+    @property
+    def size(self) -> PictureSize:
+        return PictureSize(height=self.opened.height, width=self.opened.width)
+
+    def chunks(self) -> Sequence[Chunk]:
+        return self._tree.all()
+
+    def path(self, chunk: int) -> Sequence[Chunk]:
+        return self._tree.path(chunk)
+
+    def frames(self, chunk: int) -> Sequence[bytes]:
+        return self._tree.frames(chunk)
