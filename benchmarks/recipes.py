@@ -25,30 +25,42 @@ from longtake.train.run import Recipe, load_recipe, run_recipe
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.weights.checkpoint import link_files
 
+ABLATIONS = (
+    *("ode_only", "two_steps", "one_step", "causal_teacher", "no_init"),
+    *("short_window", "sink", "chunk_one"),
+)
 RECIPES = (
-    "self-forcing",
-    "causvid",
-    "causal-forcing",
-    "long-tuning",
-    *(f"recipes/ablations/{name}.py" for name in ("ode_only", "two_steps", "one_step", "causal_teacher", "no_init")),
+    *("self-forcing", "causvid", "causal-forcing", "long-tuning"),
+    *(f"recipes/ablations/{name}.py" for name in ABLATIONS),
 )
 
 
+READS = {ODE_PAIRS: {LATENTS}, ODE_INIT: {ODE_PAIRS}, AR_TEACHER: {LATENTS}, CONSISTENCY: {LATENTS, AR_TEACHER}}
+
+
 def reads(recipe: Recipe, stage: str) -> set[str]:
-    """The stages after the teacher that one is made of."""
+    """The stages besides codec and teacher that one is made of."""
     if stage == DMD and recipe.dmd is not None:
-        return {recipe.dmd.start, recipe.dmd.score}
-    return {ODE_INIT: {ODE_PAIRS}, CONSISTENCY: {AR_TEACHER}}.get(stage, set())
+        return {LATENTS, recipe.dmd.start, recipe.dmd.score}
+    return READS.get(stage, set())
+
+
+def sees(recipe: Recipe, stage: str) -> object:
+    """What a stage depends on besides its settings and the stages that it reads."""
+    if stage == LATENTS:
+        return recipe.world
+    if stage == ODE_PAIRS:
+        return recipe.preset.student
+    return recipe.preset
 
 
 def shared(recipe: Recipe, other: Recipe) -> list[str]:
     """The stages that two recipes, which begin with the same model, have in common."""
-    found = [CODEC, LATENTS, TEACHER]
-    if recipe.preset == other.preset:
-        for name in (ODE_PAIRS, ODE_INIT, AR_TEACHER, CONSISTENCY, DMD):
-            mine = getattr(recipe, name)
-            if mine is not None and mine == getattr(other, name) and reads(recipe, name) <= set(found):
-                found.append(name)
+    found = [CODEC, TEACHER]
+    for name in (LATENTS, ODE_PAIRS, ODE_INIT, AR_TEACHER, CONSISTENCY, DMD):
+        mine, alike = getattr(recipe, name), sees(recipe, name) == sees(other, name)
+        if mine is not None and mine == getattr(other, name) and alike and reads(recipe, name) <= {*found}:
+            found.append(name)
     return found
 
 

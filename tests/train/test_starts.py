@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.recipes import shared
 from longtake.core.errors import ConfigError, TrainingError
 from longtake.core.shapes import Latent
 from longtake.flow.path import per_frame
@@ -216,6 +217,27 @@ def test_ablations_leave_out_what_they_say() -> None:
         "causal_teacher": ["ode_pairs", "ode_init", "ar_teacher", "dmd"],
         "two_steps": ["ode_pairs", "ode_init", "dmd"],
         "one_step": ["ode_pairs", "ode_init", "dmd"],
+        "short_window": ["ode_pairs", "ode_init", "dmd"],
+        "sink": ["ode_pairs", "ode_init", "dmd"],
+        "chunk_one": ["ode_pairs", "ode_init", "dmd"],
     }
     assert {name: recipe.student for name, recipe in recipes.items() if recipe.dmd is None} == {"ode_only": "ode_init"}
     assert [recipes[name].preset.student.num_steps for name in ("two_steps", "one_step", "no_init")] == [2, 1, 4]
+    streams = {name: recipes[name].preset.stream for name in ("no_init", "short_window", "sink", "chunk_one")}
+    assert {name: (one.chunk, one.window, one.sink) for name, one in streams.items()} == {
+        "no_init": (3, 9, 0), "short_window": (3, 6, 0), "sink": (3, 9, 3), "chunk_one": (1, 9, 0)
+    }  # fmt: skip
+
+
+def test_recipes_that_are_compared_share_what_they_make_alike() -> None:
+    default = load_recipe("self-forcing")
+
+    def common(name: str) -> list[str]:
+        return shared(load_recipe(f"recipes/ablations/{name}.py"), default)[2:]
+
+    assert common("ode_only") == ["latents", "ode_pairs", "ode_init"]
+    assert common("two_steps") == ["latents"]
+    assert common("short_window") == ["latents", "ode_pairs"]
+    assert common("chunk_one") == common("one_step")[1:] == []
+    assert shared(load_recipe("long-tuning"), default)[2:] == ["latents", "ode_pairs", "ode_init", "dmd"]
+    assert shared(load_recipe("causal-forcing"), default)[2:] == ["latents"]
