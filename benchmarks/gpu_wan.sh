@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The full-size Wan 1.3B with random weights on a GPU: precision, then speed by codec, window and steps.
+# The full-size Wan 1.3B with random weights on a GPU: precision, then speed by codec, window and steps, then compiled and in 8 bits.
 # Usage: benchmarks/gpu_wan.sh CODEC WINDOW...   (light or full; lines of JSON and pictures in $OUT, out/gpu if not set)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -8,10 +8,15 @@ export PYTHONPATH=src:/tmp/site LONGTAKE_SHAPES=off PYTHONUNBUFFERED=1
 OUT=${OUT:-out/gpu}; mkdir -p "$OUT"
 codec=$1; shift
 [ "$codec" = full ] || python3 -m benchmarks.precision --chunks 3 | tee -a "$OUT/wan.jsonl"
+bench() {
+  local IFS=-
+  python3 -m longtake bench --model wan-1.3b --random-weights --codec "$codec" --chunks 16 --cues 0 --no-cold --device cuda \
+    --window "$1" --steps "$2" "${@:3}" --out "$OUT/wan-$codec-$*.json" | tee -a "$OUT/wan.jsonl" || true
+}
 for window in "$@"; do
-  for steps in 4 2; do
-    python3 -m longtake bench --model wan-1.3b --random-weights --codec "$codec" --window "$window" --steps "$steps" \
-      --chunks 16 --cues 0 --no-cold --device cuda --out "$OUT/wan-$codec-$window-$steps.json" | tee -a "$OUT/wan.jsonl" || true
-  done
+  for steps in 4 2; do bench "$window" "$steps"; done
 done
-rm -f "$OUT"/wan-*.json  # the lines are in wan.jsonl
+bench 9 4 --compile
+bench 9 4 --fp8
+bench 9 4 --fp8 --compile
+rm -f "$OUT"/wan-*.json "$OUT"/wan-*-[!9]*.png "$OUT"/wan-*-2.png  # the lines are in wan.jsonl

@@ -14,19 +14,30 @@ if TYPE_CHECKING:
     from longtake.studio.studio import Studio
 
 
-def open(name: str = "tiny-world", *, size: "PictureSize | None" = None, device: str | None = None) -> "Studio":  # noqa: A001
+def open(  # noqa: A001
+    name: str = "tiny-world",
+    *,
+    size: "PictureSize | None" = None,
+    device: str | None = None,
+    fp8: bool = False,
+    compiled: bool = False,
+) -> "Studio":
     """Open a model to make and direct takes on it.
 
     Args:
         name: a packaged or imported model, or a model folder.
         size: of the pictures; None: what the model was trained on.
         device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one.
+        fp8: keep the network's linear layers in floats of 8 bits: half their memory, other bits. For large models on
+            GPUs that have them (Ada, Hopper and newer).
+        compiled: make the network's passes compiled programs, on CUDA recorded as graphs: minutes before the first
+            chunks of a process, less time for all after them on a GPU (on a CPU nothing is gained).
 
     Raises:
         WeightsError: the model is unknown, incomplete or damaged.
-        DeviceError: the device is not there, or its memory is too small.
+        DeviceError: the device is not there, its memory is too small, or it lacks what `fp8` or `compiled` need.
         InputError: the size does not fit the model.
     """
     from longtake.studio.studio import open_studio  # noqa: PLC0415  (torch: seconds to import)
 
-    return open_studio(name, size=size, device=device)
+    return open_studio(name, size=size, device=device, fp8=fp8, compiled=compiled)

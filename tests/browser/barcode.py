@@ -81,7 +81,7 @@ class Barcoded:
         return replace(made, pictures=painted(made.pictures, first, prompt))
 
 
-def barcoded_studio(model: str, *, device: str | None = None) -> Studio:
+def barcoded_studio(model: str, *, device: str | None = None, **_: bool) -> Studio:
     """What `open_studio` gives, but every frame is numbered."""
     studio = Studio(open_model(model, device=device))
     studio.sampler = Barcoded(studio.sampler)  # type: ignore[assignment]

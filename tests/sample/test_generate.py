@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.core.errors import InputError, WeightsError
+import longtake
+from longtake.core.errors import DeviceError, InputError, WeightsError
 from longtake.core.shapes import PictureSize
 from longtake.nets.dit import DiT, Past
 from longtake.nets.kv_cache import KVCache
@@ -153,3 +154,23 @@ def test_weights_of_another_network_are_told(tmp_path: Path) -> None:
         load_into(DiT(replace(DIT, ffn_dim=32)), read_weights(folder, "student"), "student")
     with pytest.raises(WeightsError, match="are unknown"):
         load_into(DiT(replace(DIT, num_layers=1)), read_weights(folder, "student"), "student")
+
+
+def test_without_a_compiler_passes_are_not_compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DeviceError, match=r"need a C\+\+ compiler"):
+        open_model(str(write_model(tmp_path / "model")), compiled=True)
+
+
+@pytest.mark.compiled
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+def test_a_take_of_compiled_passes_is_the_same_take(tmp_path: Path) -> None:
+    model = str(write_model(tmp_path / "model"))
+    made = []
+    for compiled in (False, True):
+        with longtake.open(model, compiled=compiled) as studio:
+            take = studio.take("a tiger")
+            chunks = [take.make_next() for _ in range(4)]  # memory of every length
+            take.cue(guidance=2.0)
+            made.append(torch.cat([chunk.frames for chunk in (*chunks, take.make_next()) if chunk is not None]))
+    assert (made[0].float() - made[1].float()).abs().mean() < 0.01

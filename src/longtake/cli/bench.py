@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from longtake.cli.directing import Device, parsed_size
+from longtake.cli.directing import Compiled, Device, Fp8, parsed_size
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ def bench(
         CodecName, typer.Option(metavar="full|light", help="Of Wan, with --random-weights.")
     ] = CodecName.FULL,
     device: Device = None,
+    fp8: Fp8 = False,
+    compiled: Compiled = False,
     cues: Annotated[
         int, typer.Option(metavar="N", help="How many cues are given to time what they take; 0: none.")
     ] = 20,
@@ -68,7 +70,7 @@ def bench(
 
     named = codec if random_weights else None
     if first_frames_only:
-        with _opened(model, size, steps, window, device, named) as studio:
+        with _opened(model, size, steps, window, device, named, fp8=fp8, compiled=compiled) as studio:
             next(studio.take(f"{PROMPT} {fresh()}").stream(chunks=1))
         sys.stdout.write("first frames\n")
         sys.stdout.flush()
@@ -76,12 +78,13 @@ def bench(
     options = {"--size": size, "--steps": steps, "--window": window, "--device": device}
     words = ["bench", "--model", model, "--codec", codec.value, "--first-frames-only"]
     words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
-    words += ["--random-weights"] if random_weights else []
+    flags = {"--random-weights": random_weights, "--fp8": fp8, "--compile": compiled}
+    words += [flag for flag, given in flags.items() if given]
     total = 2 + cold + bool(cues)
     with Bars() as bars:
         cold_s = cold_start(words) if cold else None  # before this process takes the device
         bars.update("measuring", int(cold), total, {})
-        studio = _opened(model, size, steps, window, device, named)
+        studio = _opened(model, size, steps, window, device, named, fp8=fp8, compiled=compiled)
         warm_up(studio)
         bars.update("measuring", 1 + cold, total, {})
         made = streamed(studio, chunks)
@@ -97,6 +100,8 @@ def bench(
             "steps": preset.student.num_steps,
             "window": preset.stream.window,
             "codec": preset.codec.kind,
+            "fp8": fp8,
+            "compiled": compiled,
             "cold_start_s": None if cold_s is None else round(cold_s, 2),
             **made.figures,
             "cue_latency": latency,
@@ -124,7 +129,15 @@ def _save(out: Path, figures: dict[str, object], chunks: list[dict[str, float]],
 
 
 def _opened(
-    name: str, size: str | None, steps: int | None, window: int | None, device: str | None, codec: CodecName | None
+    name: str,
+    size: str | None,
+    steps: int | None,
+    window: int | None,
+    device: str | None,
+    codec: CodecName | None,
+    *,
+    fp8: bool,
+    compiled: bool,
 ) -> "Studio":
     """The studio to be timed; `codec` None: of a model that is here."""
     from dataclasses import replace
@@ -136,14 +149,16 @@ def _opened(
 
     wanted = None if size is None else parsed_size(size)
     if codec is None:
-        model = open_model(name, device=device, size=wanted)
+        model = open_model(name, device=device, size=wanted, fp8=fp8, compiled=compiled)
     else:
         preset = preset_named(name)
         if preset.codec.kind == "wan" and codec is CodecName.LIGHT:
             preset = replace(preset, codec=TAEW)
         if window is not None:
             preset = replace(preset, stream=replace(preset.stream, window=window))
-        model = Model.of(random_nets(preset, device=device, size=wanted))
+        model = Model.of(random_nets(preset, device=device, size=wanted, fp8=fp8))
+        if compiled:
+            model.compile()
     own = replace(model.preset, student=model.preset.student.with_steps(steps))
     if window is not None:
         own = replace(own, stream=replace(own.stream, window=window))

@@ -29,6 +29,12 @@ MAX_CLIP_S = 600.0
 Device = Annotated[
     str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1; the first GPU if there is one, if not given.")
 ]
+Fp8 = Annotated[
+    bool, typer.Option("--fp8", help="Linear layers in 8 bits: half their memory, other bits. For large models.")
+]
+Compiled = Annotated[
+    bool, typer.Option("--compile", help="Passes as compiled programs: minutes at the start, then faster on a GPU.")
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -76,8 +76,9 @@ def streamed(studio: Studio, num_chunks: int) -> Measured:
 
 
 def warm_up(studio: Studio) -> None:
-    """A short take that is not counted."""
-    for _ in studio.take(WARM_UP).stream(chunks=2):
+    """A take that is not counted, until memory has its last shape."""
+    stream = studio.sampler.stream
+    for _ in studio.take(WARM_UP).stream(chunks=stream.window // stream.chunk + 1):
         pass
 
 

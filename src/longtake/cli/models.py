@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from longtake.cli.directing import Fp8
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -140,6 +141,7 @@ def plan(
     size: Annotated[
         str | None, typer.Option(metavar="WxH", help="Of the pictures; the model's own if not given.")
     ] = None,
+    fp8: Fp8 = False,
 ) -> None:
     """Say how a model would be laid out in a GPU's memory, and how much of it each part takes."""
     import torch
@@ -152,9 +154,9 @@ def plan(
     preset = preset_named(name)
     wanted: PictureSize | None = None if size is None else parsed_size(size)
     if gpu_memory is None:
-        made = plan_for(preset, size=wanted)
+        made = plan_for(preset, size=wanted, fp8=fp8)
     elif gpu_memory > 0:
-        made = planned(preset, torch.device("cuda"), round(gpu_memory * GIB), wanted)
+        made = planned(preset, torch.device("cuda"), round(gpu_memory * GIB), wanted, fp8=fp8)
     else:
         raise InputError(f"--gpu-memory is in GiB and above 0, got {gpu_memory:g}")
     sys.stdout.write(f"{made.told()}\n")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from longtake.cli.directing import Compiled, Fp8
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="cpu, cuda, cuda:1; several share the takes. The first GPU, if not given."),
     ] = None,
+    fp8: Fp8 = False,
+    compiled: Compiled = False,
     host: Annotated[
         str, typer.Option(metavar="ADDRESS", help="To listen on; others than this machine need it.")
     ] = "127.0.0.1",
@@ -54,6 +57,8 @@ def serve(
         folder=kept(folder),
         model=model,
         devices=device or [None],
+        fp8=fp8,
+        compiled=compiled,
         door=door,
         max_takes=max_takes,
         max_waiting=max_waiting,

@@ -189,6 +189,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False  # in training: blocks are gone through again on the way back, instead of remembered
+        self._program: Callable[..., Latent] | None = None  # of a pass over a chunk
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
         self.source_embedding: nn.Conv3d | None = None
@@ -293,7 +294,17 @@ class DiT(nn.Module):
         self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past, source: Latent | None = None
     ) -> Latent:
         """Velocity of one chunk, given what came before and, for a network that reads one, the source it follows."""
-        return self._run(x_t, modulation, text, past.rope, Cached(past.kv), source)
+        return (self._program or self._run)(x_t, modulation, text, past.rope, Cached(past.kv), source)
+
+    def compile_passes(self) -> None:
+        """Make a pass over a chunk one compiled program for each shape; on CUDA it is recorded once and replayed.
+
+        The memory before a chunk grows until the window is full, so the first chunks of a process each cost a
+        compilation. A replay writes to the same place each time: what it gives is copied.
+        """
+        mode = "reduce-overhead" if self.device.type == "cuda" else None
+        program = torch.compile(self._run, dynamic=False, mode=mode)
+        self._program = lambda *given: program(*given).clone()
 
     def remember(self, x0: Latent, clean: Modulation, text: TextMemory, past: Past) -> Block:
         """The keys and values that a finished chunk leaves: one pass at sigma = 0.

@@ -14,8 +14,9 @@ from itertools import islice
 import torch
 
 from longtake.core.clock import Stopwatch
+from longtake.core.compiler import has_compiler
 from longtake.core.configs import Preset, SamplingConfig
-from longtake.core.errors import InputError
+from longtake.core.errors import DeviceError, InputError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Span, TextStates, chunk_spans, chunks_for
 from longtake.media.frames import to_pictures
@@ -57,6 +58,18 @@ class Model:
             plan=nets.plan,
             painter=nets.painter,
         )
+
+    def compile(self) -> None:
+        """Make the student's passes compiled programs: minutes before the first chunks, less time for those after.
+
+        Raises:
+            DeviceError: there is no C++ compiler.
+        """
+        if not has_compiler():
+            raise DeviceError("compiled programs need a C++ compiler, and neither g++ nor clang++ is on the path")
+        for dit in (self.dit, self.painter):
+            if dit is not None:
+                dit.compile_passes()
 
     @property
     def following(self) -> "Model":
@@ -110,6 +123,8 @@ def open_model(
     teacher: bool = False,
     device: str | None = None,
     size: PictureSize | None = None,
+    fp8: bool = False,
+    compiled: bool = False,
 ) -> Model:
     """Open a packaged or imported model, or a model folder: its student, or the many-step teacher.
 
@@ -118,12 +133,18 @@ def open_model(
         teacher: open that.
         device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one.
         size: for which memory is planned; None: what the model was trained on.
+        fp8: keep the network's linear layers in 8 bits: half the memory, other bits.
+        compiled: see `Model.compile`.
 
     Raises:
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
-        DeviceError: the device is not there, or its memory is too small.
+        DeviceError: the device is not there, its memory is too small, it has no 8-bit floats where `fp8` wants them,
+            or there is no compiler.
     """
-    return Model.of(open_nets(name, teacher=teacher, device=device, size=size), is_teacher=teacher)
+    model = Model.of(open_nets(name, teacher=teacher, device=device, size=size, fp8=fp8), is_teacher=teacher)
+    if compiled:
+        model.compile()
+    return model
 
 
 def generate(

@@ -47,6 +47,8 @@ class Settings:
     folder: Path  # where takes, videos and uploads are kept
     model: str = "tiny-world"
     devices: Sequence[str | None] = (None,)  # None: the first GPU if there is one
+    fp8: bool = False  # see `longtake.open`
+    compiled: bool = False
     door: Door = field(default_factory=Door)
     max_takes: int = 2  # live ones at the same time, on each device
     max_waiting: int = 16  # live ones that wait for a place on it
@@ -98,6 +100,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
                 opener=app.state.opener,
                 model=settings.model,
                 device=device,
+                fp8=settings.fp8,
+                compiled=settings.compiled,
                 folder=settings.folder,
                 max_takes=settings.max_takes,
                 max_waiting=settings.max_waiting,

@@ -45,6 +45,8 @@ class HostConfig:
     opener: Callable[..., Studio]  # called as `open_studio` is
     model: str
     device: str | None  # None: the first GPU if there is one
+    fp8: bool
+    compiled: bool
     folder: Path  # of the server
     max_takes: int
     max_waiting: int
@@ -53,13 +55,14 @@ class HostConfig:
 
     @contextmanager
     def open(self, metrics: Counts) -> Iterator[LocalHost]:
-        """Open the model; make a chunk and forget it, for the first one of a process takes longer.
+        """Open the model; make chunks and forget them, for the first of a process take longer.
 
         Raises:
             LongtakeError: the model cannot be opened on the device.
         """
-        with self.opener(self.model, device=self.device) as studio:
-            for _ in studio.take("a tiger walks through a forest").stream(chunks=2):
+        with self.opener(self.model, device=self.device, fp8=self.fp8, compiled=self.compiled) as studio:
+            full = studio.sampler.stream.window // studio.sampler.stream.chunk + 1  # memory has its last shape then
+            for _ in studio.take("a tiger walks through a forest").stream(chunks=full if self.compiled else 2):
                 pass
             host = LocalHost(
                 studio,

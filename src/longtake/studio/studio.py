@@ -358,12 +358,19 @@ def given_of(pictures: Pictures, chunks: int) -> Given:
     return Given(chunks=chunks, frames=len(pictures), pictures=pictures.contiguous().cpu().clone())
 
 
-def open_studio(name: str = "tiny-world", *, size: PictureSize | None = None, device: str | None = None) -> Studio:
-    """Open a packaged or imported model, or a model folder, to direct takes on it.
+def open_studio(
+    name: str = "tiny-world",
+    *,
+    size: PictureSize | None = None,
+    device: str | None = None,
+    fp8: bool = False,
+    compiled: bool = False,
+) -> Studio:
+    """Open a packaged or imported model, or a model folder, to direct takes on it. Arguments: see `longtake.open`.
 
     Raises:
         WeightsError: the model is unknown, incomplete or damaged.
-        DeviceError: the device is not there, or its memory is too small.
+        DeviceError: the device is not there, its memory is too small, or it lacks what `fp8` or `compiled` need.
         InputError: the size does not fit the model.
     """
-    return Studio(open_model(name, device=device, size=size), size=size)
+    return Studio(open_model(name, device=device, size=size, fp8=fp8, compiled=compiled), size=size)

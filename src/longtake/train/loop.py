@@ -6,8 +6,6 @@ A stage is resumable bit for bit because nothing random is remembered: whatever 
 
 import json
 import math
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,6 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.optim import Optimizer
 
 from longtake.core.bf16 import has_bf16_units
+from longtake.core.compiler import has_compiler
 from longtake.core.errors import TrainingError
 from longtake.core.noise import rng_for
 from longtake.train.ema import EMA
@@ -59,7 +58,7 @@ class LoopConfig:
         """
         if not self.compile:
             return forward
-        if not any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++"))):
+        if not has_compiler():
             raise TrainingError(
                 "compile=True needs a C++ compiler, and neither g++ nor clang++ is on the path; "
                 "install one, or set compile=False in the recipe's LoopConfig (slower, the same training)"

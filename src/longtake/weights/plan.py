@@ -19,6 +19,7 @@ from longtake.core.errors import DeviceError
 from longtake.core.shapes import PictureSize
 from longtake.nets.codec import codec_for
 from longtake.nets.dit import DiT
+from longtake.nets.float8 import has_float8
 
 GIB = 2**30
 UMT5_BYTES = {"bf16": 11_361_820_672, "int8": 6_731_857_920}  # 5.68 billion parameters, the embedding always in bf16
@@ -42,6 +43,7 @@ class Placement:
     window: int  # latent frames in sight
     text_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     text_int8: bool = False
+    fp8: bool = False  # the linear layers of the network's blocks
     text_stays: bool = True  # False: read anew for each new prompt, and dropped
 
 
@@ -70,7 +72,7 @@ class Plan:
     def told(self) -> str:
         """In one line."""
         placed, preset = self.placement, self.preset
-        precision = str(placed.dtype).removeprefix("torch.")
+        precision = ("fp8 and " if placed.fp8 else "") + str(placed.dtype).removeprefix("torch.")
         told = f"{preset.name} on {placed.device}: {precision}, window {placed.window}, codec {preset.codec.kind}"
         if preset.text == "umt5":
             kept = "kept" if placed.text_stays else "read anew for each new prompt"
@@ -79,7 +81,13 @@ class Plan:
 
 
 def plan(
-    preset: Preset, device: torch.device, memory: int, size: PictureSize | None = None, *, teacher: bool = False
+    preset: Preset,
+    device: torch.device,
+    memory: int,
+    size: PictureSize | None = None,
+    *,
+    teacher: bool = False,
+    fp8: bool = False,
 ) -> Plan:
     """The best placement that fits.
 
@@ -92,6 +100,7 @@ def plan(
         memory: bytes there are.
         size: of the pictures; None: the preset's own.
         teacher: whole clips, no memory.
+        fp8: keep the linear layers in 8 bits.
 
     Raises:
         DeviceError: nothing fits. Says what would be needed.
@@ -99,7 +108,7 @@ def plan(
     size = size or preset.size
     chunk, sink = preset.stream.chunk, preset.stream.sink
     windows = range(preset.stream.window, 2 * chunk + sink - 1, -chunk) or range(preset.stream.window, 0, -chunk)
-    on_cpu = Placement(device=device, window=preset.stream.window)
+    on_cpu = Placement(device=device, window=preset.stream.window, fp8=fp8)
     texts = [on_cpu]
     if device.type != "cpu":
         large = num_parameters(preset.dit) > LARGE
@@ -117,7 +126,7 @@ def plan(
             return made
         least = min(made, least or made, key=lambda p: p.peak_bytes)
     needs = least.peak_bytes / GIB if least else 0
-    advice = " or the light codec" if preset.codec.kind == "wan" else ""
+    advice = "".join((" or the light codec" * (preset.codec.kind == "wan"), " or fp8" * (not fp8)))
     raise DeviceError(
         f"{preset.name} at {size} needs at least {needs:.1f} GiB, {device} has {memory / GIB:.1f} GiB free; "
         f"take smaller pictures{advice}"
@@ -139,8 +148,9 @@ def footprint(
     pixels = size.height * size.width * item // patch
     state = CODEC_STATE[preset.codec.kind] * pixels
     a_pass = own * (2 * dit.ffn_dim + 12 * dit.dim) * item + 2 * (own + past) * dit.dim * item
+    linear = dit.num_layers * (8 * dit.dim + 2 * dit.ffn_dim) * dit.dim  # weights of all blocks
     parts = {
-        "network": num_parameters(dit) * item,
+        "network": num_parameters(dit) * item - (linear * (item - 1) if placement.fp8 else 0),
         "codec": num_parameters(preset.codec) * item,
         "what the codec remembers": state,
         "text memory": KEPT_WORDINGS * 2 * dit.num_layers * dit.text_len * dit.dim * item,
@@ -170,7 +180,12 @@ def text_bytes(placement: Placement) -> int:
 
 
 def plan_for(
-    preset: Preset, device: str | None = None, size: PictureSize | None = None, *, teacher: bool = False
+    preset: Preset,
+    device: str | None = None,
+    size: PictureSize | None = None,
+    *,
+    teacher: bool = False,
+    fp8: bool = False,
 ) -> Plan:
     """Where the parts of a model go on a device of this machine, by the memory that is free now.
 
@@ -179,15 +194,16 @@ def plan_for(
         device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one. On a CPU memory is not looked at.
         size: of the pictures; None: the preset's own.
         teacher: whole clips, no memory.
+        fp8: keep the linear layers in 8 bits.
 
     Raises:
-        DeviceError: there is no such device, or its memory is too small.
+        DeviceError: there is no such device, its memory is too small, or it has no 8-bit floats.
     """
     place = device_named(device)
-    if place.type == "cpu":
-        return plan(preset, place, sys.maxsize, size, teacher=teacher)
-    free, _ = torch.cuda.mem_get_info(place)
-    return plan(preset, place, free, size, teacher=teacher)
+    if fp8 and not has_float8(place):
+        raise DeviceError(f"{place} cannot multiply in 8 bits (Ada, Hopper and newer can); leave fp8 out")
+    free = sys.maxsize if place.type == "cpu" else torch.cuda.mem_get_info(place)[0]
+    return plan(preset, place, free, size, teacher=teacher, fp8=fp8)
 
 
 def device_named(device: str | None) -> torch.device:

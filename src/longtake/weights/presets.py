@@ -17,6 +17,7 @@ from longtake.core.noise import noise_for
 from longtake.core.shapes import PictureSize
 from longtake.nets.codec import Codec, codec_for
 from longtake.nets.dit import DiT
+from longtake.nets.float8 import in_float8
 from longtake.nets.low_rank import corrected
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
@@ -127,16 +128,23 @@ def describe(folder: Path) -> ModelInfo:
     )
 
 
-def open_nets(name: str, *, teacher: bool = False, device: str | None = None, size: PictureSize | None = None) -> Nets:
+def open_nets(
+    name: str,
+    *,
+    teacher: bool = False,
+    device: str | None = None,
+    size: PictureSize | None = None,
+    fp8: bool = False,
+) -> Nets:
     """Load a model's network (the student, or the teacher), its codec and its text encoder.
 
     Raises:
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
-        DeviceError: the device is not there, or too small.
+        DeviceError: the device is not there, is too small, or has no 8-bit floats where `fp8` wants them.
     """
     folder = model_folder(name)
     preset, sha256 = read_manifest(folder)
-    planned = plan_for(preset, device, size, teacher=teacher)
+    planned = plan_for(preset, device, size, teacher=teacher, fp8=fp8)
     placement = planned.placement
     kind = "teacher" if teacher else "student"
     digest = f"{check_digest(folder, kind, sha256)[:16]}-{check_digest(folder, 'codec', sha256)[:16]}"
@@ -163,6 +171,8 @@ def open_nets(name: str, *, teacher: bool = False, device: str | None = None, si
         preset = replace(preset, stream=replace(preset.stream, window=placement.window))
     if placement.dtype != torch.float32:
         digest += f"-{str(placement.dtype).removeprefix('torch.')}"
+    if placement.fp8:
+        digest += "-fp8"
     if preset.text == "umt5":
         digest += f"-{sha256[TEXT][:16]}" + ("-int8" if placement.text_int8 else "")
     return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned, painter=painter)
@@ -204,12 +214,14 @@ def open_codec(name: str, device: str = "cpu") -> OpenCodec:
     return OpenCodec(preset=preset, codec=codec, sha256=digest)
 
 
-def random_nets(preset: Preset, *, device: str | None = None, size: PictureSize | None = None) -> Nets:
+def random_nets(
+    preset: Preset, *, device: str | None = None, size: PictureSize | None = None, fp8: bool = False
+) -> Nets:
     """The nets of a preset with random weights, to time them: nothing they make is worth looking at.
 
     The text encoder is left out: each prompt has random states.
     """
-    planned = plan_for(replace(preset, text="minilm"), device, size)
+    planned = plan_for(replace(preset, text="minilm"), device, size, fp8=fp8)
     placement = planned.placement
     preset = replace(preset, stream=replace(preset.stream, window=placement.window))
     with torch.device("meta"):
@@ -284,6 +296,8 @@ def _text_encoder(
 
 def _settled(dit: DiT, codec: Codec, placement: Placement) -> None:
     """On the device, in its precision, frozen."""
+    if placement.fp8:
+        in_float8(dit)
     dit.to(placement.device)
     codec.to(placement.device, placement.dtype)
     for net in (dit, codec):
