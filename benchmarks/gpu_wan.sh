@@ -19,4 +19,4 @@ done
 bench 9 4 --compile
 bench 9 4 --fp8
 bench 9 4 --fp8 --compile
-rm -f "$OUT"/wan-*.json "$OUT"/wan-*-[!9]*.png "$OUT"/wan-*-2.png  # the lines are in wan.jsonl
+find "$OUT" -name 'wan-*' ! -name 'wan-*-9-4.png' -delete  # the figures are in wan.jsonl
