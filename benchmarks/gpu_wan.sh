@@ -7,7 +7,10 @@ python3 -m pip install -q --no-index --no-deps --target /tmp/site --upgrade .gpu
 export PYTHONPATH=src:/tmp/site LONGTAKE_SHAPES=off PYTHONUNBUFFERED=1
 OUT=${OUT:-out/gpu}; mkdir -p "$OUT"
 codec=$1; shift
-[ "$codec" = full ] || python3 -m benchmarks.precision --chunks 3 | tee -a "$OUT/wan.jsonl"
+if [ "$codec" = light ]; then
+  python3 -m benchmarks.precision --chunks 3 | tee -a "$OUT/wan.jsonl"
+  python3 -m benchmarks.attention | tee -a "$OUT/wan.jsonl"
+fi
 bench() {
   local IFS=-
   python3 -m longtake bench --model wan-1.3b --random-weights --codec "$codec" --chunks 16 --cues 0 --no-cold --device cuda \

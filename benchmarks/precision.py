@@ -1,14 +1,15 @@
-"""Full-size Wan with random weights: how far is bf16 from fp32? One line of JSON.
+"""Full-size Wan with random weights: how far are bf16 and FP8 from fp32? One line of JSON.
 
 python -m benchmarks.precision [--model wan-1.3b] [--size 832x480] [--device cuda] [--chunks 2]
 
-The velocity of one chunk after `chunks - 1` remembered ones, from the same noise and text, in both precisions. Weights
-are drawn once, in bf16, so that both networks hold the same numbers. Norms and modulations are random like the rest:
-with a head of zeros any two networks agree.
+The velocity of one chunk after `chunks - 1` remembered ones, from the same noise and text, in all precisions. Weights
+are drawn once, in bf16, so that all networks begin with the same numbers. Norms and modulations are random like the
+rest: with a head of zeros any two networks agree.
 """
 
 import argparse
 import json
+from copy import deepcopy
 
 import torch
 
@@ -16,6 +17,7 @@ from longtake.core.noise import noise_for
 from longtake.core.shapes import PictureSize
 from longtake.flow.schedule import sigmas_of
 from longtake.nets.dit import DiT
+from longtake.nets.float8 import has_float8, in_float8
 from longtake.nets.kv_cache import KVCache
 from longtake.sample.denoise import Schedule
 from longtake.weights.presets import RandomStates, preset_named
@@ -39,8 +41,8 @@ def velocities(dit: DiT, size: PictureSize, model: str, chunks: int) -> list[tor
 
 
 def main() -> None:
-    """Compare the two."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description="Compare bf16 with fp32.")
+    """Compare them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="wan-1.3b")
     parser.add_argument("--size", default="832x480")
     parser.add_argument("--device", default="cuda")
@@ -54,13 +56,17 @@ def main() -> None:
     for name, p in dit.named_parameters():
         gain = 1.0 if "norm" in name and name.endswith("weight") else 0.0
         p.data.normal_(std=0.02, generator=rng).add_(gain)
-    half = velocities(dit, size, options.model, options.chunks)
-    full = velocities(dit.float(), size, options.model, options.chunks)
-    errors = [float((a - b).norm() / b.norm()) for a, b in zip(half, full, strict=True)]
+    made = {"bf16": velocities(dit, size, options.model, options.chunks)}
+    full = velocities(deepcopy(dit).float(), size, options.model, options.chunks)
+    if has_float8(dit.device):
+        in_float8(dit)
+        made["fp8"] = velocities(dit, size, options.model, options.chunks)
+    errors = {
+        name: [round(float((a - b).norm() / b.norm()), 5) for a, b in zip(v, full, strict=True)]
+        for name, v in made.items()
+    }
     figures = {"model": options.model, "size": str(size), "device": options.device, "chunks": options.chunks}
-    print(
-        json.dumps({**figures, "relative_error": [round(e, 5) for e in errors], "std": round(float(full[0].std()), 4)})
-    )
+    print(json.dumps({**figures, "relative_error": errors, "std": round(float(full[0].std()), 4)}))
 
 
 if __name__ == "__main__":

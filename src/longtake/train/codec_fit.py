@@ -90,10 +90,9 @@ def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> 
 
 
 def _taken(stage: BaseCodec, context: Context) -> bool:
-    tensors = read_weights(model_folder(stage.model), "codec")
     folder = context.begin(STAGE, stage, context.preset.codec)
     if not context.done(STAGE):
-        save_weights(folder, "codec", tensors)
+        save_weights(folder, "codec", read_weights(model_folder(stage.model), "codec"))
         context.finish(STAGE, taken_from=stage.model)
     return True
 

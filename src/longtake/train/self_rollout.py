@@ -71,4 +71,5 @@ def self_rollout(
                 block = dit.remember(x0.detach(), schedule.clean, memory, past)
             cache = cache.append(block, stream)
             shown[start] = x0.detach()
+            shown = {block.start: shown[block.start] for block in cache.blocks}  # the rest is never seen again
     return torch.cat(chunks, 2)
