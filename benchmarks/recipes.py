@@ -93,8 +93,8 @@ def main() -> None:
                 sys.exit(f"stopped at the time limit; run the same command to go on: {folder}")
         done[folder] = recipe
     models = [word for folder in done for word in ("--model", str(folder / "model"))]
-    out = ["--out", str(options.out), "--prompts", str(options.prompts)]
-    sys.exit(longtake(["evaluate", names[0], *models, "--teacher", *out]))
+    out = ["--out", str(options.out), "--prompts", str(options.prompts), "--resume"]
+    sys.exit(longtake(["evaluate", names[0], *models, "--teacher", "--steps", "2", "--steps", "1", *out]))
 
 
 if __name__ == "__main__":

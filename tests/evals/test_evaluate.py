@@ -14,6 +14,7 @@ from longtake.evals.evaluate import Plan, Row, model_row, truth_row
 from longtake.evals.judge import Judge, judge_for
 from longtake.evals.prompts import asked_of
 from longtake.evals.report import earlier_results, regressions, write_report
+from longtake.evals.rows import read_row, write_row
 from longtake.evals.statistics import Figure
 from longtake.sample.cues import Cue
 from longtake.sample.generate import Chunk, Model, open_model
@@ -93,6 +94,18 @@ def test_the_report_has_pictures_films_and_a_table(rows: list[Row], tmp_path: Pa
     assert [row["name"] for row in results["rows"]] == [row.name for row in rows]
 
 
+def test_a_row_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
+    for row in rows:
+        write_row(tmp_path / "row.safetensors", row)
+        again = read_row(tmp_path / "row.safetensors")
+        assert (again.name, again.figures, again.drift) == (row.name, row.figures, row.drift)
+        assert [one.prompt for one in again.examples] == [one.prompt for one in row.examples[:8]]
+        assert all(a.clip.equal(b.clip) for a, b in zip(again.examples, row.examples, strict=False))
+        assert again.features is not None
+        assert row.features is not None
+        assert again.features.equal(row.features)
+
+
 def test_the_gate_sees_what_became_worse_and_only_that(rows: list[Row], tmp_path: Path) -> None:
     write_report(rows, {}, ABOUT, tmp_path)
     earlier = earlier_results(tmp_path / "results.json", str(ABOUT["judge"]))
@@ -116,6 +129,19 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["name"] for line in lines] == ["rendered truth, through the codec", folder]
     assert (out / "report.html").exists()
+    rows = sorted((out / "rows").iterdir())
+    assert len(rows) == 2
+    assert main([*words, "--device", "cpu", "--resume", "--steps", "1"]) == 0  # only the new row is made
+    again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert again[:2] == lines  # speed included, so they are those
+    assert again[2]["name"] == f"{folder}, 1 step"
+    assert len(list((out / "rows").iterdir())) == 3
+    rows[0].write_bytes(b"nothing")
+    rows[1].write_bytes(b"nothing")
+    assert main([*words, "--device", "cpu", "--resume"]) == 2
+    assert "is damaged" in capsys.readouterr().err
+    assert main([*words, "--device", "cpu"]) == 0  # made anew
+    capsys.readouterr()
     doctored = json.loads((out / "results.json").read_text())
     doctored["rows"][1]["figures"]["distance to the truth"] |= {"value": -1, "low": -1, "high": -1}
     (tmp_path / "old.json").write_text(json.dumps(doctored))
@@ -123,3 +149,4 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "worse: " in capsys.readouterr().err
     assert main(["evaluate", "--prompts", "1"]) == 2
     assert main(["evaluate", "--seconds", "1"]) == 2
+    assert main(["evaluate", "--steps", "0"]) == 2

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,13 @@ def evaluate(
             metavar="FILE", help="An earlier results.json of the same judge: exit code 1 if something has become worse."
         ),
     ] = None,
+    steps: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="The first model at another number of steps, too; as many as you like."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an evaluation that was stopped: its finished rows are kept.")
+    ] = False,
     device: Device = None,
 ) -> None:
     """Ask a model for scenes it never saw, and measure what it shows: report.html, results.json.
@@ -45,18 +53,22 @@ def evaluate(
     """
     if prompts < 2:
         raise InputError(f"--prompts must be at least 2, got {prompts}")
+    if wrong := [num for num in steps or [] if not 1 <= num <= 1000]:
+        raise InputError(f"--steps must lie between 1 and 1000, got {wrong[0]}")
     if not 10 <= seconds <= 3600:
         raise InputError(f"--seconds must lie between 10 and 3600, got {seconds:g}")
     from longtake.cli.progress import Bars
     from longtake.evals.evaluate import Plan, model_row, truth_row
     from longtake.evals.judge import judge_for
     from longtake.evals.report import earlier_results, regressions, write_report
+    from longtake.evals.rows import kept, row_path
     from longtake.sample.generate import open_model
     from longtake.train.run import load_recipe
 
     world = load_recipe(recipe).world
     names = model or ["tiny-world"]
     models = [(name, open_model(name, device=device)) for name in names]
+    models += [(f"{names[0]}, {_steps(num)}", models[0][1].with_steps(num)) for num in steps or []]
     if teacher:
         models.append((f"{names[0]}, teacher", open_model(names[0], teacher=True, device=device)))
     first = models[0][1]
@@ -64,8 +76,13 @@ def evaluate(
     with Bars() as bars:
         seeing = judge_for(world, judge or out / "judge.safetensors", bars.update)
         earlier = None if against is None else earlier_results(against, seeing.digest)
-        truth = truth_row(first, world, seeing, plan, bars.update)
-        rows = [truth, *(model_row(name, m, world, seeing, plan, truth, bars.update) for name, m in models)]
+        path = row_path(out / "rows", "", first, world, seeing, plan)
+        truth = kept(path, lambda: truth_row(first, world, seeing, plan, bars.update), resume=resume)
+        rows = [truth]
+        for name, one in models:
+            path = row_path(out / "rows", name, one, world, seeing, plan)
+            made = partial(model_row, name, one, world, seeing, plan, truth, bars.update)
+            rows.append(kept(path, made, resume=resume))
     about = {
         "model": ", ".join(names),
         "weights": first.digest,
@@ -82,3 +99,7 @@ def evaluate(
     if earlier is not None and (worse := regressions(rows, earlier)):
         sys.stderr.write("".join(f"worse: {line}\n" for line in worse))
         raise typer.Exit(1)
+
+
+def _steps(num: int) -> str:
+    return "1 step" if num == 1 else f"{num} steps"

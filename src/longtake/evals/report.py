@@ -9,6 +9,7 @@ from pathlib import Path
 from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
 from longtake.evals.evaluate import Drift, Example, Row
+from longtake.evals.rows import SHOWN
 from longtake.evals.statistics import Figure
 from longtake.media.animations import open_writer
 from longtake.media.sheets import Row as Strip
@@ -23,7 +24,6 @@ GATED = {  # 1: more is better
     "distance to the truth": -1,
     "painting: adherence": 1,
 }
-SHOWN = 8  # examples a row of the table
 FILMED = 3
 HUES = ("#f2b866", "#7cc3d6", "#8fca8a", "#e39bc4")
 

@@ -71,6 +71,12 @@ class Model:
             if dit is not None:
                 dit.compile_passes()
 
+    def with_steps(self, num: int) -> "Model":
+        """The same networks with another number of denoising steps, evenly spaced."""
+        own = self.preset.teacher if self.is_teacher else self.preset.student
+        changed = {"teacher" if self.is_teacher else "student": own.with_steps(num)}
+        return replace(self, preset=replace(self.preset, **changed))
+
     @property
     def following(self) -> "Model":
         """The model as it follows a source: with its painter, where it has one."""

@@ -1,0 +1,98 @@
+"""Rows of an evaluation on disk, so that one that was stopped goes on: a file each, named by all that decides it.
+
+What a report shows is kept: figures, drift, the first examples with their clips, the judge's features.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from longtake.core.errors import InputError
+from longtake.evals.evaluate import Drift, Example, Plan, Row
+from longtake.evals.judge import Judge
+from longtake.evals.statistics import Figure
+from longtake.sample.generate import Model
+from longtake.worlds.scenes import WorldConfig
+
+SHOWN = 8  # examples a row
+
+FIGURES = TypeAdapter(dict[str, Figure])
+DRIFT = TypeAdapter(Drift | None)
+
+
+def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan) -> Path:
+    """Where the row of a model is kept; another file if anything differs but the machine and the program."""
+    what = {
+        "name": name,
+        "weights": model.digest,
+        "teacher": model.is_teacher,
+        "preset": asdict(model.preset),
+        "world": world.hash,
+        "judge": judge.digest,
+        "plan": asdict(plan),
+    }
+    digest = hashlib.sha256(json.dumps(what, sort_keys=True, default=str).encode()).hexdigest()
+    return folder / f"{digest[:16]}.safetensors"
+
+
+def kept(path: Path, make: Callable[[], Row], *, resume: bool) -> Row:
+    """The row that lies at a path, where `resume` asks for it; else it is made, and kept there.
+
+    Raises:
+        InputError: what lies there is damaged.
+    """
+    if resume and path.exists():
+        return read_row(path)
+    row = make()
+    write_row(path, row)
+    return row
+
+
+def write_row(path: Path, row: Row) -> None:
+    """Keep a row; half a file never has its name."""
+    few = row.examples[:SHOWN]
+    about = {
+        "name": row.name,
+        "figures": {name: asdict(value) for name, value in row.figures.items()},
+        "drift": None if row.drift is None else asdict(row.drift),
+        "examples": [[one.prompt, dict(one.expected), dict(one.answers)] for one in few],
+    }
+    tensors = {f"clip {i}": one.clip for i, one in enumerate(few)}
+    if row.features is not None:
+        tensors["features"] = row.features
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"row": json.dumps(about)})
+    part.replace(path)
+
+
+def read_row(path: Path) -> Row:
+    """A row that was kept.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads(file.metadata()["row"])
+            tensors: Mapping[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged ({error}); remove it, and its row is made again") from error
+    examples = [
+        Example(prompt=prompt, clip=tensors[f"clip {i}"], expected=expected, answers=answers)
+        for i, (prompt, expected, answers) in enumerate(about["examples"])
+    ]
+    return Row(
+        name=about["name"],
+        figures=FIGURES.validate_python(about["figures"]),
+        drift=DRIFT.validate_python(about["drift"]),
+        examples=examples,
+        features=tensors.get("features"),
+    )
