@@ -122,19 +122,19 @@ def test_the_gate_sees_what_became_worse_and_only_that(rows: list[Row], tmp_path
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, out = str(write_model(tmp_path / "m", preset=READS_MORE)), tmp_path / "out"
+    folder, out = str(write_model(tmp_path / "mine" / "model", preset=READS_MORE)), tmp_path / "out"
     judge_for(WORLD, out / "judge.safetensors", quiet, num_clips=20, steps=2)
     words = ["evaluate", "smoke", "--model", folder, "--prompts", "2", "--seconds", "10", "--out", str(out)]
     assert main([*words, "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["name"] for line in lines] == ["rendered truth, through the codec", folder]
+    assert [line["name"] for line in lines] == ["rendered truth, through the codec", "mine"]
     assert (out / "report.html").exists()
     rows = sorted((out / "rows").iterdir())
     assert len(rows) == 2
     assert main([*words, "--device", "cpu", "--resume", "--steps", "1"]) == 0  # only the new row is made
     again = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert again[:2] == lines  # speed included, so they are those
-    assert again[2]["name"] == f"{folder}, 1 step"
+    assert again[2]["name"] == "mine, 1 step"
     assert len(list((out / "rows").iterdir())) == 3
     rows[0].write_bytes(b"nothing")
     rows[1].write_bytes(b"nothing")
@@ -147,6 +147,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "old.json").write_text(json.dumps(doctored))
     assert main([*words, "--device", "cpu", "--against", str(tmp_path / "old.json")]) == 1
     assert "worse: " in capsys.readouterr().err
+    assert main([*words, "--model", folder]) == 2
+    assert "both be called mine" in capsys.readouterr().err
     assert main(["evaluate", "--prompts", "1"]) == 2
     assert main(["evaluate", "--seconds", "1"]) == 2
     assert main(["evaluate", "--steps", "0"]) == 2

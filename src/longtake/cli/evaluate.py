@@ -66,11 +66,14 @@ def evaluate(
     from longtake.train.run import load_recipe
 
     world = load_recipe(recipe).world
-    names = model or ["tiny-world"]
-    models = [(name, open_model(name, device=device)) for name in names]
+    folders = model or ["tiny-world"]
+    names = [_named(folder) for folder in folders]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"two models would both be called {twice.pop()} in the table; rename the folder of one")
+    models = [(name, open_model(folder, device=device)) for name, folder in zip(names, folders, strict=True)]
     models += [(f"{names[0]}, {_steps(num)}", models[0][1].with_steps(num)) for num in steps or []]
     if teacher:
-        models.append((f"{names[0]}, teacher", open_model(names[0], teacher=True, device=device)))
+        models.append((f"{names[0]}, teacher", open_model(folders[0], teacher=True, device=device)))
     first = models[0][1]
     plan = Plan(prompts=prompts, long_s=seconds)
     with Bars() as bars:
@@ -99,6 +102,12 @@ def evaluate(
     if earlier is not None and (worse := regressions(rows, earlier)):
         sys.stderr.write("".join(f"worse: {line}\n" for line in worse))
         raise typer.Exit(1)
+
+
+def _named(folder: str) -> str:
+    """What a model is called in the table: of `runs/mine/model`, `mine`."""
+    *earlier, last = Path(folder).parts
+    return earlier[-1] if last == "model" and earlier else last
 
 
 def _steps(num: int) -> str:
