@@ -90,6 +90,9 @@ def test_the_report_has_pictures_films_and_a_table(rows: list[Row], tmp_path: Pa
         assert name in text
         assert (tmp_path / "report" / name).stat().st_size > 1000
     assert "<svg" in text
+    brighter = {name: [value + 0.1 for value in each] for name, each in rows[1].values.items()}
+    third = replace(rows[1], name="brighter", values=brighter)
+    assert "<small class=clear>+0.1, +0.1 to +0.1" in write_report([*rows, third], {}, ABOUT, tmp_path).read_text()
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert [row["name"] for row in results["rows"]] == [row.name for row in rows]
 
@@ -99,6 +102,7 @@ def test_a_row_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
         write_row(tmp_path / "row.safetensors", row)
         again = read_row(tmp_path / "row.safetensors")
         assert (again.name, again.figures, again.drift) == (row.name, row.figures, row.drift)
+        assert again.values == row.values
         assert [one.prompt for one in again.examples] == [one.prompt for one in row.examples[:8]]
         assert all(a.clip.equal(b.clip) for a, b in zip(again.examples, row.examples, strict=False))
         assert again.features is not None

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longtake.evals.statistics import figure, frechet_distance, spread
+from longtake.evals.statistics import difference, figure, frechet_distance, spread
 
 
 def gaussian(num: int, mean: float, deviation: float, seed: int) -> torch.Tensor:
@@ -35,3 +35,12 @@ def test_the_distance_of_gaussians_is_the_closed_form() -> None:
 def test_spread_is_the_mean_distance() -> None:
     assert spread(torch.tensor([[0.0, 0.0], [3.0, 4.0]])) == 5
     assert spread(torch.ones(3, 2)) == 0
+
+
+def test_what_all_have_in_common_cancels_in_a_difference() -> None:
+    base = [float(i * i) for i in range(20)]
+    apart = difference([value + 0.1 * (1 + i % 2) for i, value in enumerate(base)], base)
+    assert 0.1 < apart.low < apart.value == pytest.approx(0.15)
+    assert figure(base).high - figure(base).low > 100 * (apart.high - apart.low)
+    with pytest.raises(ValueError, match=r"shorter|longer"):
+        difference([1.0], base)

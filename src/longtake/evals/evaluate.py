@@ -83,6 +83,7 @@ class Row:
 
     name: str
     figures: Mapping[str, Figure]
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of the prompts, one by one
     drift: Drift | None = None
     examples: Sequence[Example] = field(default=())
     features: Float[Tensor, "clips d"] | None = None  # of the judge: what the distance to the truth compares
@@ -99,8 +100,9 @@ def truth_row(model: Model, world: WorldConfig, judge: Judge, plan: Plan, progre
             latent, _ = model.codec.encode(video, CodecState())
             clips.append(to_pictures(model.codec.decode(latent, CodecState())[0]))
         progress("rendered truth", len(clips), len(asked), {})
-    figures, examples, features = _of_clips(asked, clips, None, model.fps, judge)
-    return Row(name="rendered truth, through the codec", figures=figures, examples=examples, features=features)
+    figures, values, examples, features = _of_clips(asked, clips, None, model.fps, judge)
+    name = "rendered truth, through the codec"
+    return Row(name=name, figures=figures, values=values, examples=examples, features=features)
 
 
 def model_row(
@@ -116,7 +118,7 @@ def model_row(
         first_s.append(first)
         fps.append(rate)
         progress(f"{name}: prompts", len(clips), len(asked), {"fps": rate})
-    figures, examples, features = _of_clips(asked, clips, truth.features, model.fps, judge)
+    figures, values, examples, features = _of_clips(asked, clips, truth.features, model.fps, judge)
     figures |= {"first frames, s": figure(first_s[1:]), "frames/s": figure(fps[1:])}
     figures["spread across seeds"] = figure(list(_spreads(name, model, asked, judge, plan, progress)))
     followed = list(_followed(name, model, world, judge, plan, progress))
@@ -128,13 +130,16 @@ def model_row(
     drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
     if drift is not None:
         figures |= {f"drift a second, over {over_s} s": value for over_s, value in drift.per_second.items()}
-    return Row(name=name, figures=figures, drift=drift, examples=examples, features=features)
+    return Row(name=name, figures=figures, values=values, drift=drift, examples=examples, features=features)
 
 
 def _of_clips(
     asked: Sequence[Asked], clips: Sequence[Pictures], truth: Tensor | None, fps: float, judge: Judge
-) -> tuple[dict[str, Figure], list[Example], Tensor]:
-    """Figures, examples and the judge's features; `truth` are those of the truth, None: these are the truth."""
+) -> tuple[dict[str, Figure], dict[str, list[float]], list[Example], Tensor]:
+    """Figures, their values prompt by prompt, examples and the judge's features.
+
+    `truth` are the features of the truth; None: these are the truth.
+    """
     seen = judge.see(clips, fps)
     examples = [
         Example(
@@ -146,17 +151,18 @@ def _of_clips(
         for i, (one, clip) in enumerate(zip(asked, clips, strict=True))
     ]
     met = [{task: e.answers[task] == wanted for task, wanted in e.expected.items()} for e in examples]
-    figures = {"adherence": figure([mean(m.values()) for m in met])}
-    figures["all of the prompt"] = figure([float(all(m.values())) for m in met])
+    values = {"adherence": [mean(m.values()) for m in met]}
+    values["all of the prompt"] = [float(all(m.values())) for m in met]
     for task in TASKS:
         if found := [float(m[task]) for m in met if task in m]:
-            figures[f"adherence: {task}"] = figure(found)
-    figures |= {name: figure([measure(clip) for clip in clips]) for name, measure in OF_A_CLIP.items()}
+            values[f"adherence: {task}"] = found
+    values |= {name: [measure(clip) for clip in clips] for name, measure in OF_A_CLIP.items()}
     frames = torch.nn.functional.normalize(seen.frame_features, dim=-1)
-    figures["consistency"] = figure((frames[:, 1:] * frames[:, :1]).sum(-1).mean(1).tolist())
+    values["consistency"] = (frames[:, 1:] * frames[:, :1]).sum(-1).mean(1).tolist()
+    figures = {name: figure(each) for name, each in values.items()}
     distance = frechet_distance(seen.features, seen.features if truth is None else truth)
     figures["distance to the truth"] = Figure(value=distance, low=distance, high=distance, num=len(clips))
-    return figures, examples, seen.features
+    return figures, values, examples, seen.features
 
 
 def _spreads(

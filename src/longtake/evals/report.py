@@ -10,7 +10,7 @@ from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
 from longtake.evals.evaluate import Drift, Example, Row
 from longtake.evals.rows import SHOWN
-from longtake.evals.statistics import Figure
+from longtake.evals.statistics import Figure, difference
 from longtake.media.animations import open_writer
 from longtake.media.sheets import Row as Strip
 from longtake.media.sheets import contact_sheet, save_sheet
@@ -47,6 +47,7 @@ img, video { max-width: 100%; border-radius: 6px }
 figure { margin: 0; width: 20rem }
 .right { color: var(--good) }
 .wrong { color: var(--bad) }
+.clear { color: #d99a3d }
 """
 
 
@@ -60,6 +61,7 @@ def write_report(rows: Sequence[Row], accuracy: Mapping[str, float], about: Mapp
             {
                 "name": row.name,
                 "figures": {name: asdict(value) for name, value in row.figures.items()},
+                "values": {name: list(each) for name, each in row.values.items()},
                 "drift": None if row.drift is None else asdict(row.drift),
             }
             for row in rows
@@ -73,7 +75,8 @@ def write_report(rows: Sequence[Row], accuracy: Mapping[str, float], about: Mapp
         f"<h1>{_text(about['model'])}</h1><p>{_text(', '.join(f'{k}: {v}' for k, v in about.items()))}</p>",
         "<h2>The judge</h2><p>Right on held-out renders: ",
         f"{_text(', '.join(f'{task} {share:.1%}' for task, share in accuracy.items()))}.</p>",
-        "<h2>Figures</h2><p>Means with 95 % bootstrap intervals over prompts.</p>",
+        "<h2>Figures</h2><p>Means with 95 % bootstrap intervals over prompts; below, how far a model is from the ",
+        "first one, prompt by prompt: in colour where that is no chance.</p>",
         f"<div class=wide>{_table(rows)}</div>",
         *(f"<h2>Drift: {_text(row.name)}</h2>{_plot(row.drift)}" for row in rows if row.drift is not None),
         *shown,
@@ -116,9 +119,12 @@ def regressions(rows: Sequence[Row], earlier: Mapping[str, Mapping[str, Figure]]
 
 def _table(rows: Sequence[Row]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.figures))
+    base = rows[1].values if len(rows) > 1 else {}
     head = "".join(f"<th>{_text(row.name)}</th>" for row in rows)
     body = "".join(
-        f"<tr><th>{_text(name)}</th>" + "".join(f"<td>{_cell(row.figures.get(name))}</td>" for row in rows) + "</tr>"
+        f"<tr><th>{_text(name)}</th>"
+        + "".join(f"<td>{_cell(row.figures.get(name))}{_from_base(row, base, name)}</td>" for row in rows)
+        + "</tr>"
         for name in names
     )
     return f"<table><tr><th></th>{head}</tr>{body}</table>"
@@ -129,6 +135,15 @@ def _cell(value: Figure | None) -> str:
         return ""
     between = "" if value.low == value.high else f" <small>{value.low:.3g} to {value.high:.3g}</small>"
     return f"{value.value:.3g}{between}"
+
+
+def _from_base(row: Row, base: Mapping[str, Sequence[float]], name: str) -> str:
+    """How far a row is from the first model, where both know the prompts one by one."""
+    if row.values is base or name not in row.values or name not in base:
+        return ""
+    apart = difference(row.values[name], base[name])
+    clear = " class=clear" if apart.low > 0 or apart.high < 0 else ""
+    return f"<br><small{clear}>{apart.value:+.3g}, {apart.low:+.3g} to {apart.high:+.3g}</small>"
 
 
 def _plot(drift: Drift) -> str:

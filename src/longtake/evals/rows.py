@@ -61,6 +61,7 @@ def write_row(path: Path, row: Row) -> None:
     about = {
         "name": row.name,
         "figures": {name: asdict(value) for name, value in row.figures.items()},
+        "values": {name: list(each) for name, each in row.values.items()},
         "drift": None if row.drift is None else asdict(row.drift),
         "examples": [[one.prompt, dict(one.expected), dict(one.answers)] for one in few],
     }
@@ -92,6 +93,7 @@ def read_row(path: Path) -> Row:
     return Row(
         name=about["name"],
         figures=FIGURES.validate_python(about["figures"]),
+        values=about.get("values", {}),
         drift=DRIFT.validate_python(about["drift"]),
         examples=examples,
         features=tensors.get("features"),

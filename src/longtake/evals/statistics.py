@@ -25,6 +25,15 @@ class Figure:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
+def difference(values: Sequence[float], base: Sequence[float]) -> Figure:
+    """How much larger the values of the same things are than others of them: prompts' own differences cancel out.
+
+    Raises:
+        ValueError: there are not as many.
+    """
+    return figure([a - b for a, b in zip(values, base, strict=True)])
+
+
 def figure(values: Sequence[float]) -> Figure:
     """The mean of some values with a percentile bootstrap interval (Efron 1979); always the same for the same values.
 
