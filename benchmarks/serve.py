@@ -2,6 +2,7 @@
 
     python -m benchmarks.serve held   [--seconds 20]                takes held in real time, alone and made together
     python -m benchmarks.serve crowd  [--viewers 50] [--seconds 180] everyone opens a take; some read slowly
+    python -m benchmarks.serve readers [--seconds 30]               one take: do slow readers slow the others?
 
 One JSON object a line. The viewers share the machine with the server, so these are lower bounds.
 """
@@ -81,15 +82,22 @@ async def view(base: str, number: int, seconds: float, *, slow: bool = False) ->
     if answer.status_code != 201:
         seen.refused = f"{answer.status_code} {answer.json()['error']['code']}"
         return seen
-    url = f"{base.replace('http', 'ws')}/api/takes/{answer.json()['id']}/live"
+    await watch(base, answer.json()["id"], seen, begun, seconds, random.Random(number), slow=slow)
+    return seen
+
+
+async def watch(
+    base: str, take: str, seen: Seen, begun: float, seconds: float, rng: random.Random, *, slow: bool
+) -> None:
+    """Look at a take for a while."""
+    url = f"{base.replace('http', 'ws')}/api/takes/{take}/live"
     try:
         async with asyncio.timeout(seconds), connect(url, max_size=None) as socket:
-            await play(socket, seen, begun, random.Random(number), slow=slow)
+            await play(socket, seen, begun, rng, slow=slow)
     except TimeoutError:
         pass
     except WebSocketException as error:
         seen.said[type(error).__name__] += 1
-    return seen
 
 
 async def play(socket: Any, seen: Seen, begun: float, rng: random.Random, *, slow: bool) -> None:
@@ -149,6 +157,28 @@ def held(model: str, seconds: float) -> Iterator[dict[str, object]]:
             }
 
 
+def readers(model: str, seconds: float) -> Iterator[dict[str, object]]:
+    """One take, looked at by three viewers; then by three more, who read five messages a second."""
+    for num_slow in (0, 3):
+        with server(model) as (base, _):
+            begun = time.monotonic()
+            opening = {"prompt": PROMPTS[0], "seed": 1}
+            take = httpx.post(f"{base}/api/takes", json=opening, timeout=30).json()["watch"]
+            seen = [Seen() for _ in range(3 + num_slow)]
+
+            async def all_of_them(
+                base: str = base, take: str = take, seen: list[Seen] = seen, begun: float = begun
+            ) -> None:
+                each = (
+                    watch(base, take, one, begun, seconds, random.Random(i), slow=i >= 3) for i, one in enumerate(seen)
+                )
+                await asyncio.gather(*each)
+
+            asyncio.run(all_of_them())
+        rates = [round(one.frames / (seconds - (one.first_s or 0)), 1) for one in seen]
+        yield {"slow": num_slow, "fps": rates[:3], "fps_of_slow": rates[3:], "gaps": sum(one.gaps for one in seen)}
+
+
 def crowd(model: str, viewers: int, seconds: float) -> dict[str, object]:
     """Everyone at once."""
     with server(model) as (base, pid):
@@ -183,13 +213,16 @@ def crowd(model: str, viewers: int, seconds: float) -> dict[str, object]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("held", "crowd"))
+    parser.add_argument("what", choices=("held", "crowd", "readers"))
     parser.add_argument("--model", default="tiny-world")
     parser.add_argument("--viewers", type=int, default=50)
     parser.add_argument("--seconds", type=float)
     args = parser.parse_args()
     if args.what == "held":
         for line in held(args.model, args.seconds or 20):
+            print(json.dumps(line), flush=True)
+    elif args.what == "readers":
+        for line in readers(args.model, args.seconds or 30):
             print(json.dumps(line), flush=True)
     else:
         print(json.dumps(crowd(args.model, args.viewers, args.seconds or 180)), flush=True)
