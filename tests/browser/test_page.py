@@ -52,6 +52,12 @@ def tree_has(chunk: str) -> str:
     return f"{newest}.then(r => r.json()).then(t => t.tree.some({chunk}))"
 
 
+def stand(page: Any, frame: int) -> None:
+    """Wait for a frame and stay there: one that plays on is shown for a sixteenth of a second only."""
+    page.evaluate("frame => { window.longtake.player.pause(); window.longtake.player.seek(frame); }", frame)
+    wait(page, "frame => window.longtake.player.position().frame === frame", frame)
+
+
 def shown(page: Any) -> int:
     return number_of(page.evaluate(READ))
 
@@ -85,8 +91,7 @@ def test_sixty_seeks_show_the_very_frame(visit: Visit, port: int) -> None:
     last = max(drawn(page))
     rng = random.Random(0)
     for frame in (rng.randrange(last + 1) for _ in range(60)):
-        page.evaluate("frame => window.longtake.player.seek(frame)", frame)
-        wait(page, "frame => window.longtake.player.position().frame === frame", frame)
+        stand(page, frame)
         assert shown(page) == frame
 
 
@@ -106,8 +111,7 @@ def test_cut_connections_lose_and_repeat_nothing(visit: Visit, port: int, reques
 def test_a_branch_goes_on_from_where_the_viewer_stands(visit: Visit, port: int) -> None:
     page = begun(visit, port)
     wait(page, "window.drawn.length > 50")
-    page.evaluate("window.longtake.player.seek(15)")
-    wait(page, "window.longtake.player.position().frame === 15")
+    stand(page, 15)
     box = page.get_by_role("textbox").first
     box.fill("a blue car")
     page.get_by_role("button", name="Branch from").click()
@@ -117,8 +121,7 @@ def test_a_branch_goes_on_from_where_the_viewer_stands(visit: Visit, port: int) 
 def test_a_branch_is_starred_named_and_hidden_and_the_browser_remembers(visit: Visit, port: int) -> None:
     page = begun(visit, port)
     wait(page, "window.drawn.length > 50")
-    page.evaluate("window.longtake.player.seek(15)")
-    wait(page, "window.longtake.player.position().frame === 15")
+    stand(page, 15)
     page.get_by_role("textbox").first.fill("a blue car")
     page.get_by_role("button", name="Branch from").click()
     page.get_by_role("button", name="Star branch 2").click()
