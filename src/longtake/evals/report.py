@@ -3,13 +3,12 @@
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
 from longtake.evals.evaluate import Drift, Example, Row
-from longtake.evals.rows import SHOWN
+from longtake.evals.rows import FIGURES, SHOWN, told
 from longtake.evals.statistics import Figure, difference
 from longtake.media.animations import open_writer
 from longtake.media.sheets import Row as Strip
@@ -57,15 +56,7 @@ def write_report(rows: Sequence[Row], accuracy: Mapping[str, float], about: Mapp
     results = {
         "about": dict(about),
         "judge_accuracy": dict(accuracy),
-        "rows": [
-            {
-                "name": row.name,
-                "figures": {name: asdict(value) for name, value in row.figures.items()},
-                "values": {name: list(each) for name, each in row.values.items()},
-                "drift": None if row.drift is None else asdict(row.drift),
-            }
-            for row in rows
-        ],
+        "rows": [told(row) for row in rows],
     }
     (folder / RESULTS).write_text(json.dumps(results, indent=1) + "\n", "utf-8")
     shown = [part for num, row in enumerate(rows) for part in _examples(row, num, float(str(about["fps"])), folder)]
@@ -95,7 +86,7 @@ def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
     try:
         results = json.loads(path.read_text("utf-8"))
         by, rows = results["about"]["judge"], results["rows"]
-        found = {row["name"]: {name: Figure(**figure) for name, figure in row["figures"].items()} for row in rows}
+        found = {row["name"]: FIGURES.validate_python(row["figures"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no results of an evaluation: {error}") from error
     if by != judge:

@@ -27,6 +27,16 @@ FIGURES = TypeAdapter(dict[str, Figure])
 DRIFT = TypeAdapter(Drift | None)
 
 
+def told(row: Row) -> dict[str, object]:
+    """What a row says in figures, for JSON."""
+    return {
+        "name": row.name,
+        "figures": {name: asdict(value) for name, value in row.figures.items()},
+        "values": {name: list(each) for name, each in row.values.items()},
+        "drift": None if row.drift is None else asdict(row.drift),
+    }
+
+
 def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan) -> Path:
     """Where the row of a model is kept; another file if anything differs but the machine and the program."""
     what = {
@@ -58,13 +68,7 @@ def kept(path: Path, make: Callable[[], Row], *, resume: bool) -> Row:
 def write_row(path: Path, row: Row) -> None:
     """Keep a row; half a file never has its name."""
     few = row.examples[:SHOWN]
-    about = {
-        "name": row.name,
-        "figures": {name: asdict(value) for name, value in row.figures.items()},
-        "values": {name: list(each) for name, each in row.values.items()},
-        "drift": None if row.drift is None else asdict(row.drift),
-        "examples": [[one.prompt, dict(one.expected), dict(one.answers)] for one in few],
-    }
+    about = {**told(row), "examples": [[one.prompt, dict(one.expected), dict(one.answers)] for one in few]}
     tensors = {f"clip {i}": one.clip for i, one in enumerate(few)}
     if row.features is not None:
         tensors["features"] = row.features
@@ -84,17 +88,17 @@ def read_row(path: Path) -> Row:
         with safe_open(path, framework="pt") as file:
             about = json.loads(file.metadata()["row"])
             tensors: Mapping[str, torch.Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        examples = [
+            Example(prompt=prompt, clip=tensors[f"clip {i}"], expected=expected, answers=answers)
+            for i, (prompt, expected, answers) in enumerate(about["examples"])
+        ]
+        return Row(
+            name=about["name"],
+            figures=FIGURES.validate_python(about["figures"]),
+            values=about["values"],
+            drift=DRIFT.validate_python(about["drift"]),
+            examples=examples,
+            features=tensors.get("features"),
+        )
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); remove it, and its row is made again") from error
-    examples = [
-        Example(prompt=prompt, clip=tensors[f"clip {i}"], expected=expected, answers=answers)
-        for i, (prompt, expected, answers) in enumerate(about["examples"])
-    ]
-    return Row(
-        name=about["name"],
-        figures=FIGURES.validate_python(about["figures"]),
-        values=about.get("values", {}),
-        drift=DRIFT.validate_python(about["drift"]),
-        examples=examples,
-        features=tensors.get("features"),
-    )
