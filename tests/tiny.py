@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from longtake.core.configs import CodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
 from longtake.core.shapes import PictureSize
 from longtake.nets.dit import DiT
+from longtake.nets.kv_cache import KVCache
 from longtake.nets.light_codec import LightCodec
 from longtake.nets.low_rank import adapters, add_low_rank
+from longtake.sample.denoise import Schedule, denoise
 from longtake.weights.checkpoint import save_weights
 from longtake.weights.manifest import write_manifest
 
@@ -47,6 +49,16 @@ def random_dit(config: DiTConfig = DIT, seed: int = 0, dtype: torch.dtype = torc
     dit = DiT(config).to(dtype)
     shake(dit)
     return dit
+
+
+def two_chunks(dit: DiT) -> tuple[Tensor, KVCache]:
+    """A chunk that is given, as memory keeps it, and the one that is denoised after it."""
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(1, DIT.in_dim, 3, 4, 6, generator=rng)
+    schedule = Schedule.of(dit, PRESET.student)
+    text = dit.read_text(torch.randn(1, 1, DIT.text_len, DIT.text_dim, generator=rng))
+    cache = KVCache().append(dit.remember(x, schedule.clean, text, dit.past(KVCache(), x.shape)), STREAM)
+    return denoise(dit, schedule, text, dit.past(cache, x.shape), lambda step: x * (1 + step)), cache
 
 
 def random_codec(seed: int = 0, dtype: torch.dtype = torch.float64) -> LightCodec:

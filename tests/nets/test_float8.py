@@ -7,16 +7,12 @@ import torch
 from torch import nn
 
 import longtake
-from longtake.core.configs import StreamConfig
 from longtake.core.errors import DeviceError
-from longtake.nets.dit import DiT
 from longtake.nets.float8 import Float8Linear, in_float8
-from longtake.nets.kv_cache import KVCache
-from longtake.sample.denoise import Schedule, denoise
 from longtake.weights import plan as plans
 from longtake.weights.plan import GIB, plan
 from longtake.weights.wan_presets import WANS
-from tests.tiny import DIT, PRESET, random_dit, write_model
+from tests.tiny import DIT, PRESET, random_dit, two_chunks, write_model
 
 
 @torch.inference_mode()
@@ -32,23 +28,13 @@ def test_a_layer_is_within_three_bits_of_itself_whatever_its_rows_are() -> None:
 
 @torch.inference_mode()
 def test_a_chunk_is_nearly_the_same() -> None:
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randn(1, DIT.in_dim, 3, 4, 6, generator=rng)
-    text = torch.randn(1, 1, DIT.text_len, DIT.text_dim, generator=rng)
-
-    def chunk(dit: DiT) -> torch.Tensor:
-        schedule, memory = Schedule.of(dit, PRESET.student), dit.read_text(text)
-        past = dit.past(KVCache(), x.shape)
-        cache = KVCache().append(dit.remember(x, schedule.clean, memory, past), StreamConfig(chunk=3, window=9))
-        return denoise(dit, schedule, memory, dit.past(cache, x.shape), lambda step: x * (1 + step))
-
     dit = random_dit(DIT, dtype=torch.float32)
-    exact = chunk(dit)
+    exact, _ = two_chunks(dit)
     in_float8(dit)
     kept = [name for name, module in dit.named_modules() if isinstance(module, nn.Linear)]
     assert sum(isinstance(module, Float8Linear) for module in dit.modules()) == 10 * DIT.num_layers
     assert all(not name.startswith("blocks") for name in kept)
-    assert 0 < (chunk(dit) - exact).norm() / exact.norm() < 0.1
+    assert 0 < (two_chunks(dit)[0] - exact).norm() / exact.norm() < 0.1
 
 
 def test_the_plan_counts_what_is_there() -> None:

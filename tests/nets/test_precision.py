@@ -2,13 +2,9 @@
 
 import torch
 
-from longtake.core.configs import StreamConfig
 from longtake.nets.attention import attention
-from longtake.nets.dit import DiT
-from longtake.nets.kv_cache import KVCache
 from longtake.nets.light_codec import CodecState
-from longtake.sample.denoise import Schedule, denoise
-from tests.tiny import DIT, PRESET, random_codec, random_dit
+from tests.tiny import random_codec, random_dit, two_chunks
 
 
 def test_attention_in_training_is_the_same_attention() -> None:
@@ -31,20 +27,9 @@ def test_attention_in_training_is_the_same_attention() -> None:
 
 @torch.inference_mode()
 def test_a_network_in_half_precision_says_nearly_the_same() -> None:
-    rng = torch.Generator().manual_seed(0)
-    x = torch.randn(1, DIT.in_dim, 3, 4, 6, generator=rng)
-    text = torch.randn(1, 1, DIT.text_len, DIT.text_dim, generator=rng)
-
-    def chunk(dit: DiT) -> torch.Tensor:
-        schedule = Schedule.of(dit, PRESET.student)
-        past, memory = dit.past(KVCache(), x.shape), dit.read_text(text)
-        latent = denoise(dit, schedule, memory, past, lambda step: x.to(dit.latent_dtype) + step)
-        cache = KVCache().append(dit.remember(latent, schedule.clean, memory, past), StreamConfig(chunk=3, window=9))
-        assert cache.blocks[0].k.dtype is dit.dtype
-        return latent
-
-    exact = chunk(random_dit(dtype=torch.float32))
-    half = chunk(random_dit(dtype=torch.float32).bfloat16())
+    exact, _ = two_chunks(random_dit(dtype=torch.float32))
+    half, cache = two_chunks(random_dit(dtype=torch.float32).bfloat16())
+    assert cache.blocks[0].k.dtype is torch.bfloat16
     assert half.dtype is torch.float32
     assert 0 < (half - exact).norm() < 0.03 * exact.norm()
 

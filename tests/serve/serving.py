@@ -1,10 +1,12 @@
 """A server for tests: the real routes and the real host, on a model with random weights."""
 
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import uvicorn
@@ -17,6 +19,7 @@ from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import Door, Guard
 from longtake.serve.jobs import Jobs
 from longtake.serve.local import LocalHost
+from longtake.serve.messages import events
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import Store
 from longtake.studio.studio import Studio
@@ -65,6 +68,50 @@ def listening(app: FastAPI) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join()
+
+
+class Watcher:
+    """A viewer who notes all that comes."""
+
+    def __init__(self, socket: Any) -> None:
+        self.socket = socket
+        self.entries: list[dict[str, Any]] = []
+        self.frames: dict[tuple[int, int], bytes] = {}
+        self.others: list[dict[str, Any]] = []
+
+    def next(self) -> dict[str, Any]:
+        message = self.socket.receive()
+        if (data := message.get("bytes")) is not None:
+            length = struct.unpack_from("<I", data)[0]
+            event = events.validate_json(data[4 : 4 + length]).model_dump()
+            self.frames[event["chunk"], event["k"]] = data[4 + length :]
+        else:
+            event = events.validate_json(message["text"]).model_dump()
+        (self.entries if "n" in event else self.others).append(event)
+        return event
+
+    @property
+    def status(self) -> dict[str, Any]:
+        return [e for e in self.others if e["type"] == "status"][-1]
+
+    def until(self, kind: str, **wanted: Any) -> dict[str, Any]:
+        for _ in range(500):
+            event = self.next()
+            if event["type"] == kind and all(event[k] == v for k, v in wanted.items()):
+                return event
+        raise AssertionError(f"no {kind} came")
+
+    def say(self, **command: Any) -> None:
+        self.socket.send_json(command)
+
+    def whole_chunk(self, chunk: int) -> dict[str, Any]:
+        """Wait for a chunk and its last frame, and put it on the screen."""
+        found = next((e for e in self.entries if e["type"] == "chunk" and e["chunk"] == chunk), None)
+        event = found or self.until("chunk", chunk=chunk)
+        if (chunk, event["num_frames"] - 1) not in self.frames:
+            self.until("frame", chunk=chunk, k=event["num_frames"] - 1)
+        self.say(type="seen", chunk=chunk)
+        return event
 
 
 def noise(width: int = 64, height: int = 48) -> Image.Image:

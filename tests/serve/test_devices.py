@@ -14,6 +14,7 @@ from longtake.core.errors import WeightsError
 from longtake.serve.app import Settings, create_app
 from longtake.serve.devices import Devices
 from longtake.serve.processes import ProcessHost
+from tests.serve.serving import Watcher
 from tests.tiny import write_model
 
 HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"
@@ -39,21 +40,6 @@ def begun(client: TestClient, seed: int) -> str:
     return client.post("/api/takes", json={"prompt": "a tiger", "seed": seed}).json()["id"]
 
 
-def until(socket: Any, wanted: str) -> dict[str, Any]:
-    """Wait for a message that has some text."""
-    while True:
-        message = socket.receive()
-        if wanted in message.get("text", "").replace(" ", ""):
-            return message
-
-
-def state_of(client: TestClient, take: str, wanted: str) -> dict[str, Any]:
-    """Wait, on a socket, until a take is in a state."""
-    with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
-        until(socket, f'"state":"{wanted}"')
-        return client.get(f"/api/takes/{take}").json()
-
-
 def answered(client: TestClient, path: str, status: int = 200) -> Any:
     """Ask until the answer has a status: chunks are encoded after they are made."""
     until_s = time.monotonic() + PATIENCE_S
@@ -75,7 +61,8 @@ def test_each_take_has_the_device_that_was_least_busy(client: TestClient) -> Non
     takes = [begun(client, 7) for _ in range(2)]
     assert sorted(next(i for i, host in enumerate(hosts) if host.has(take)) for take in takes) == [0, 1]
     for take in takes:  # each in its turn: with one device, the second would wait
-        state_of(client, take, "ahead")
+        with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
+            Watcher(socket).until("status", state="ahead")
     one, other = (answered(client, f"/api/takes/{take}/chunks/0.frames").content for take in takes)
     assert one == other
     assert {one["id"] for one in client.get("/api/takes").json()["takes"]} == set(takes)
@@ -102,7 +89,7 @@ def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_a
     take = begun(client, 1)
     assert (one.has(take), other.has(take)) == (False, True)
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
-        until(socket, '"state":"ahead"')
+        Watcher(socket).until("status", state="ahead")
         os.kill(one.pid, signal.SIGKILL)
         assert answered(client, "/readyz").json()["status"] == "ready"
     until_s = time.monotonic() + PATIENCE_S
@@ -116,10 +103,11 @@ def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_a
     assert files[0].read_bytes() == files[1].read_bytes()
 
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
-        until(socket, '"state":"ahead"')
+        viewer = Watcher(socket)
+        viewer.until("status", state="ahead")
         os.kill(other.pid, signal.SIGKILL)
-        ended = until(socket, '"why":"lost"')["text"]
-    assert "has stopped" in ended
+        ended = viewer.until("ended", why="lost")
+    assert "has stopped" in ended["message"]
     answered(client, "/readyz", 503)
     refused = client.post("/api/takes", json={"prompt": "a tiger"})
     assert (refused.status_code, refused.json()["error"]["code"]) == (503, "device_lost")

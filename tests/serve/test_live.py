@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from longtake.media.live import pictures_of
 from longtake.serve.app import Settings, create_app
 from longtake.serve.messages import events
-from tests.serve.serving import listening
+from tests.serve.serving import Watcher, listening
 from tests.tiny import write_model
 
 HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"  # a name that the server knows
@@ -40,50 +40,6 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     app = create_app(Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model)))
     with listening(app) as base:
         yield int(base.rsplit(":", 1)[1])
-
-
-class Watcher:
-    """A viewer who notes all that comes."""
-
-    def __init__(self, socket: Any) -> None:
-        self.socket = socket
-        self.entries: list[dict[str, Any]] = []
-        self.frames: dict[tuple[int, int], bytes] = {}
-        self.others: list[dict[str, Any]] = []
-
-    def next(self) -> dict[str, Any]:
-        message = self.socket.receive()
-        if (data := message.get("bytes")) is not None:
-            length = struct.unpack_from("<I", data)[0]
-            event = events.validate_json(data[4 : 4 + length]).model_dump()
-            self.frames[event["chunk"], event["k"]] = data[4 + length :]
-        else:
-            event = events.validate_json(message["text"]).model_dump()
-        (self.entries if "n" in event else self.others).append(event)
-        return event
-
-    @property
-    def status(self) -> dict[str, Any]:
-        return [e for e in self.others if e["type"] == "status"][-1]
-
-    def until(self, kind: str, **wanted: Any) -> dict[str, Any]:
-        for _ in range(500):
-            event = self.next()
-            if event["type"] == kind and all(event[k] == v for k, v in wanted.items()):
-                return event
-        raise AssertionError(f"no {kind} came")
-
-    def say(self, **command: Any) -> None:
-        self.socket.send_json(command)
-
-    def whole_chunk(self, chunk: int) -> dict[str, Any]:
-        """Wait for a chunk and its last frame, and put it on the screen."""
-        found = next((e for e in self.entries if e["type"] == "chunk" and e["chunk"] == chunk), None)
-        event = found or self.until("chunk", chunk=chunk)
-        if (chunk, event["num_frames"] - 1) not in self.frames:
-            self.until("frame", chunk=chunk, k=event["num_frames"] - 1)
-        self.say(type="seen", chunk=chunk)
-        return event
 
 
 def records(data: bytes) -> list[dict[str, Any]]:
