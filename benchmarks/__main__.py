@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 import longtake
-from longtake.cli.measuring import PROMPT, WARM_UP, cue_latency
+from longtake.cli.measuring import PROMPT, cue_latency
 from longtake.media.encode import Mp4Writer
 from longtake.sample.cues import cues_from
 from longtake.sample.generate import Model, generate, open_model
@@ -68,7 +68,7 @@ def warm(name: str, *, teacher: bool = False) -> tuple[Model, float]:
     model = open_model(name, teacher=teacher)
     opened = time.perf_counter() - start
     clip_s = model.preset.codec.stride.frames(model.preset.stream.chunk) / model.fps
-    for _ in generate(model, cues_from(WARM_UP, [], clip_s), seconds=clip_s, steps=2 if teacher else None):
+    for _ in generate(model, cues_from("a boat on the sea", [], clip_s), seconds=clip_s, steps=2 if teacher else None):
         pass
     return model, opened
 

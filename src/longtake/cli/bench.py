@@ -64,7 +64,6 @@ def bench(
         machine,
         peak_mib,
         streamed,
-        warm_up,
     )
     from longtake.cli.progress import Bars
 
@@ -85,7 +84,7 @@ def bench(
         cold_s = cold_start(words) if cold else None  # before this process takes the device
         bars.update("measuring", int(cold), total, {})
         studio = _opened(model, size, steps, window, device, named, fp8=fp8, compiled=compiled)
-        warm_up(studio)
+        studio.warm_up(until_full=compiled)
         bars.update("measuring", 1 + cold, total, {})
         made = streamed(studio, chunks)
         bars.update("measuring", 2 + cold, total, {})
@@ -149,7 +148,7 @@ def _opened(
 
     wanted = None if size is None else parsed_size(size)
     if codec is None:
-        model = open_model(name, device=device, size=wanted, fp8=fp8, compiled=compiled)
+        model = open_model(name, device=device, size=wanted, fp8=fp8)
     else:
         preset = preset_named(name)
         if preset.codec.kind == "wan" and codec is CodecName.LIGHT:
@@ -157,8 +156,8 @@ def _opened(
         if window is not None:
             preset = replace(preset, stream=replace(preset.stream, window=window))
         model = Model.of(random_nets(preset, device=device, size=wanted, fp8=fp8))
-        if compiled:
-            model.compile()
+    if compiled:
+        model.compile()
     own = replace(model.preset, student=model.preset.student.with_steps(steps))
     if window is not None:
         own = replace(own, stream=replace(own.stream, window=window))

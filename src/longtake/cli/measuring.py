@@ -23,7 +23,6 @@ from longtake.media.encode import Mp4Writer
 from longtake.studio.studio import Studio
 
 PROMPT = "a tiger walks through a forest"
-WARM_UP = "a boat on the sea"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +72,6 @@ def streamed(studio: Studio, num_chunks: int) -> Measured:
         "cpu_per_wall": round(cpu_s / wall_s, 2),
     }
     return Measured(figures=figures, chunks=chunks)
-
-
-def warm_up(studio: Studio) -> None:
-    """A take that is not counted, until memory has its last shape."""
-    stream = studio.sampler.stream
-    for _ in studio.take(WARM_UP).stream(chunks=stream.window // stream.chunk + 1):
-        pass
 
 
 def cold_start(words: Sequence[str]) -> float:

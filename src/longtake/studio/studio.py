@@ -303,6 +303,17 @@ class Studio:
 
         return take_from(script if isinstance(script, Script) else Script.load(script), self)
 
+    def warm_up(self, *, until_full: bool = False) -> None:
+        """Make chunks and forget them, for the first ones of a process take longer.
+
+        Args:
+            until_full: go on until memory has its last shape; programs are compiled for each.
+        """
+        stream = self.sampler.stream
+        chunks = stream.window // stream.chunk + 1 if until_full else 2
+        for _ in self.take("a boat on the sea").stream(chunks=chunks):
+            pass
+
     def close(self) -> None:
         """Remove the temporary files. Takes of this studio cannot go on after that."""
         self.spool.close()
