@@ -19,12 +19,12 @@ from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.live import ChunkEncoder, codec_name
 from longtake.media.targets import Target, reason
-from longtake.serve.errors import BusyError, NotFoundError
+from longtake.serve.errors import BusyError
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog
 from longtake.serve.messages import Close, Frames, Game, Open, Opened, Video
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts
+from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts, Register
 from longtake.serve.sessions import Fresh, LiveSession, PictureOf
 from longtake.studio.games import GameSource
 from longtake.studio.sources import LiveSource, Source
@@ -78,8 +78,7 @@ class LocalHost:
         self._metrics = metrics
         black = torch.zeros(1, studio.size.height, studio.size.width, 3, dtype=torch.uint8)
         self._codec = codec_name(next(ChunkEncoder(studio.size, studio.fps).encode(black)))
-        self._sessions: dict[str, LiveSession] = {}
-        self._by_watch_id: dict[str, LiveSession] = {}
+        self._sessions = Register[LiveSession]()
         self._changed = threading.Condition()
         self._stopping = False
         self._slots: dict[str, float] = {}  # session -> when it last wanted its slot
@@ -137,26 +136,19 @@ class LocalHost:
         return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(parent, after))
 
     def session(self, session_id: str) -> LiveSession:
-        found = self._sessions.get(session_id) or self._by_watch_id.get(session_id)
-        if found is None:
-            raise NotFoundError("there is no such take; it may have been deleted")
-        return found
+        return self._sessions.named(session_id)
 
     def sessions(self) -> Iterator[LiveSession]:
-        with self._changed:
-            found = list(self._sessions.values())
-        yield from sorted(found, key=lambda s: -s.created_at)
+        return reversed(self._sessions.all())
 
     def forget(self, session: Session) -> None:
         session.do(Close())
-        with self._changed:
-            self._sessions.pop(session.id, None)
-            self._by_watch_id.pop(session.watch_id, None)
-            self._dropped.pop(session.id, None)
+        self._sessions.remove(session.id)
+        self._dropped.pop(session.id, None)
         rmtree(session.folder, ignore_errors=True)
 
     def has(self, session_id: str) -> bool:
-        return session_id in self._sessions or session_id in self._by_watch_id
+        return self._sessions.get(session_id) is not None
 
     def load(self) -> int:
         jobs = sum(not s.live and s.ended is None for s in self.sessions())
@@ -245,10 +237,8 @@ class LocalHost:
 
     def _register(self, session: LiveSession) -> None:
         session.changed = self._wake
-        with self._changed:
-            self._sessions[session.id] = session
-            self._by_watch_id[session.watch_id] = session
-            self._changed.notify()
+        self._sessions.add(session)
+        self._wake()
 
     def _restore(self) -> None:
         """Know the sessions of an earlier process again: what they made can be watched and saved."""
@@ -309,7 +299,7 @@ class LocalHost:
             session.tell()
 
     def _count(self) -> None:
-        live = [s for s in self._sessions.values() if s.live and s.ended is None]
+        live = [s for s in self._sessions.all() if s.live and s.ended is None]
         viewers = sum(s.status.viewers for s in live)
         self._metrics.takes_counted(self.device, len(live), viewers, self._num_waiting())
         for session in live:
@@ -326,7 +316,7 @@ class LocalHost:
 
     def _next(self) -> list[LiveSession]:
         """Whose turn it is: the one that has waited longest, and those whose chunks can be made along with its own."""
-        ready = sorted((s for s in self._sessions.values() if s.ready), key=lambda s: s.last_made_s)
+        ready = sorted((s for s in self._sessions.all() if s.ready), key=lambda s: s.last_made_s)
         live = [s for s in ready if s.live]
         jobs = sorted((s for s in ready if not s.live), key=lambda s: s.created_at)
         if jobs and (not live or self._live_in_a_row >= LIVE_CHUNKS_PER_JOB_CHUNK):
@@ -345,15 +335,15 @@ class LocalHost:
     def _give_slots(self) -> list[LiveSession]:
         """Let live sessions run that wanted to first; those whose place in the queue has changed."""
         now = time.monotonic()
-        wanting = [s for s in self._sessions.values() if s.live and s.wants_slot]
+        wanting = [s for s in self._sessions.all() if s.live and s.wants_slot]
         waiting = [s for s in wanting if s.id not in self._slots]
         self._slots |= {s.id: now for s in wanting if s.id in self._slots}
         grace_s = SHORT_GRACE_S if waiting else SLOT_GRACE_S
         for lost in [i for i, wanted in self._slots.items() if now - wanted > grace_s or self._is_over(i)]:
             del self._slots[lost]
             self._turn_s += 0.2 * (now - self._began.pop(lost) - self._turn_s)
-            if lost in self._sessions:
-                self._sessions[lost].slot = None
+            if (session := self._sessions.get(lost)) is not None:
+                session.slot = None
         moved = []
         for session in waiting:
             free = self.max_takes - len(self._slots)
@@ -372,6 +362,6 @@ class LocalHost:
     def _num_waiting(self) -> int:
         """Live sessions that wait for a slot, and those that were begun just now and will."""
         with self._changed:
-            live = [s for s in self._sessions.values() if s.live and s.ended is None and s.id not in self._slots]
+            live = [s for s in self._sessions.all() if s.live and s.ended is None and s.id not in self._slots]
             new_s = time.time() - SLOT_GRACE_S
             return sum(1 for s in live if s.wants_slot or (s.tip is None and s.created_at > new_s))

@@ -26,7 +26,7 @@ from longtake.serve.local import LocalHost
 from longtake.serve.log import EventLog, LogReader
 from longtake.serve.messages import Chunk, Command, Ended, Event, Head, Open, Status, events
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import LOG, Facts, Recorded
+from longtake.serve.recorded import LOG, Facts, Recorded, Register
 from longtake.serve.viewers import Viewer
 from longtake.studio.script import Script
 from longtake.studio.studio import Studio
@@ -61,9 +61,7 @@ class HostConfig:
             LongtakeError: the model cannot be opened on the device.
         """
         with self.opener(self.model, device=self.device, fp8=self.fp8, compiled=self.compiled) as studio:
-            full = studio.sampler.stream.window // studio.sampler.stream.chunk + 1  # memory has its last shape then
-            for _ in studio.take("a tiger walks through a forest").stream(chunks=full if self.compiled else 2):
-                pass
+            studio.warm_up(until_full=self.compiled)
             host = LocalHost(
                 studio,
                 self.folder / "takes",
@@ -242,12 +240,15 @@ class RemoteSession(Recorded):
         self._host.call("ask", self.id, "push", picture)
 
     def watched(self, viewer: Viewer) -> None:
-        with suppress(LostError, NotFoundError):
-            self._host.call("ask", self.id, "watched", viewer)
+        self._mention("watched", viewer)
 
     def left(self, viewer: Viewer) -> None:
+        self._mention("left", viewer)
+
+    def _mention(self, method: str, viewer: Viewer) -> None:
+        """Call a method that matters no more if the session is gone."""
         with suppress(LostError, NotFoundError):
-            self._host.call("ask", self.id, "left", viewer)
+            self._host.call("ask", self.id, method, viewer)
 
 
 class ProcessHost:
@@ -261,9 +262,7 @@ class ProcessHost:
         """
         self._folder = config.folder / "takes"
         self._metrics = metrics
-        self._lock = Lock()
-        self._sessions: dict[str, RemoteSession] = {}
-        self._by_watch_id: dict[str, RemoteSession] = {}
+        self._sessions = Register[RemoteSession]()
         self._manager = _Manager(ctx=get_context("spawn"))
         self._manager.start()
         self._worker = self._manager.Worker()  # type: ignore[attr-defined]  (registered above)
@@ -323,27 +322,20 @@ class ProcessHost:
         return self._add(self.call("fork", session.id, after, opening, num_chunks))
 
     def session(self, session_id: str) -> RemoteSession:
-        found = self._sessions.get(session_id) or self._by_watch_id.get(session_id)
-        if found is None:
-            raise NotFoundError("there is no such take; it may have been deleted")
-        return found
+        return self._sessions.named(session_id)
 
     def sessions(self) -> Iterator[RemoteSession]:
-        with self._lock:
-            found = list(self._sessions.values())
-        yield from sorted(found, key=lambda s: -s.created_at)
+        return reversed(self._sessions.all())
 
     def forget(self, session: Session) -> None:
         try:
             self.call("forget", session.id)
         except LostError:
             rmtree(session.folder, ignore_errors=True)
-        with self._lock:
-            self._sessions.pop(session.id, None)
-            self._by_watch_id.pop(session.watch_id, None)
+        self._sessions.remove(session.id)
 
     def has(self, session_id: str) -> bool:
-        return session_id in self._sessions or session_id in self._by_watch_id
+        return self._sessions.get(session_id) is not None
 
     def close(self) -> None:
         """End the process. What was made stays on disk."""
@@ -368,9 +360,7 @@ class ProcessHost:
 
     def _add(self, facts: Facts) -> RemoteSession:
         session = RemoteSession(self._folder / facts.id, facts, self)
-        with self._lock:
-            self._sessions[session.id] = session
-            self._by_watch_id[session.watch_id] = session
+        self._sessions.add(session)
         session.log.look()  # what was written before the news of it could be heard
         return session
 
@@ -389,16 +379,13 @@ class ProcessHost:
                 self._pass_on(*news)
 
     def _pass_on(self, name: str, args: tuple[Any, ...]) -> None:
-        session = self._sessions.get(args[0]) if name in (LOG_NEWS, STATUS_NEWS) else None
-        match name:
-            case "log":
-                if session is not None:
-                    session.log.look()
-            case "status":
-                if session is not None:
-                    session.tell(args[1])
-            case _:
-                getattr(self._metrics, name)(*args)
+        if name not in (LOG_NEWS, STATUS_NEWS):
+            getattr(self._metrics, name)(*args)
+        elif (session := self._sessions.get(args[0])) is not None:
+            if name == LOG_NEWS:
+                session.log.look()
+            else:
+                session.tell(args[1])
 
 
 def _end_with_parent() -> None:

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from threading import Lock
+from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
 from longtake.core.shapes import PictureSize
+from longtake.serve.errors import NotFoundError
 from longtake.serve.log import LogReader
 from longtake.serve.messages import Chunk, Open, Opened, events
 from longtake.serve.tree import ChunkTree
@@ -80,3 +82,40 @@ class Recorded:
 
     def frames(self, chunk: int) -> Sequence[bytes]:
         return self._tree.frames(chunk)
+
+
+S = TypeVar("S", bound=Recorded)
+
+
+class Register(Generic[S]):
+    """The sessions that a host knows, by either of their ids. Of use to several threads."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._known: dict[str, S] = {}
+
+    def add(self, session: S) -> None:
+        with self._lock:
+            self._known |= {session.id: session, session.watch_id: session}
+
+    def remove(self, session_id: str) -> None:
+        with self._lock:
+            session = self._known.get(session_id)
+            if session is not None:
+                del self._known[session.id], self._known[session.watch_id]
+
+    def get(self, session_id: str) -> S | None:
+        return self._known.get(session_id)
+
+    def named(self, session_id: str) -> S:
+        """Raises: NotFoundError: there is none."""
+        found = self.get(session_id)
+        if found is None:
+            raise NotFoundError("there is no such take; it may have been deleted")
+        return found
+
+    def all(self) -> Sequence[S]:
+        """The oldest first."""
+        with self._lock:
+            found = [session for name, session in self._known.items() if name == session.id]
+        return sorted(found, key=lambda s: s.created_at)
