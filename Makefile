@@ -32,7 +32,7 @@ serve: setup ## the studio in the browser, on http://127.0.0.1:8000
 	$(BIN)/longtake serve
 
 test: setup ## the default tests: CPU, two cores, no downloads
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: setup compiled ## the slow tests too
 	$(BIN)/python -m pytest -m "not gpu and not browser and not compiled"

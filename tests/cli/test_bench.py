@@ -50,7 +50,7 @@ def test_what_cannot_be_timed_is_refused(folder: Path, capsys: pytest.CaptureFix
     for words, message in (
         (["--chunks", "1"], "at least 2"),
         (["--codec", "light"], "for --random-weights"),
-        (["--window", "5"], "not a whole number of chunks"),
+        (["--window", "5", "--no-cold"], "not a whole number of chunks"),
         (["--model", "nowhere"], 'no model "nowhere"'),
     ):
         assert main(["bench", "--model", str(folder), "--device", "cpu", *words]) == 2
