@@ -1,5 +1,6 @@
 """`longtake serve`: the studio in the browser, and the API."""
 
+import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,6 +47,7 @@ def serve(
 ) -> None:
     """Serve the studio to browsers, and an API that video clients already speak."""
     check_installed()
+    leave_a_core()
     import uvicorn
 
     from longtake.serve.app import Settings, create_app
@@ -123,6 +125,17 @@ def check_installed() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(f'serving needs {", ".join(missing)}; install them with: pip install "longtake[serve]"')
+
+
+def leave_a_core() -> None:
+    """For sockets and H.264: threads that wait for a core hold up all others of a chunk. OMP_NUM_THREADS overrules it.
+
+    Measured in docs/experiments.md, 2026-11-23, "Threads of a server".
+    """
+    import torch
+
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, torch.get_num_threads() - 1))
 
 
 def kept(folder: Path | None) -> Path:
