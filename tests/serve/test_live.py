@@ -8,11 +8,12 @@ from typing import Any
 
 import httpx
 import pytest
+import torch
 from fastapi.testclient import TestClient
 
 from longtake.media.live import pictures_of
 from longtake.serve.app import Settings, create_app
-from longtake.serve.messages import events
+from longtake.serve.messages import Status, events
 from tests.serve.serving import Watcher, listening
 from tests.tiny import write_model
 
@@ -330,6 +331,92 @@ def test_an_earlier_process_is_remembered(tmp_path: Path) -> None:
             viewer.until("frame", chunk=1, k=11)
             viewer.say(type="cue", event_id="late", change="night falls")
             assert "has ended" in viewer.until("refused", event_id="late")["message"]
+
+
+def followed(client: TestClient, take: dict[str, Any], chunks: int) -> Watcher:
+    """Watch a take until it has some chunks."""
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        for chunk in range(chunks):
+            viewer.whole_chunk(chunk)
+        return viewer
+
+
+def gone_on(client: TestClient, take: dict[str, Any], chunk: int) -> dict[str, Any]:
+    answer = client.post(f"/api/takes/{take['id']}/chunks/{chunk}/takes")
+    assert answer.status_code == 201, answer.text
+    return answer.json()
+
+
+def shown(client: TestClient, take: str) -> torch.Tensor:
+    """All that a take of a host in this process has made, before H.264."""
+    host = client.app.state.host.hosts[0]  # type: ignore[attr-defined]
+    return torch.cat(list(host.studio.shown(host.session(take).take.head)))
+
+
+def test_a_take_that_is_over_goes_on_as_another(client: TestClient) -> None:
+    take = begun(client)
+    before = followed(client, take, 4).frames
+    client.post(f"/api/takes/{take['id']}/commands", json={"type": "close"})
+    other = gone_on(client, take, 1)
+    assert other["id"] not in (take["id"], take["watch"])
+    assert other["opened"] == take["opened"]
+    viewer = followed(client, other, 4)
+    for chunk in range(4):
+        again, first = (
+            pictures_of([data for key, data in sorted(frames.items()) if key[0] == chunk]).float()
+            for frames in (viewer.frames, before)
+        )
+        apart = again - first  # an encoder does not begin anew in the midst
+        assert apart.abs().mean() < (1 if chunk < 2 else 3)
+    assert "remembering" not in [e["state"] for e in viewer.others if e["type"] == "status"]  # it was still known
+    for one in (take, other):
+        client.delete(f"/api/takes/{one['id']}")
+    assert client.post(f"/api/takes/{other['id']}/chunks/1/takes").status_code == 404
+
+
+def test_a_take_of_an_earlier_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    settings = Settings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        take = begun(client)
+        with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+            viewer = Watcher(socket)
+            viewer.whole_chunk(0)
+            viewer.say(type="cue", change="night falls", at=4)
+            for chunk in range(1, 8):
+                viewer.whole_chunk(chunk)
+        before = shown(client, take["id"])
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        other = gone_on(client, take, 5)
+        script = client.get(f"/api/takes/{other['id']}/paths/5.json").json()
+        assert (script["chunks"], len(script["cues"])) == (6, 1)
+        for words, refusal in (  # nothing is made before somebody watches
+            ({"type": "cue", "change": "snow falls", "at": 5}, "for chunk 6 or later"),
+            ({"type": "cue", "change": "snow falls", "at_s": 1.0}, "for chunk 6 or later"),
+            ({"type": "rewind", "to": 2}, "when that is done"),
+        ):
+            answer = client.post(f"/api/takes/{other['id']}/commands", json=words)
+            assert answer.status_code == 400
+            assert refusal in answer.json()["error"]["message"]
+        for words, index in (({"at": 8, "change": "snow falls"}, 8), ({"change": "night falls"}, 6)):
+            answer = client.post(f"/api/takes/{other['id']}/commands", json={"type": "cue", **words})
+            assert answer.json()["due_at"]["index"] == index
+        assert client.post(f"/api/takes/{other['id']}/commands", json={"type": "cancel", "cue": 2}).status_code == 200
+        statuses: list[Status] = []
+        client.app.state.host.session(other["id"]).listen(statuses.append)  # type: ignore[attr-defined]
+        with client.websocket_connect(f"{SOCKETS}/api/takes/{other['id']}/live") as socket:
+            viewer = Watcher(socket)
+            for chunk in range(9):
+                viewer.whole_chunk(chunk)
+            assert shown(client, other["id"])[: 9 + 7 * 12].equal(before[: 9 + 7 * 12])
+            viewer.say(type="rewind", to=3)  # now it may go back
+            viewer.until("head", chunk=3)
+            assert viewer.until("chunk", parent=3)["index"] == 4
+        shares = [status.remembered or 0.0 for status in statuses if status.state == "remembering"]
+        assert shares == sorted(shares)
+        assert len(shares) > 1
+        script = client.get(f"/api/takes/{other['id']}/paths/8.json").json()
+        assert [cue["chunk"] for cue in script["cues"]] == [4, 8]
 
 
 def test_health(client: TestClient) -> None:

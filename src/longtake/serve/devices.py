@@ -57,6 +57,9 @@ class Devices:
     def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> Session:
         return self._host_of(session.id).fork(session, after, opening, num_chunks=num_chunks)
 
+    def go_on(self, session: Session, after: int, *, owner: str | None = None) -> Session:
+        return self._host_of(session.id).go_on(session, after, owner=owner)
+
     def session(self, session_id: str) -> Session:
         return self._host_of(session_id).session(session_id)
 

@@ -147,6 +147,17 @@ class SessionHost(Protocol):
         """A session of its own that shares another one's chunks up to `after`, and goes on under another opening."""
         ...
 
+    def go_on(self, session: Session, after: int, *, owner: str | None = None) -> Session:
+        """A live session that begins with another one's chunks up to `after`, and goes on as that one did.
+
+        Where nothing remembers those chunks any more (the server was started again), they are made again first.
+
+        Raises:
+            InputError: there is no such chunk; the other followed a source, or was made with other weights.
+            BusyError: there is no room, and no place in the queue.
+        """
+        ...
+
     def session(self, session_id: str) -> Session:
         """One by either of its ids.
 

@@ -120,9 +120,8 @@ class LocalHost:
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
     ) -> LiveSession:
-        free = self.max_takes - len(self._slots)
-        if live and self._num_waiting() >= self.max_waiting + free:
-            raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
+        if live:
+            self._check_room()
         take, source = self._begun(opening)
         return self._add(opening, take, source, num_chunks=num_chunks, live=live, owner=owner)
 
@@ -134,6 +133,13 @@ class LocalHost:
         else:
             take.cue(prompt=opening.prompt, seed=opening.seed)
         return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(parent, after))
+
+    def go_on(self, session: Session, after: int, *, owner: str | None = None) -> LiveSession:
+        self._check_room()
+        parent = self.session(session.id)
+        take = parent.take_after(after) if parent.has_memory else self.studio.replay(parent.script(after))
+        past = (parent, after)
+        return self._add(parent.opening, take, None, num_chunks=None, live=True, owner=owner, past=past)
 
     def session(self, session_id: str) -> LiveSession:
         return self._sessions.named(session_id)
@@ -167,6 +173,11 @@ class LocalHost:
         self._writer.shutdown()
 
     # Opening.
+
+    def _check_room(self) -> None:
+        free = self.max_takes - len(self._slots)
+        if self._num_waiting() >= self.max_waiting + free:
+            raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
 
     def _begun(self, opening: Open) -> tuple[Take, Source | None]:
         studio, seed = self.studio, opening.seed

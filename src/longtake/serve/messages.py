@@ -281,9 +281,10 @@ class Status(Message):
     """How it stands, for all viewers, when it changes."""
 
     type: Literal["status"] = "status"
-    state: Literal["queued", "running", "ahead", "paused", "starved", "parked", "ended"]
+    state: Literal["queued", "remembering", "running", "ahead", "paused", "starved", "parked", "ended"]
     position: int | None = Field(default=None, description="In the queue for the device, from 1")
     wait_s: float | None = Field(default=None, description="Estimated")
+    remembered: float | None = Field(default=None, description="Share of the past that has been made again")
     viewers: int = 1
     dropped: int = Field(default=0, description="Frames of a live source that came too fast")
 

@@ -112,6 +112,9 @@ class Worker:
         parent = self._host.session(session_id)
         return self._followed(self._host.fork(parent, after, opening, num_chunks=num_chunks).id)
 
+    def go_on(self, session_id: str, after: int, owner: str | None) -> Facts:
+        return self._followed(self._host.go_on(self._host.session(session_id), after, owner=owner).id)
+
     def forget(self, session_id: str) -> None:
         self._host.forget(self._host.session(session_id))
 
@@ -320,6 +323,9 @@ class ProcessHost:
 
     def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> RemoteSession:
         return self._add(self.call("fork", session.id, after, opening, num_chunks))
+
+    def go_on(self, session: Session, after: int, *, owner: str | None = None) -> RemoteSession:
+        return self._add(self.call("go_on", session.id, after, owner))
 
     def session(self, session_id: str) -> RemoteSession:
         return self._sessions.named(session_id)

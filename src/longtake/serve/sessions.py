@@ -117,6 +117,8 @@ class LiveSession(Recorded):
         self._branch = 0
         self._complete = False  # as many chunks as it was to have
         self._verdict: Ended | None = None  # what will be said when all that was made is in the log
+        self._scripted: set[int] = set()  # branches whose script is on disk
+        self._past: Chunk | None = None  # up to which the take must be made again before it goes on
         self._cues: list[SaidCue] = []  # by our number - 1
         self._paused = False
         self._listeners: list[Callable[[Status], object]] = []
@@ -139,11 +141,25 @@ class LiveSession(Recorded):
                 state=self._state(),
                 position=self.slot or None,
                 wait_s=self.wait_s if self.slot else None,
+                remembered=self._remembered(),
                 viewers=len(self._viewers),
                 dropped=self.num_dropped,
             )
 
-    def _state(self) -> Literal["queued", "running", "ahead", "paused", "starved", "parked", "ended"]:
+    def _remembered(self) -> float | None:
+        """The share of the past that the take has made again; None: all that there is."""
+        if self._past is None or self._take is None:
+            return None
+        return 0.0 if self._take.head is None else round(self._take.head.idx / (self._past.index + 1), 2)
+
+    @property
+    def has_memory(self) -> bool:
+        """Can a take go on from its chunks at once?"""
+        return self._take is not None and self._past is None
+
+    def _state(  # noqa: PLR0911  (one a state)
+        self,
+    ) -> Literal["queued", "remembering", "running", "ahead", "paused", "starved", "parked", "ended"]:
         if self._ended is not None or self._take is None:
             return "ended"
         if self._paused:
@@ -152,6 +168,8 @@ class LiveSession(Recorded):
             return "parked"
         if self.slot != 0:
             return "queued"
+        if self._past is not None:
+            return "remembering"
         over = self._complete or self._verdict is not None
         if over or (self.live and self._viewers.far_behind(self._tip)):
             return "ahead"
@@ -161,17 +179,17 @@ class LiveSession(Recorded):
     def wants_slot(self) -> bool:
         """Would it use the device, if it were let?"""
         with self._lock:
-            return self._state() in ("queued", "running", "ahead", "starved")
+            return self._state() in ("queued", "remembering", "running", "ahead", "starved")
 
     @property
     def ready(self) -> bool:
         """Can a chunk be made now?"""
         with self._lock:
-            return self._state() == "running"
+            return self._state() in ("running", "remembering")
 
     def script(self, chunk: int) -> Script:
         event = self._tree[chunk]
-        if self._take is not None:
+        if self.has_memory:
             return self.take_after(chunk).script()
         path = self._script_path(event.branch)
         if not path.exists():
@@ -276,7 +294,7 @@ class LiveSession(Recorded):
             receipt = self._running().cue(
                 command.change,
                 prompt=command.prompt,
-                at=command.at,
+                at=self._when(command),
                 at_s=command.at_s,
                 transition=command.transition,
                 fade=command.fade,
@@ -295,6 +313,15 @@ class LiveSession(Recorded):
             )
             return self._log.append(accepted)
 
+    def _when(self, cue: Cue) -> int | None:
+        """The chunk that a cue is for, if it says so: while the past is made again, none of that."""
+        if self._past is None:
+            return cue.at
+        first, end_s = self._past.index + 1, (self._past.start_frame + self._past.num_frames) / self.opened.fps
+        if (cue.at is not None and cue.at < first) or (cue.at_s is not None and cue.at_s < end_s):
+            raise InputError(f"the take is made again up to {end_s:g} s; a cue is for chunk {first} or later")
+        return first if cue.at is None and cue.at_s is None else cue.at
+
     def _cancel(self, command: Cancel) -> Event:
         with self._lock:
             take = self._running()
@@ -306,6 +333,8 @@ class LiveSession(Recorded):
     def _branch_off(self, command: Retake) -> Event:
         with self._lock:
             self._running()
+            if self._past is not None:
+                raise InputError("the take is made again up to where it goes on; go back when that is done")
             after = None if command.after is None else self._tree[command.after]
             take = self._takes[0 if after is None else after.branch]
             assert take is not None
@@ -362,9 +391,14 @@ class LiveSession(Recorded):
                 return None
             return self._registered(take, made)
 
-    def _registered(self, take: Take, made: MadeChunk) -> Fresh:
+    def _registered(self, take: Take, made: MadeChunk) -> Fresh | None:
         node, branch = take.head, self._branch
         assert node is not None
+        self.last_made_s = now = time.monotonic()
+        if self._past is not None:  # the log has it
+            if node.idx == self._past.index:
+                self._past = None
+            return None
         ours = {(cue.branch, cue.number): i for i, cue in enumerate(self._cues, 1)}
         numbers = [ours[branch, number] for number, _ in node.cues if (branch, number) in ours]
         event = Chunk(
@@ -384,7 +418,6 @@ class LiveSession(Recorded):
         self._tree.add(event)
         self._tip = event.chunk
         self._complete = self.num_chunks is not None and len(self.path(event.chunk)) >= self.num_chunks
-        self.last_made_s = now = time.monotonic()
         waited_s = tuple(now - self._cues[i - 1].said_s for i in numbers)
         return Fresh(event=event, pictures=made.frames, applied=tuple(applied), waited_s=waited_s)
 
@@ -412,8 +445,14 @@ class LiveSession(Recorded):
         self._touch()
 
     def share(self, other: "LiveSession", chunk: int | None) -> None:
-        """Begin with another session's chunks up to one: copy them into the log."""
-        for event in [] if chunk is None else other.path(chunk):
+        """Begin with another session's chunks up to one: copy them into the log.
+
+        A take that has not made any of them makes them again before it goes on: memory is made of them.
+        """
+        if chunk is None:
+            return
+        other.script(chunk).save(self._script_path(0))
+        for event in other.path(chunk):
             changes = {"chunk": len(self._tree), "parent": self._tip, "branch": 0, "cues": []}
             fresh = event.model_copy(update=changes)
             self._tree.add(fresh)
@@ -421,6 +460,8 @@ class LiveSession(Recorded):
             self._tip = fresh.chunk
             for k, data in enumerate(other.frames(event.chunk)):
                 self._write_frame(fresh, k, data)
+        if self.take.head is None:
+            self._past = self.chunks()[-1]
 
     def take_after(self, chunk: int | None) -> Take:
         """A take that goes on after a chunk; None: from the beginning.
@@ -449,8 +490,10 @@ class LiveSession(Recorded):
     def _keep_script(self, event: Chunk) -> None:
         """Keep what makes a branch again for the next process, whenever it has changed."""
         path = self._script_path(event.branch)
-        if (event.cues or not path.exists()) and self._source is None and self.opening.source is None:
+        wanted = event.cues or event.branch not in self._scripted
+        if wanted and self._source is None and self.opening.source is None:
             self.script(event.chunk).save(path)
+            self._scripted.add(event.branch)
 
     def _script_path(self, branch: int) -> Path:
         return self.folder / f"branch-{branch}.take.json"

@@ -53,12 +53,15 @@ ChunkIdx = Annotated[int, InPath(ge=0, lt=2**31)]
 @router.post("/api/takes", status_code=201)
 async def begin(request: Request, opening: Annotated[Open, Body()]) -> dict[str, object]:
     """Begin a session."""
-    host, key = request.app.state.host, key_of(request)
-    if key is not None and sum(s.live and s.ended is None for s in _own(request)) >= key.takes:
-        raise RateLimitError(f"the key may have {key.takes} takes at once; close one", 5)
-    owner = None if key is None else key.id
-    session = await run_in_threadpool(lambda: host.open(opening, owner=owner))
-    return {"id": session.id, "watch": session.watch_id, "opened": session.opened.model_dump()}
+    host, owner = request.app.state.host, _new_owner(request)
+    return _begun(await run_in_threadpool(lambda: host.open(opening, owner=owner)))
+
+
+@router.post("/api/takes/{session_id}/chunks/{chunk}/takes", status_code=201)
+async def go_on(request: Request, session: Found, chunk: ChunkIdx) -> dict[str, object]:
+    """Begin a session that goes on after a chunk of another one, which may be over."""
+    host, owner = request.app.state.host, _new_owner(request)
+    return _begun(await run_in_threadpool(lambda: host.go_on(session, chunk, owner=owner)))
 
 
 @router.get("/api/takes")
@@ -336,6 +339,22 @@ def _own(request: Request) -> Iterator[Session]:
     """The sessions that were begun with the request's key; all, where none is needed."""
     key = key_of(request)
     return (s for s in request.app.state.host.sessions() if key is None or s.owner == key.id)
+
+
+def _new_owner(request: Request) -> str | None:
+    """Whose a session is that a request begins.
+
+    Raises:
+        RateLimitError: the key has as many as it may.
+    """
+    key = key_of(request)
+    if key is not None and sum(s.live and s.ended is None for s in _own(request)) >= key.takes:
+        raise RateLimitError(f"the key may have {key.takes} takes at once; close one", 5)
+    return None if key is None else key.id
+
+
+def _begun(session: Session) -> dict[str, object]:
+    return {"id": session.id, "watch": session.watch_id, "opened": session.opened.model_dump()}
 
 
 def _as_file(name: str) -> dict[str, str]:
