@@ -118,6 +118,23 @@ def test_a_branch_goes_on_from_where_the_viewer_stands(visit: Visit, port: int) 
     wait(page, tree_has("c => c.branch === 1 && c.parent === 1 && c.start_frame === 21"))
 
 
+def test_a_take_that_is_over_goes_on_from_where_it_is_looked_at(visit: Visit, port: int) -> None:
+    page = begun(visit, port)
+    wait(page, "window.drawn.length > 40")
+    page.get_by_role("button", name="End this take").click()
+    page.get_by_role("status").get_by_text("Complete").wait_for()
+    stand(page, 15)
+    before = page.url
+    page.get_by_role("textbox", name="What happens next?").fill("night falls")
+    page.get_by_role("button", name="Go on from 00:01.3").click()
+    wait(page, tree_has("c => c.parent === 1 && c.start_frame === 21 && c.prompt.includes('night falls')"))
+    wait(page, "window.longtake.player.position().frame > 21")
+    assert page.url != before
+    assert page.get_by_role("button", name="End this take").is_visible()
+    page.evaluate("window.longtake.player.pause()")
+    assert shown(page) == page.evaluate("window.longtake.player.position().frame")
+
+
 def test_a_branch_is_starred_named_and_hidden_and_the_browser_remembers(visit: Visit, port: int) -> None:
     page = begun(visit, port)
     wait(page, "window.drawn.length > 50")

@@ -16,8 +16,9 @@
  * @typedef {{type: 'head', n: number, event_id: string | null, branch: number, chunk: number | null,
  *   prompt: string}} Head
  * @typedef {{type: 'ended', n: number, why: 'closed' | 'source' | 'failed' | 'length' | 'lost', message: string | null}} Ended
- * @typedef {{type: 'status', state: 'queued' | 'running' | 'ahead' | 'paused' | 'starved' | 'parked' | 'ended',
- *   position: number | null, wait_s: number | null, viewers: number, dropped: number}} Status
+ * @typedef {{type: 'status', state: 'queued' | 'remembering' | 'running' | 'ahead' | 'paused' | 'starved' | 'parked' |
+ *   'ended', position: number | null, wait_s: number | null, remembered: number | null, viewers: number,
+ *   dropped: number}} Status
  * @typedef {{type: 'done', event_id: string | null}} Done
  * @typedef {{type: 'refused', event_id: string | null, code: string, message: string}} Refused
  * @typedef {{type: 'credit', frames: number}} Credit

@@ -62,6 +62,9 @@ export const scrubbed = computed(() => {
   return view !== null && view.frame >= 0 && !view.live && status.value?.state !== 'ended';
 });
 
+/** Whether the take is over; words now would begin another one that goes on from what is on the screen. */
+export const over = computed(() => take.value !== null && status.value?.state === 'ended');
+
 /** @param {unknown} error */
 export function complain(error) {
   notice.value = { kind: 'error', text: error instanceof Error ? error.message : String(error) };

@@ -287,11 +287,33 @@ export async function begin(opening) {
  * @param {string} id
  */
 export async function join(id) {
-  const { opened, tree, state: how } = await api.getJson(`/api/takes/${id}`);
-  state.liveSource.value = opened.source === 'game' ? 'game' : opened.source === 'video' ? 'video' : 'text';
-  const take = new Take(id, opened, tree);
+  const { take, how } = await found(id);
+  const source = take.tree.opened?.source;
+  state.liveSource.value = source === 'game' ? 'game' : source === 'video' ? 'video' : 'text';
   show({ take, watch: null });
   if (how === 'ended') take.player.seek(0);
+}
+
+/**
+ * A new take that goes on from what is on the screen, of a take that is over.
+ * @param {Parameters<Take['say']>[0]} what comes next
+ */
+export async function goOn(what) {
+  if (!current) return;
+  const askedAt = performance.now();
+  const { after } = current.branchPoint();
+  const { id, watch } = await api.postJson(`${current.path}/chunks/${after ?? 0}/takes`, {});
+  const { take } = await found(id);
+  take.askedAt(askedAt);
+  show({ take, watch });
+  history.pushState(null, '', `?take=${id}`);
+  if (Object.keys(what).length) await take.say(what);
+}
+
+/** @param {string} id */
+async function found(id) {
+  const { opened, tree, state: how } = await api.getJson(`/api/takes/${id}`);
+  return { take: new Take(id, opened, tree), how };
 }
 
 export function leave() {

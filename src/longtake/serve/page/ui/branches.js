@@ -141,6 +141,11 @@ export function Branches() {
       branches.length < all.length &&
       html`<button class="quiet" onClick=${showAll}>Show ${all.length - branches.length} hidden</button>`
     }
-    ${all.length === 1 && html`<p class="hint">Scrub back, say something else, and a branch grows from there.</p>`}
+    ${
+      all.length === 1 &&
+      html`<p class="hint">
+      Scrub back, say something else, and ${state.over.value ? 'a new take' : 'a branch'} grows from there.
+    </p>`
+    }
   </section>`;
 }

@@ -1,7 +1,7 @@
 // "What happens next?": words for the next chunk, or for a branch when an earlier point is on the screen.
 
 import * as state from '../state.js';
-import { current } from '../take.js';
+import { current, goOn } from '../take.js';
 import { useEffect, useRef, useState } from '../vendor/hooks.js';
 import { Attached, take as takeFile } from './attach.js';
 import { Choices } from './choices.js';
@@ -33,10 +33,10 @@ async function saySomething() {
     ...(attached?.kind === 'image' ? { image: attached.asset } : {}),
   };
   const numbers = seed !== '' || guidance !== '';
-  if (!text && !attached && !numbers && !state.scrubbed.value) return;
+  if (!text && !attached && !numbers && !state.scrubbed.value && !state.over.value) return;
   state.draft.value = '';
   try {
-    await current?.say(what);
+    await (state.over.value ? goOn(what) : current?.say(what));
     if (text) said.push(text);
     state.attachment.value = null;
   } catch (error) {
@@ -48,18 +48,19 @@ async function saySomething() {
 /** The words of the button. */
 function action() {
   if (!state.take.value) return 'Start the take';
-  if (!state.scrubbed.value || !current) return 'Send';
+  if (!current || !(state.scrubbed.value || state.over.value)) return 'Send';
   state.playback.value; // it moves
-  return `Branch from ${timecode(current.branchPoint().frame / (current.tree.opened?.fps ?? 16))}`;
+  const from = timecode(current.branchPoint().frame / (current.tree.opened?.fps ?? 16));
+  return `${state.over.value ? 'Go on' : 'Branch'} from ${from}`;
 }
 
 export function Composer() {
   const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const [back, setBack] = useState(0);
   const inTake = state.take.value !== null;
-  const ended = inTake && state.status.value?.state === 'ended';
+  const closed = state.over.value && current?.tree.opened?.source !== null; // what it followed is gone
   const name = inTake ? 'What happens next?' : 'Describe the first shot';
-  const branching = state.scrubbed.value && inTake;
+  const branching = (state.scrubbed.value && inTake) || (state.over.value && !closed);
   const submit = () => {
     setBack(0);
     return inTake ? saySomething() : roll(state.draft.value.trim());
@@ -95,8 +96,8 @@ export function Composer() {
         ref=${field}
         rows="1"
         maxlength="1000"
-        placeholder=${ended ? 'This take is complete' : name}
-        disabled=${ended}
+        placeholder=${closed ? 'This take is complete' : name}
+        disabled=${closed}
         value=${state.draft.value}
         onInput=${(/** @type {{currentTarget: HTMLTextAreaElement}} */ event) =>
           (state.draft.value = event.currentTarget.value)}
@@ -107,14 +108,14 @@ export function Composer() {
           inTake &&
           html`<label class="tool" title="Go on from a picture">
           <${Icon} name="image" /><span class="hidden">Go on from a picture</span>
-          <input type="file" class="hidden" accept="image/*" disabled=${ended} onChange=${takeFile} />
+          <input type="file" class="hidden" accept="image/*" disabled=${closed} onChange=${takeFile} />
         </label>`
         }
         ${inTake && html`<${Choices} />`}
         <button
           class="send"
           aria-label=${label}
-          disabled=${state.busy.value === 'roll' || ended}
+          disabled=${state.busy.value === 'roll' || closed}
           onClick=${submit}
         >
           <${Icon} name=${branching ? 'branch' : 'send'} />${label}

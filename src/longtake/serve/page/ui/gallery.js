@@ -13,7 +13,7 @@ function Card({ take }) {
     <a class="card" href="?take=${take.id}" onClick=${openPage}>
       ${take.tip === null ? html`<span class="thumb empty" />` : html`<${Thumb} take=${take.id} chunk=${take.tip} />`}
       <span class="title">${take.prompt}</span>
-      <span class="sub">${timecode(take.seconds)}, ${ago(take.created_at)}${going ? ', can go on' : ''}</span>
+      <span class="sub">${timecode(take.seconds)}, ${ago(take.created_at)}${going ? ', still open' : ''}</span>
     </a>
   </li>`;
 }

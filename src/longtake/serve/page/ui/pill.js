@@ -2,8 +2,10 @@
 
 import * as state from '../state.js';
 import { html } from './html.js';
+import { share } from './words.js';
 
 const MAKING = {
+  remembering: ['wait', 'Remembering'],
   running: ['good', 'Connected'],
   ahead: ['good', 'Connected'],
   queued: ['wait', 'In the queue'],
@@ -22,6 +24,7 @@ function words() {
   if (line.name === 'connecting') return ['wait', 'Connecting'];
   if (!status || (status.state === 'starved' && !state.playback.value?.starved)) return ['good', 'Connected'];
   if (status.state === 'queued' && status.position) return ['wait', `In the queue, number ${status.position}`];
+  if (status.remembered !== null) return ['wait', `Remembering, ${share(status.remembered)}`];
   return /** @type {[string, string]} */ (MAKING[status.state]);
 }
 

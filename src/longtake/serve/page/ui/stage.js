@@ -5,7 +5,7 @@ import * as state from '../state.js';
 import { current } from '../take.js';
 import { useEffect, useRef } from '../vendor/hooks.js';
 import { html } from './html.js';
-import { timecode } from './words.js';
+import { share, timecode } from './words.js';
 
 const GLOW_EVERY = 6; // frames
 
@@ -83,6 +83,7 @@ function whyStill() {
   if (!view.starved || status?.state === 'ended') return '';
   if (status?.state === 'paused') return 'Making is paused';
   if (status?.state === 'starved') return 'Waiting for pictures of the source';
+  if (status?.state === 'remembering') return `Remembering the take, ${share(status.remembered ?? 0)}`;
   return 'Imagining what comes next…';
 }
 

@@ -13,6 +13,9 @@ export function duration(ms) {
   return ms < 995 ? `${Math.round(ms)} ms` : `${(ms / 1000).toFixed(1)} s`;
 }
 
+/** @param {number} part of 1 */
+export const share = (part) => `${Math.round(100 * part)} %`;
+
 /** @param {number} at seconds since 1970 */
 export function ago(at) {
   const minutes = Math.round((Date.now() / 1000 - at) / 60);
