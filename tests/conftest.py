@@ -16,7 +16,8 @@ if SHAPES_CHECKED:
     # is_pep484_tower: an int is a float, as it is for every other reader of annotations
     jaxtyping.install_import_hook("longtake", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))")
 
-torch.set_num_threads(2)
+if "OMP_NUM_THREADS" not in os.environ:
+    torch.set_num_threads(2)
 torch.use_deterministic_algorithms(True)
 
 

@@ -86,8 +86,12 @@ def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_a
 ) -> None:
     one, other = hosts_of(client)
     video = client.post("/v1/videos", json={"prompt": "a red boat", "seconds": "20", "seed": 3}).json()["id"]
-    take = begun(client, 1)
-    assert (one.has(take), other.has(take)) == (False, True)
+    take, early = begun(client, 1), begun(client, 2)
+    assert (one.has(take), other.has(take), one.has(early)) == (False, True, True)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{early}/live") as socket:
+        viewer = Watcher(socket)
+        for chunk in range(2):
+            viewer.whole_chunk(chunk)
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
         Watcher(socket).until("status", state="ahead")
         os.kill(one.pid, signal.SIGKILL)
@@ -95,6 +99,12 @@ def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_a
     until_s = time.monotonic() + PATIENCE_S
     while client.get("/readyz").json()["stopped"] != ["cpu"]:
         assert time.monotonic() < until_s
+    while client.get(f"/api/takes/{early}").json()["state"] != "ended":
+        assert time.monotonic() < until_s
+    later = client.post(f"/api/takes/{early}/chunks/1/takes").json()["id"]  # of the lost one: made again by the other
+    assert other.has(later)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{later}/live") as socket:
+        assert Watcher(socket).whole_chunk(2)["parent"] == 1
     assert client.get(f"/v1/videos/{video}").json()["status"] != "failed"
     answered(client, f"/v1/videos/{video}/content?variant=thumbnail")  # it is finished
     again = client.post("/v1/videos", json={"prompt": "a red boat", "seconds": "20", "seed": 3}).json()["id"]

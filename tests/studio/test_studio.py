@@ -142,7 +142,7 @@ def test_the_memory_budget_is_kept_and_old_memories_thin_out(folder: Path) -> No
         assert max(gaps[-3:]) <= max(gaps)
 
 
-def test_memories_that_move_to_the_hoststill_wanted_sharing(studio: Studio) -> None:
+def test_memories_that_move_to_the_host_still_share(studio: Studio) -> None:
     take = studio.take("a tiger walks")
     for _ in take.stream(chunks=4):
         pass
@@ -292,6 +292,17 @@ def test_long_changes_drop_the_oldest_ones(studio: Studio) -> None:
         take.cue(prompt=LONG)
     with pytest.raises(InputError, match="tokens"):
         take.cue(LONG)
+
+
+def test_changes_are_dropped_before_a_script_could_not_hold_the_prompt(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Studio, "_num_tokens", lambda *_: 1)  # of a model that reads pages
+    take = studio.take("a tiger walks")
+    for letter in "abc":
+        take.cue(letter * 400)
+    frames(take, 1)
+    assert len(take.script().cues[-1].prompt or "") == len("a tiger walks") + 2 * (2 + 400)
 
 
 def test_an_image_opens_a_take_and_a_clip_is_gone_on_with(studio: Studio, tmp_path: Path) -> None:

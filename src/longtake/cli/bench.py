@@ -84,7 +84,7 @@ def bench(
         cold_s = cold_start(words) if cold else None  # before this process takes the device
         bars.update("measuring", int(cold), total, {})
         studio = _opened(model, size, steps, window, device, named, fp8=fp8, compiled=compiled)
-        studio.warm_up(until_full=compiled)
+        studio.warm_up(until_full=True)
         bars.update("measuring", 1 + cold, total, {})
         made = streamed(studio, chunks)
         bars.update("measuring", 2 + cold, total, {})

@@ -48,17 +48,15 @@ class Devices:
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
     ) -> Session:
-        alive = [host for host in self.hosts if host.is_alive]
-        if not alive:
-            raise LostError("no device makes anything any more; start the server again")
-        host = min(alive, key=lambda host: host.load())
-        return host.open(opening, num_chunks=num_chunks, live=live, owner=owner)
+        return self._least_busy().open(opening, num_chunks=num_chunks, live=live, owner=owner)
 
     def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> Session:
         return self._host_of(session.id).fork(session, after, opening, num_chunks=num_chunks)
 
     def go_on(self, session: Session, after: int, *, owner: str | None = None) -> Session:
-        return self._host_of(session.id).go_on(session, after, owner=owner)
+        stays = session.ended is None or session.has_memory()
+        host = self._host_of(session.id) if stays else self._least_busy()
+        return host.go_on(session, after, owner=owner)
 
     def session(self, session_id: str) -> Session:
         return self._host_of(session_id).session(session_id)
@@ -69,6 +67,12 @@ class Devices:
 
     def forget(self, session: Session) -> None:
         self._host_of(session.id).forget(session)
+
+    def _least_busy(self) -> DeviceHost:
+        alive = [host for host in self.hosts if host.is_alive]
+        if not alive:
+            raise LostError("no device makes anything any more; start the server again")
+        return min(alive, key=lambda host: host.load())
 
     def _host_of(self, session_id: str) -> DeviceHost:
         """The host that knows a session; any one, to say that none does."""

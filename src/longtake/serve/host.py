@@ -96,6 +96,10 @@ class Session(Protocol):
         """
         ...
 
+    def has_memory(self) -> bool:
+        """Can another take go on from its chunks without making them again?"""
+        ...
+
     def watched(self, viewer: Viewer) -> None:
         """A viewer came."""
         ...
@@ -154,6 +158,7 @@ class SessionHost(Protocol):
 
         Raises:
             InputError: there is no such chunk; the other followed a source, or was made with other weights.
+            ConflictError: the chunk is being encoded.
             BusyError: there is no room, and no place in the queue.
         """
         ...

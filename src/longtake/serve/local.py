@@ -136,13 +136,24 @@ class LocalHost:
 
     def go_on(self, session: Session, after: int, *, owner: str | None = None) -> LiveSession:
         self._check_room()
-        parent = self.session(session.id)
-        take = parent.take_after(after) if parent.has_memory else self.studio.replay(parent.script(after))
+        parent = self.known(session.id)
+        take = parent.take_after(after) if parent.has_memory() else self.studio.replay(parent.script(after))
         past = (parent, after)
         return self._add(parent.opening, take, None, num_chunks=None, live=True, owner=owner, past=past)
 
     def session(self, session_id: str) -> LiveSession:
         return self._sessions.named(session_id)
+
+    def known(self, session_id: str) -> LiveSession:
+        """One of this host, or one of another that is over: its folder tells of it.
+
+        Raises:
+            NotFoundError: there is none.
+        """
+        found, path = self._sessions.get(session_id), self.folder / session_id / FACTS
+        if found is None and path.exists():
+            return self._restored(path)
+        return self.session(session_id)
 
     def sessions(self) -> Iterator[LiveSession]:
         return reversed(self._sessions.all())
@@ -237,12 +248,16 @@ class LocalHost:
         log = EventLog(folder / LOG)
         log.append(opened)
         session = LiveSession(folder, facts, log, take=take, source=source, asset=self._asset)
-        if past is not None:
-            session.share(*past)
-        target = Target(folder / FACTS)
-        target.prepare()
-        target.growing_path.write_text(facts.model_dump_json(indent=1), "utf-8")
-        target.commit(target.growing_path)
+        try:
+            if past is not None:
+                session.share(*past)
+            target = Target(folder / FACTS)
+            target.prepare()
+            target.growing_path.write_text(facts.model_dump_json(indent=1), "utf-8")
+            target.commit(target.growing_path)
+        except LongtakeError:
+            rmtree(folder, ignore_errors=True)
+            raise
         self._register(session)
         return session
 
@@ -254,14 +269,15 @@ class LocalHost:
     def _restore(self) -> None:
         """Know the sessions of an earlier process again: what they made can be watched and saved."""
         for path in sorted(self.folder.glob(f"*/{FACTS}")):
+            rmtree(path.parent / EXPORTS, ignore_errors=True)
             try:
                 self._register(self._restored(path))
             except (OSError, ValueError, LookupError) as error:
                 logger.warning("the take in %s cannot be read any more: %s", path.parent.name, error)
 
     def _restored(self, path: Path) -> LiveSession:
+        """A session that is over, as its folder tells of it."""
         facts = Facts.model_validate_json(path.read_bytes())
-        rmtree(path.parent / EXPORTS, ignore_errors=True)
         return LiveSession(path.parent, facts, EventLog(path.parent / LOG), take=None, asset=self._asset)
 
     # Making chunks.
@@ -375,4 +391,4 @@ class LocalHost:
         with self._changed:
             live = [s for s in self._sessions.all() if s.live and s.ended is None and s.id not in self._slots]
             new_s = time.time() - SLOT_GRACE_S
-            return sum(1 for s in live if s.wants_slot or (s.tip is None and s.created_at > new_s))
+            return sum(1 for s in live if s.wants_slot or (s.last_made_s == 0 and s.created_at > new_s))

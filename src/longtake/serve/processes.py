@@ -113,7 +113,7 @@ class Worker:
         return self._followed(self._host.fork(parent, after, opening, num_chunks=num_chunks).id)
 
     def go_on(self, session_id: str, after: int, owner: str | None) -> Facts:
-        return self._followed(self._host.go_on(self._host.session(session_id), after, owner=owner).id)
+        return self._followed(self._host.go_on(self._host.known(session_id), after, owner=owner).id)
 
     def forget(self, session_id: str) -> None:
         self._host.forget(self._host.session(session_id))
@@ -241,6 +241,12 @@ class RemoteSession(Recorded):
 
     def push(self, picture: bytes) -> None:
         self._host.call("ask", self.id, "push", picture)
+
+    def has_memory(self) -> bool:
+        try:
+            return self._host.call("ask", self.id, "has_memory")
+        except (LostError, NotFoundError):
+            return False
 
     def watched(self, viewer: Viewer) -> None:
         self._mention("watched", viewer)

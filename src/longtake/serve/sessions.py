@@ -148,13 +148,13 @@ class LiveSession(Recorded):
 
     def _remembered(self) -> float | None:
         """The share of the past that the take has made again; None: all that there is."""
-        if self._past is None or self._take is None:
+        if self._past is None or self._take is None or self._ended is not None:
             return None
-        return 0.0 if self._take.head is None else round(self._take.head.idx / (self._past.index + 1), 2)
+        first = self._tree[0].index  # not 0 where pictures were given
+        made = 0 if self._take.head is None else self._take.head.idx + 1 - first
+        return round(made / (self._past.index + 1 - first), 2)
 
-    @property
     def has_memory(self) -> bool:
-        """Can a take go on from its chunks at once?"""
         return self._take is not None and self._past is None
 
     def _state(  # noqa: PLR0911  (one a state)
@@ -168,7 +168,7 @@ class LiveSession(Recorded):
             return "parked"
         if self.slot != 0:
             return "queued"
-        if self._past is not None:
+        if self._past is not None and self._verdict is None:
             return "remembering"
         over = self._complete or self._verdict is not None
         if over or (self.live and self._viewers.far_behind(self._tip)):
@@ -189,7 +189,7 @@ class LiveSession(Recorded):
 
     def script(self, chunk: int) -> Script:
         event = self._tree[chunk]
-        if self.has_memory:
+        if self.has_memory():
             return self.take_after(chunk).script()
         path = self._script_path(event.branch)
         if not path.exists():
@@ -398,6 +398,7 @@ class LiveSession(Recorded):
         if self._past is not None:  # the log has it
             if node.idx == self._past.index:
                 self._past = None
+                self._cues = [said._replace(said_s=now) for said in self._cues]  # they could not come sooner
             return None
         ours = {(cue.branch, cue.number): i for i, cue in enumerate(self._cues, 1)}
         numbers = [ours[branch, number] for number, _ in node.cues if (branch, number) in ours]
@@ -432,11 +433,11 @@ class LiveSession(Recorded):
             self._encoder = ChunkEncoder(self.size, self.opened.fps)
         try:
             event = self._write(fresh.event)
+            self._keep_script(event)  # before its frames, so that no whole chunk is without its words
             for applied in fresh.applied:
                 self._log.append(applied)
             for k, data in enumerate(self._encoder.encode(fresh.pictures)):
                 self._write_frame(event, k, data)
-            self._keep_script(event)
         except MediaError as error:
             self.end("failed", str(error))
             return

@@ -25,7 +25,7 @@ from longtake.core.errors import InputError
 from longtake.core.shapes import Latent, Pictures, PictureSize
 from longtake.media.clips import Fit, read_image, read_video, stream_video
 from longtake.nets.light_codec import CodecState
-from longtake.sample.cues import checked_text
+from longtake.sample.cues import MAX_PROMPT_CHARACTERS, checked_text
 from longtake.sample.generate import Model, open_model
 from longtake.sample.plans import Given
 from longtake.sample.sampler import GoOn, Made, Memory, OvertakenError, Sampler, Wanted, always
@@ -162,9 +162,12 @@ class Studio:
             change: one that the model can read by itself.
         """
         parts = [*base.split(", "), change]
-        while len(parts) > 1 and self._num_tokens(", ".join(parts)) > self.model.preset.dit.text_len:
+        while len(parts) > 1 and not self._is_readable(", ".join(parts)):
             del parts[1 if len(parts) > 2 else 0]
         return ", ".join(parts)
+
+    def _is_readable(self, prompt: str) -> bool:
+        return len(prompt) <= MAX_PROMPT_CHARACTERS and self._num_tokens(prompt) <= self.model.preset.dit.text_len
 
     def checked_prompt(self, prompt: str) -> str:
         """A prompt that the model can read whole.

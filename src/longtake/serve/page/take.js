@@ -303,11 +303,17 @@ export async function goOn(what) {
   const askedAt = performance.now();
   const { after } = current.branchPoint();
   const { id, watch } = await api.postJson(`${current.path}/chunks/${after ?? 0}/takes`, {});
-  const { take } = await found(id);
-  take.askedAt(askedAt);
-  show({ take, watch });
-  history.pushState(null, '', `?take=${id}`);
-  if (Object.keys(what).length) await take.say(what);
+  const { change, prompt, image, seed, guidance } = what;
+  const says = [change, prompt, image, seed, guidance].some((one) => one !== undefined);
+  try {
+    // Before anybody watches: nothing is made until then, so the words are in time.
+    if (says) await api.postJson(`/api/takes/${id}/commands`, { type: 'cue', ...what });
+  } finally {
+    const { take } = await found(id);
+    take.askedAt(askedAt);
+    show({ take, watch });
+    history.pushState(null, '', `?take=${id}`);
+  }
 }
 
 /** @param {string} id */

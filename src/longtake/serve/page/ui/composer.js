@@ -34,6 +34,8 @@ async function saySomething() {
   };
   const numbers = seed !== '' || guidance !== '';
   if (!text && !attached && !numbers && !state.scrubbed.value && !state.over.value) return;
+  if (state.over.value && state.busy.value) return;
+  if (state.over.value) state.busy.value = 'roll';
   state.draft.value = '';
   try {
     await (state.over.value ? goOn(what) : current?.say(what));
@@ -42,6 +44,8 @@ async function saySomething() {
   } catch (error) {
     state.draft.value = text;
     state.complain(error);
+  } finally {
+    if (state.busy.value === 'roll') state.busy.value = null;
   }
 }
 
@@ -58,7 +62,8 @@ export function Composer() {
   const field = useRef(/** @type {HTMLTextAreaElement | null} */ (null));
   const [back, setBack] = useState(0);
   const inTake = state.take.value !== null;
-  const closed = state.over.value && current?.tree.opened?.source !== null; // what it followed is gone
+  const tree = current?.tree;
+  const closed = state.over.value && (tree?.opened?.source !== null || !tree.chunks.size); // nothing to go on from
   const name = inTake ? 'What happens next?' : 'Describe the first shot';
   const branching = (state.scrubbed.value && inTake) || (state.over.value && !closed);
   const submit = () => {

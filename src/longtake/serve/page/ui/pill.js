@@ -5,7 +5,6 @@ import { html } from './html.js';
 import { share } from './words.js';
 
 const MAKING = {
-  remembering: ['wait', 'Remembering'],
   running: ['good', 'Connected'],
   ahead: ['good', 'Connected'],
   queued: ['wait', 'In the queue'],
@@ -24,7 +23,7 @@ function words() {
   if (line.name === 'connecting') return ['wait', 'Connecting'];
   if (!status || (status.state === 'starved' && !state.playback.value?.starved)) return ['good', 'Connected'];
   if (status.state === 'queued' && status.position) return ['wait', `In the queue, number ${status.position}`];
-  if (status.remembered !== null) return ['wait', `Remembering, ${share(status.remembered)}`];
+  if (status.state === 'remembering') return ['wait', `Remembering, ${share(status.remembered ?? 0)}`];
   return /** @type {[string, string]} */ (MAKING[status.state]);
 }
 

@@ -125,7 +125,7 @@ function Track({ onseek, onedit }) {
 /** Where a branch would begin. */
 function BranchMark() {
   state.playback.value; // it moves
-  if (!state.scrubbed.value || !current) return null;
+  if (!current || !(state.scrubbed.value || state.over.value)) return null;
   const { frame } = current.branchPoint();
   return html`<i class="branch-mark" style=${{ left: `${frame * PX}px` }}><${Icon} name="branch" /></i>`;
 }
