@@ -35,7 +35,7 @@ test: setup ## the default tests: CPU, two cores, no downloads
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-all: setup compiled ## the slow tests too
-	$(BIN)/python -m pytest -m "not gpu and not browser and not compiled"
+	$(BIN)/python -m pytest --timeout 1800 -m "not gpu and not browser and not compiled"
 
 browser: setup ## the page in a real browser (Debian's chromium, or LONGTAKE_CHROMIUM), and its scripts in node
 	$(BIN)/python -m pytest -m browser tests/browser
@@ -48,7 +48,7 @@ killed: setup ## a server that is killed at work; every operation it offers, wit
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/serve
 
 ranks: setup ## training in two processes, compared with one; every stage on one clip; a small Wan on videos
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/train/test_ranks.py tests/train/test_by_heart.py tests/train/test_videos.py
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --timeout 1800 -m slow tests/train/test_ranks.py tests/train/test_by_heart.py tests/train/test_videos.py
 
 compiled: setup ## the tests that run torch.compile, without the shape checker
 	LONGTAKE_SHAPES=off $(BIN)/python -m pytest -m "compiled and not gpu"

@@ -74,6 +74,36 @@ def test_each_take_has_the_device_that_was_least_busy(client: TestClient) -> Non
     client.delete(f"/api/takes/{takes[1]}")
 
 
+def test_who_waits_for_a_device_has_another_one_when_that_has_room(client: TestClient) -> None:
+    hosts = hosts_of(client)
+    _, other, third = takes = [begun(client, seed) for seed in (7, 7, 9)]
+    sockets = [client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") for take in takes]
+    with sockets[0] as first, sockets[1] as second, sockets[2] as last:
+        for socket in (first, second):
+            Watcher(socket).until("chunk")
+        viewer = Watcher(last)
+        viewer.until("status", state="queued", position=1)
+        waits_for = next(host for host in hosts if host.has(third))
+        free = first if waits_for.has(other) else second
+        free.send_json({"type": "close"})  # the take on the device that it does not wait for
+        viewer.whole_chunk(0)
+        assert [host.has(third) for host in hosts] == [host is not waits_for for host in hosts]
+        viewer.say(type="cue", change="night falls")
+        applied = viewer.until("applied")
+        viewer.whole_chunk(applied["chunk"])
+        for socket in (second if free is first else first, last):
+            socket.send_json({"type": "close"})
+        viewer.until("ended")
+    assert [e["n"] for e in viewer.entries] == list(range(len(viewer.entries)))
+    alone = begun(client, 9)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{alone}/live") as socket:
+        Watcher(socket).whole_chunk(0)
+    pair = [answered(client, f"/api/takes/{take}/chunks/0.frames").content for take in (third, alone)]
+    assert pair[0] == pair[1]
+    for take in (*takes, alone):
+        assert client.delete(f"/api/takes/{take}").status_code == 204
+
+
 def test_a_mistake_is_answered_as_by_a_thread(client: TestClient) -> None:
     answer = client.post("/api/takes", json={"prompt": "a tiger", "image": "0" * 26})
     assert answer.status_code == 404, answer.text

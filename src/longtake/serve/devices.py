@@ -1,8 +1,12 @@
-"""Several devices behind one seam: every session lives on one of them, the least busy when it was begun."""
+"""Several devices behind one seam: every session lives on one of them, the least busy when it was begun.
+
+One that waits for its first turn goes to another device as soon as that one has room.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from threading import Event, Thread
 
 from longtake.core.shapes import PictureSize
 from longtake.serve.errors import LostError
@@ -11,6 +15,8 @@ from longtake.serve.messages import Open
 from longtake.serve.metrics import Counts
 from longtake.serve.processes import HostConfig, ProcessHost
 from longtake.studio.timeline import Clock
+
+BALANCE_S = 0.25  # between looks at who waits
 
 
 class Devices:
@@ -95,4 +101,32 @@ def open_devices(configs: Sequence[HostConfig], metrics: Counts) -> Iterator[Dev
         for one in starting:
             if one.exception() is None:
                 stack.callback(one.result().close)
-        yield Devices([one.result() for one in starting])
+        hosts = [one.result() for one in starting]
+        stack.enter_context(_balanced(hosts))
+        yield Devices(hosts)
+
+
+@contextmanager
+def _balanced(hosts: Sequence[ProcessHost]) -> Iterator[None]:
+    over = Event()
+
+    def run() -> None:
+        while not over.wait(BALANCE_S):
+            balance(hosts)
+
+    thread = Thread(target=run, name="longtake-balance", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def balance(hosts: Sequence[ProcessHost]) -> None:
+    """Let those who wait for a device have another one that has room, the one that waits longest first."""
+    waiting = [(session, host) for host in hosts for session in host.sessions() if session.waits]
+    for session, host in sorted(waiting, key=lambda pair: pair[0].created_at):
+        free = next((other for other in hosts if other is not host and other.room() > 0), None)
+        if free is not None:
+            free.take_over(session, host)

@@ -8,7 +8,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from shutil import rmtree
@@ -26,6 +26,7 @@ from longtake.serve.messages import Close, Frames, Game, Open, Opened, Video
 from longtake.serve.metrics import Counts
 from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts, Register
 from longtake.serve.sessions import Fresh, LiveSession, PictureOf
+from longtake.serve.viewers import Viewer
 from longtake.studio.games import GameSource
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.studio import Studio
@@ -166,6 +167,32 @@ class LocalHost:
 
     def has(self, session_id: str) -> bool:
         return self._sessions.get(session_id) is not None
+
+    def release(self, session_id: str) -> bool:
+        """Give up a session that waits for its first turn and has nothing but its opening. False: there is none."""
+        with self._changed:  # it gets no slot meanwhile
+            session = self._sessions.get(session_id)
+            if session is None or not session.slot or len(session.log) > 1:
+                return False
+            self._sessions.remove(session.id)
+            return True
+
+    def adopt(self, facts: Facts, viewers: Sequence[Viewer]) -> None:
+        """Make a session that another host has released, for those who watch it.
+
+        Raises:
+            LongtakeError: as `open`.
+        """
+        take, source = self._begun(facts.opening)
+        folder = self.folder / facts.id
+        session = LiveSession(folder, facts, EventLog(folder / LOG), take=take, source=source, asset=self._asset)
+        for viewer in viewers:
+            session.watched(viewer)
+        self._register(session)
+
+    def room(self) -> int:
+        """Live sessions that would not have to wait."""
+        return self.max_takes - len(self._slots) - self._num_waiting()
 
     def load(self) -> int:
         jobs = sum(not s.live and s.ended is None for s in self.sessions())

@@ -14,7 +14,7 @@ from multiprocessing.managers import BaseManager
 from pathlib import Path
 from queue import Empty, Queue
 from shutil import rmtree
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread
 from typing import Any
 
 from longtake.core.errors import LongtakeError
@@ -118,6 +118,14 @@ class Worker:
     def forget(self, session_id: str) -> None:
         self._host.forget(self._host.session(session_id))
 
+    def release(self, session_id: str) -> bool:
+        return self._host.release(session_id)
+
+    def adopt(self, facts: Facts, viewers: Sequence[Viewer]) -> None:
+        self._host.adopt(facts, viewers)
+        self._followed(facts.id)
+        self._news.put((STATUS_NEWS, (facts.id, self.status(facts.id))))  # that came before anyone listened
+
     def ask(self, session_id: str, method: str, *args: object) -> object:
         """Call one of a session's methods."""
         return getattr(self._host.session(session_id), method)(*args)
@@ -127,6 +135,9 @@ class Worker:
 
     def load(self) -> int:
         return self._host.load()
+
+    def room(self) -> int:
+        return self._host.room()
 
     def is_alive(self) -> bool:
         return self._host.is_alive
@@ -178,16 +189,19 @@ class RemoteSession(Recorded):
     def __init__(self, folder: Path, facts: Facts, host: "ProcessHost") -> None:
         super().__init__(folder, facts, LogReader(folder / LOG))
         self._host = host
+        self._calling = RLock()  # held while the other process is asked: it is not exchanged meanwhile
         self._lock = Lock()
         self._num_read = 1
         self._listeners: list[Callable[[Status], object]] = []
+        self._told: Status | None = None
+        self._viewers: set[Viewer] = set()
         self.log.listen(self._read)  # before all others who listen
         self._read()
 
     @property
     def status(self) -> Status:
         try:
-            return self._host.call("status", self.id)
+            return self._call("status", self.id)
         except (LostError, NotFoundError):  # forgotten meanwhile
             return Status(state="ended", viewers=0)
 
@@ -217,8 +231,35 @@ class RemoteSession(Recorded):
                     self._ended, self.failure = event.why, event.message
                 self._num_read += 1
 
+    @property
+    def waits(self) -> bool:
+        """For its first turn: another device can have it without anyone losing anything."""
+        return self._told is not None and self._told.state == "queued" and len(self.log) == 1
+
+    def go_to(self, host: "ProcessHost") -> bool:
+        """Be made by another process from here on. False: it waits no more where it is.
+
+        If the other process cannot have it, it ends as lost.
+        """
+        with self._calling:
+            try:
+                released = self._host.call("release", self.id)
+            except LostError:  # its viewers are being told
+                released = False
+            if not released:
+                return False
+            self._host, before = host, self._host
+            try:
+                host.call("adopt", self.facts, list(self._viewers))
+            except LongtakeError as error:
+                self._host = before
+                self.lose(str(error))
+                return False
+            return True
+
     def tell(self, status: Status) -> None:
         """Call those who listen."""
+        self._told = status
         for listener in list(self._listeners):
             listener(status)
 
@@ -234,30 +275,41 @@ class RemoteSession(Recorded):
         return lambda: self._listeners.remove(listener)
 
     def do(self, command: Command, viewer: Viewer | None = None) -> Event:
-        return self._host.call("ask", self.id, "do", command, viewer)
+        return self._ask("do", command, viewer)
 
     def script(self, chunk: int) -> Script:
-        return self._host.call("ask", self.id, "script", chunk)
+        return self._ask("script", chunk)
 
     def push(self, picture: bytes) -> None:
-        self._host.call("ask", self.id, "push", picture)
+        self._ask("push", picture)
 
     def has_memory(self) -> bool:
         try:
-            return self._host.call("ask", self.id, "has_memory")
+            return self._ask("has_memory")
         except (LostError, NotFoundError):
             return False
 
     def watched(self, viewer: Viewer) -> None:
-        self._mention("watched", viewer)
+        with self._calling:
+            self._viewers.add(viewer)
+            self._mention("watched", viewer)
 
     def left(self, viewer: Viewer) -> None:
-        self._mention("left", viewer)
+        with self._calling:
+            self._viewers.discard(viewer)
+            self._mention("left", viewer)
 
     def _mention(self, method: str, viewer: Viewer) -> None:
         """Call a method that matters no more if the session is gone."""
         with suppress(LostError, NotFoundError):
-            self._host.call("ask", self.id, method, viewer)
+            self._ask(method, viewer)
+
+    def _ask(self, method: str, *args: object) -> Any:
+        return self._call("ask", self.id, method, *args)
+
+    def _call(self, method: str, *args: object) -> Any:
+        with self._calling:
+            return self._host.call(method, *args)
 
 
 class ProcessHost:
@@ -321,6 +373,20 @@ class ProcessHost:
 
     def load(self) -> int:
         return self.call("load")
+
+    def room(self) -> int:
+        """Takes that would not have to wait. 0: the process has stopped."""
+        try:
+            return self.call("room")
+        except LostError:
+            return 0
+
+    def take_over(self, session: RemoteSession, other: "ProcessHost") -> bool:
+        """Make what waits for another host's device. False: it waits no more."""
+        self._sessions.add(session)  # so that there is always one who knows it
+        moved = session.go_to(self)
+        (other if moved else self)._sessions.remove(session.id)
+        return moved
 
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
