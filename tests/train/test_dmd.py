@@ -15,10 +15,11 @@ from longtake.nets.text import MiniLMEncoder
 from longtake.sample.denoise import Schedule
 from longtake.train import dmd, ode_init
 from longtake.train.dmd import DmdStage, dmd_gradient, dmd_loss, scores
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.self_rollout import self_rollout
 from longtake.train.stage import Context
+from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import save_weights
 from tests.tiny import DIT, PRESET, random_dit
 from tests.train.tiny_run import LATENT_FRAMES, done, prepared, trainees_of

@@ -11,9 +11,10 @@ from longtake.core.configs import DiTConfig
 from longtake.core.errors import TrainingError
 from longtake.nets.dit import DiT
 from longtake.train.ema import EMA
-from longtake.train.loop import Limits, LoopConfig, Trainee, precision, train
+from longtake.train.loop import Limits, LoopConfig, precision, train
 from longtake.train.optim import Muon, OptimConfig, optimizers_for, orthogonalise
 from longtake.train.run import denormals_flushed
+from longtake.train.trainee import Trainee
 
 OPTIM = OptimConfig(adam_lr=1e-2, muon_lr=1e-2, warmup=3, cooldown=0.5)
 STEPS = 12

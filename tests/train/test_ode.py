@@ -18,13 +18,14 @@ from longtake.sample.teacher import teacher_states
 from longtake.train import ode_init, ode_pairs
 from longtake.train.batches import LatentClips
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairs, OdePairStage, kept_steps
 from longtake.train.optim import OptimConfig
 from longtake.train.stage import Context
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit
+from longtake.train.trainee import Trainee
 from tests.tiny import PRESET
 from tests.train.tiny_run import prepared, trainees_of
 

@@ -13,8 +13,9 @@ from longtake.flow.schedule import logit_normal_sigma
 from longtake.nets.dit import DiT
 from longtake.sample.teacher import teacher_clip
 from longtake.train.ema import EMA
-from longtake.train.loop import Limits, LoopConfig, Trainee, train
+from longtake.train.loop import Limits, LoopConfig, train
 from longtake.train.optim import OptimConfig
+from longtake.train.trainee import Trainee
 from tests.tiny import DIT
 
 STEPS, BATCH = 80, 8

@@ -22,10 +22,11 @@ from longtake.train.batches import LatentClips
 from longtake.train.consistency import ConsistencyStage
 from longtake.train.dmd import DmdStage, clip_from_data
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.run import load_recipe
 from longtake.train.stage import Context
+from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import read_weights, save_weights
 from tests.tiny import PRESET, random_dit
 from tests.train.tiny_run import done, prepared, trainees_of

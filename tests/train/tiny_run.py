@@ -12,8 +12,9 @@ from safetensors.torch import save_file
 from longtake.core.configs import Preset
 from longtake.nets.text import TextEncoder
 from longtake.train import latents, ode_init, stage, teacher
-from longtake.train.loop import Limits, Trainee, train
+from longtake.train.loop import Limits, train
 from longtake.train.stage import Context
+from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import save_weights
 from tests.tiny import PRESET, random_dit
 

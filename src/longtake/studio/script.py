@@ -18,9 +18,8 @@ from longtake.media.targets import Target, reason
 from longtake.sample.cues import checked_text
 from longtake.sample.plans import Given, Transition
 from longtake.studio.commands import LONGEST_FADE, MAX_GUIDANCE, AddCue, Cue
-from longtake.studio.session import apply
-from longtake.studio.studio import Studio
-from longtake.studio.takes import Take
+from longtake.studio.maker import Maker
+from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import path_to
 
 VERSION = 1
@@ -141,9 +140,8 @@ class Script(Part):
             raise InputError(f"{path} is not a script that can be played: {where}: {first['msg'].lower()}") from error
 
 
-def script_of(take: Take) -> Script:
+def script_of(state: TakeState, maker: Maker) -> Script:
     """What makes a take again: its opening and the cues that were applied, up to its head."""
-    studio, state = take.studio, take.state
     path = path_to(state.head)
     cues = []
     for node in path:
@@ -164,9 +162,9 @@ def script_of(take: Take) -> Script:
     opening = state.opening
     return Script(
         version=VERSION,
-        model=studio.model.name,
-        weights=studio.model.digest,
-        size=str(studio.size),
+        model=maker.model.name,
+        weights=maker.model.digest,
+        size=str(maker.size),
         opening=Opening(
             prompt=opening.prompt,
             seed=opening.seed,
@@ -179,16 +177,16 @@ def script_of(take: Take) -> Script:
     )
 
 
-def take_from(script: Script, studio: Studio) -> Take:
-    """A take that has the script's cues before it. Stream `script.chunks` chunks of it to have the take again.
+def state_of(script: Script, maker: Maker) -> TakeState:
+    """The bookkeeping of a take that has all of the script before it.
 
     Raises:
         InputError: the script is for another model, other weights or another size, or a cue cannot be.
     """
     for what, wanted, have in (
-        ("the model", script.model, studio.model.name),
-        ("the weights", script.weights, studio.model.digest),
-        ("the size", script.size, str(studio.size)),
+        ("the model", script.model, maker.model.name),
+        ("the weights", script.weights, maker.model.digest),
+        ("the size", script.size, str(maker.size)),
     ):
         if wanted is not None and wanted != have:
             raise InputError(
@@ -196,19 +194,18 @@ def take_from(script: Script, studio: Studio) -> Take:
                 f"one, or take {what} out of the script to play it as it comes"
             )
     opening = script.opening
-    take = studio.take(opening.prompt, seed=opening.seed, steps=opening.steps, guidance=opening.guidance)
-    state = take.state
+    state = maker.begin(opening.prompt, opening.seed, opening.steps, opening.guidance)
     if opening.given is not None:
-        state = replace(state, given=_given_of(studio, opening.given, "the opening"))
+        state = replace(state, given=_given_of(maker, opening.given, "the opening"))
     for number, line in enumerate(script.cues, 1):
         try:
             if line.prompt is not None:
-                studio.checked_prompt(line.prompt)
-            cue = line.as_cue(None if line.given is None else _given_of(studio, line.given, f"cue {number}"))
+                maker.checked_prompt(line.prompt)
+            cue = line.as_cue(None if line.given is None else _given_of(maker, line.given, f"cue {number}"))
             state, _ = apply(state, AddCue(cue=cue, at=line.chunk, at_s=line.at_s))
         except InputError as error:
             raise InputError(f"cue {number} of the script: {error}") from error
-    return Take(studio, state, script.chunks or None)
+    return state
 
 
 def _pictures_of(given: Given) -> GivenPictures:
@@ -216,9 +213,9 @@ def _pictures_of(given: Given) -> GivenPictures:
     return GivenPictures(png=png, chunks=given.chunks, frames=given.frames)
 
 
-def _given_of(studio: Studio, pictures: GivenPictures, where: str) -> Given:
-    decoded = torch.cat([_picture(png, studio.size, where) for png in pictures.png])
-    given = studio.give_image(decoded) if pictures.frames == 1 else studio.give_clip(decoded)
+def _given_of(maker: Maker, pictures: GivenPictures, where: str) -> Given:
+    decoded = torch.cat([_picture(png, maker.size, where) for png in pictures.png])
+    given = maker.give_image(decoded) if pictures.frames == 1 else maker.give_clip(decoded)
     if (given.chunks, given.frames) != (pictures.chunks, pictures.frames):
         raise InputError(
             f"{where} of the script gives {len(decoded)} pictures for {pictures.chunks} chunks; they fill "

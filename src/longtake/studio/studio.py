@@ -15,7 +15,6 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from longtake.sample.generate import Model, open_model
 from longtake.sample.plans import Given
 from longtake.sample.sampler import GoOn, Made, Memory, OvertakenError, Sampler, Wanted, always
 from longtake.studio.commands import Cue
+from longtake.studio.script import Script, state_of
 from longtake.studio.session import TakeState, upcoming
 from longtake.studio.snapshots import Snapshots
 from longtake.studio.sources import IteratorSource, Source, checked_pictures
@@ -37,9 +37,6 @@ from longtake.studio.spool import Spool
 from longtake.studio.takes import Chunk, Restyled, Take
 from longtake.studio.timeline import Clock, Node, Settings, path_to
 from longtake.weights.plan import memory_advice
-
-if TYPE_CHECKING:
-    from longtake.studio.script import Script
 
 MiB = 1024**2
 
@@ -85,7 +82,7 @@ class Studio:
         stride, chunk = self.model.preset.codec.stride, self.model.preset.stream.chunk
         return Clock(fps=self.fps, opening_frames=stride.frames(chunk), chunk_frames=stride.time * chunk)
 
-    def take(self, prompt: str, *, seed: int = 0, steps: int | None = None, guidance: float | None = None) -> "Take":
+    def take(self, prompt: str, *, seed: int = 0, steps: int | None = None, guidance: float | None = None) -> Take:
         """A new take. Nothing is computed before it is streamed.
 
         Args:
@@ -97,9 +94,9 @@ class Studio:
         Raises:
             InputError: the prompt is empty or too long, or a number is out of range.
         """
-        return Take(self, self._opening(prompt, seed, steps, guidance))
+        return Take(self, self.begin(prompt, seed, steps, guidance))
 
-    def animate(self, image: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop") -> "Take":
+    def animate(self, image: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop") -> Take:
         """A take that begins with a picture and lets the prompt move it.
 
         Args:
@@ -112,11 +109,11 @@ class Studio:
             MediaError: the file cannot be read.
             InputError: as `take`.
         """
-        return Take(self, replace(self._opening(prompt, seed), given=self.give_image(image, fit)))
+        return Take(self, replace(self.begin(prompt, seed), given=self.give_image(image, fit)))
 
     def extend(
         self, video: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop", max_seconds: float = 600
-    ) -> "Take":
+    ) -> Take:
         """A take that goes on where a clip ends. Its own first frames are the last ones of the clip.
 
         Args:
@@ -133,53 +130,7 @@ class Studio:
         pictures = video
         if not isinstance(pictures, Tensor):
             pictures = read_video(Path(pictures), self.size, self.fps, max_seconds, fit)
-        return Take(self, replace(self._opening(prompt, seed), given=self.give_clip(pictures)))
-
-    def give_image(self, image: Path | str | Pictures, fit: Fit = "crop") -> Given:
-        """Keep a picture that a take can begin with or go on from."""
-        if not isinstance(image, Tensor):
-            image = read_image(Path(image), self.size, fit)
-        image = checked_pictures(image, self.size)
-        return given_of(image[:1], chunks=1)
-
-    def give_clip(self, pictures: Pictures) -> Given:
-        """Keep the end of a clip: as much as fits the window beside a chunk."""
-        pictures = checked_pictures(pictures, self.size)
-        stream, stride = self.model.preset.stream, self.model.preset.codec.stride
-        for chunks in range(stream.window // stream.chunk - 1, 0, -1):
-            frames = stride.frames(chunks * stream.chunk)
-            if frames <= len(pictures):
-                return given_of(pictures[-frames:], chunks=chunks)
-        raise InputError(
-            f"the clip has {len(pictures)} frames at {self.fps:g} fps; {self.clock.opening_frames} are needed to go on"
-        )
-
-    def full_prompt(self, base: str, change: str) -> str:
-        """A prompt that goes on with a change; the oldest changes are left out where the model could not read all.
-
-        Args:
-            base: an opening and changes, joined by ", ".
-            change: one that the model can read by itself.
-        """
-        parts = [*base.split(", "), change]
-        while len(parts) > 1 and not self._is_readable(", ".join(parts)):
-            del parts[1 if len(parts) > 2 else 0]
-        return ", ".join(parts)
-
-    def _is_readable(self, prompt: str) -> bool:
-        return len(prompt) <= MAX_PROMPT_CHARACTERS and self._num_tokens(prompt) <= self.model.preset.dit.text_len
-
-    def checked_prompt(self, prompt: str) -> str:
-        """A prompt that the model can read whole.
-
-        Raises:
-            InputError: it is empty or too long.
-        """
-        text = checked_text("the prompt", prompt)
-        tokens, most = self._num_tokens(text), self.model.preset.dit.text_len
-        if tokens > most:
-            raise InputError(f'the prompt has {tokens} tokens, {self.model.name} reads {most}: "{text[:60]}..."')
-        return text
+        return Take(self, replace(self.begin(prompt, seed), given=self.give_clip(pictures)))
 
     def restyle(
         self,
@@ -213,32 +164,109 @@ class Studio:
             source = stream_video(Path(source), self.size, self.fps, fit)
         if not isinstance(source, Source):
             source = IteratorSource(source, self.size)
-        return Restyled(self, replace(self._opening(prompt, seed), strength=strength), source)
+        return Restyled(self, replace(self.begin(prompt, seed), strength=strength), source)
+
+    def replay(self, script: Script | Path | str) -> Take:
+        """The take of a script; its `stream()` ends where the script's take ended.
+
+        Raises:
+            InputError: the script cannot be read, or is for another model, other weights or another size.
+        """
+        script = script if isinstance(script, Script) else Script.load(script)
+        return Take(self, state_of(script, self), script.chunks or None)
+
+    def warm_up(self, *, until_full: bool = False) -> None:
+        """Make chunks and forget them, for the first ones of a process take longer.
+
+        Args:
+            until_full: go on until memory has its last shape; programs are compiled for each.
+        """
+        stream = self.sampler.stream
+        chunks = stream.window // stream.chunk + 1 if until_full else 2
+        for _ in self.take("a boat on the sea").stream(chunks=chunks):
+            pass
+
+    def close(self) -> None:
+        """Remove the temporary files. Takes of this studio cannot go on after that."""
+        self.spool.close()
+
+    def __enter__(self) -> "Studio":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # As `Maker`, for takes and scripts.
+
+    def begin(self, prompt: str, seed: int, steps: int | None = None, guidance: float | None = None) -> TakeState:
+        cue = Cue(prompt=self.checked_prompt(prompt), seed=seed, steps=steps, guidance=guidance)  # checks the ranges
+        opening = Settings(
+            prompt=cue.prompt or "", seed=seed, steps=steps, guidance=1.0 if guidance is None else guidance
+        )
+        return TakeState(clock=self.clock, opening=opening, join=self.full_prompt)
+
+    def checked_prompt(self, prompt: str) -> str:
+        text = checked_text("the prompt", prompt)
+        tokens, most = self._num_tokens(text), self.model.preset.dit.text_len
+        if tokens > most:
+            raise InputError(f'the prompt has {tokens} tokens, {self.model.name} reads {most}: "{text[:60]}..."')
+        return text
+
+    def full_prompt(self, base: str, change: str) -> str:
+        """A prompt that goes on with a change; the oldest changes are left out where the model could not read all.
+
+        Args:
+            base: an opening and changes, joined by ", ".
+            change: one that the model can read by itself.
+        """
+        parts = [*base.split(", "), change]
+        while len(parts) > 1 and not self._is_readable(", ".join(parts)):
+            del parts[1 if len(parts) > 2 else 0]
+        return ", ".join(parts)
+
+    def give_image(self, image: Path | str | Pictures, fit: Fit = "crop") -> Given:
+        if not isinstance(image, Tensor):
+            image = read_image(Path(image), self.size, fit)
+        image = checked_pictures(image, self.size)
+        return given_of(image[:1], chunks=1)
+
+    def give_clip(self, pictures: Pictures) -> Given:
+        pictures = checked_pictures(pictures, self.size)
+        stream, stride = self.model.preset.stream, self.model.preset.codec.stride
+        for chunks in range(stream.window // stream.chunk - 1, 0, -1):
+            frames = stride.frames(chunks * stream.chunk)
+            if frames <= len(pictures):
+                return given_of(pictures[-frames:], chunks=chunks)
+        raise InputError(
+            f"the clip has {len(pictures)} frames at {self.fps:g} fps; {self.clock.opening_frames} are needed to go on"
+        )
 
     def encode(self, pictures: Pictures, state: CodecState) -> tuple[Latent, CodecState]:
-        """Latents of the next pictures of a source."""
         with self._device:
             return self.sampler.encode(pictures, state)
 
     def make(self, node: Node, source: Latent | None = None, go_on: GoOn = always) -> Made:
-        """Make a chunk after its parent, whose memory is found or rebuilt.
-
-        Args:
-            node: what is planned.
-            source: latents that it follows.
-            go_on: see `Sampler.make`.
-
-        Raises:
-            OvertakenError: see there.
-            MediaError: the chunk's latents cannot be kept.
-            DeviceError: the device's memory is full.
-        """
         with self._device, memory_advice(self.model.name):
             memory = self._memory_after(node.parent)
             made = self._made(node, memory, source, go_on=go_on)
             self.spool.write(node, made.latent)
             self.snapshots.keep(node, made.memory)
             return made
+
+    def num_missing(self, node: Node | None) -> int:
+        with self._device:
+            return self.snapshots.num_missing(node)
+
+    def shown(self, head: Node) -> Iterator[Pictures]:
+        state = CodecState()
+        for node in path_to(head):
+            if node.parent is None or node.plan.given or node.plan.transition == "cut":
+                state = CodecState()
+            with self._device:
+                pictures, state = self.sampler.decode(self.spool.read(node), state)
+            yield pictures[: node.num_frames]
+
+    # Several takes together.
 
     def layout(self, take: Take) -> tuple[object, ...] | None:
         """Of takes that share one, the next chunks can be made together; None: this one's is made alone."""
@@ -281,59 +309,6 @@ class Studio:
             chunks.append(None if one is None else take.finish_chunk(node, one))
         return chunks
 
-    def num_missing(self, node: Node | None) -> int:
-        """Chunks that must be made again before the one after `node` can be made."""
-        with self._device:
-            return self.snapshots.num_missing(node)
-
-    def shown(self, head: Node) -> Iterator[Pictures]:
-        """The pictures of all chunks up to a head again, decoded from their latents."""
-        state = CodecState()
-        for node in path_to(head):
-            if node.parent is None or node.plan.given or node.plan.transition == "cut":
-                state = CodecState()
-            with self._device:
-                pictures, state = self.sampler.decode(self.spool.read(node), state)
-            yield pictures[: node.num_frames]
-
-    def replay(self, script: "Script | Path | str") -> "Take":
-        """The take of a script; its `stream()` ends where the script's take ended.
-
-        Raises:
-            InputError: the script cannot be read, or is for another model, other weights or another size.
-        """
-        from longtake.studio.script import Script, take_from  # noqa: PLC0415  (scripts know takes, not the other way)
-
-        return take_from(script if isinstance(script, Script) else Script.load(script), self)
-
-    def warm_up(self, *, until_full: bool = False) -> None:
-        """Make chunks and forget them, for the first ones of a process take longer.
-
-        Args:
-            until_full: go on until memory has its last shape; programs are compiled for each.
-        """
-        stream = self.sampler.stream
-        chunks = stream.window // stream.chunk + 1 if until_full else 2
-        for _ in self.take("a boat on the sea").stream(chunks=chunks):
-            pass
-
-    def close(self) -> None:
-        """Remove the temporary files. Takes of this studio cannot go on after that."""
-        self.spool.close()
-
-    def __enter__(self) -> "Studio":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _opening(self, prompt: str, seed: int, steps: int | None = None, guidance: float | None = None) -> TakeState:
-        cue = Cue(prompt=self.checked_prompt(prompt), seed=seed, steps=steps, guidance=guidance)  # checks the ranges
-        opening = Settings(
-            prompt=cue.prompt or "", seed=seed, steps=steps, guidance=1.0 if guidance is None else guidance
-        )
-        return TakeState(clock=self.clock, opening=opening, join=self.full_prompt)
-
     def _memory_after(self, node: Node | None) -> Memory:
         found = self.snapshots.find(node)
         memory = found.memory
@@ -362,6 +337,9 @@ class Studio:
         if given.frames == 1:  # the network knows chunks, not single frames: the picture stands still for one
             pictures = pictures.expand(self.clock.opening_frames, -1, -1, -1)
         return self.sampler.after_pictures(pictures, plan.wording, plan.idx - given.chunks + 1)
+
+    def _is_readable(self, prompt: str) -> bool:
+        return len(prompt) <= MAX_PROMPT_CHARACTERS and self._num_tokens(prompt) <= self.model.preset.dit.text_len
 
     def _num_tokens(self, prompt: str) -> int:
         return self.model.text_encoder.num_tokens(prompt)

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
@@ -31,14 +30,11 @@ from longtake.studio.commands import (
     Settle,
     Shorten,
 )
+from longtake.studio.maker import Maker
+from longtake.studio.script import Script, script_of
 from longtake.studio.session import Answer, TakeState, apply
 from longtake.studio.sources import Source, checked_pictures
 from longtake.studio.timeline import Clock, Node, back_from, path_to
-
-if TYPE_CHECKING:
-    from longtake.studio.script import Script
-    from longtake.studio.studio import Studio
-
 
 MAX_WAITING = 1000  # cues
 
@@ -95,7 +91,7 @@ class Receipt:
 class Take:
     """One continuous video being made: a way through the tree of chunks, and what is to come."""
 
-    def __init__(self, studio: "Studio", state: TakeState, chunks: int | None = None) -> None:
+    def __init__(self, studio: Maker, state: TakeState, chunks: int | None = None) -> None:
         """Args: chunks: after which a stream without a length ends; None: never."""
         self.studio = studio
         self._state = state
@@ -280,12 +276,10 @@ class Take:
                 writer.push(pictures)
         return Path(path)
 
-    def script(self) -> "Script":
+    def script(self) -> Script:
         """What makes this take again, up to its head."""
         self._check_repeatable()
-        from longtake.studio.script import script_of  # noqa: PLC0415  (scripts know takes, not the other way)
-
-        return script_of(self)
+        return script_of(self._state, self.studio)
 
     def _check_repeatable(self) -> None:
         """Raise InputError where what was made cannot be made again."""
@@ -361,7 +355,7 @@ class Take:
 class Restyled(Take):
     """A take that follows a source video, one chunk behind it. It cannot go back: its source has moved on."""
 
-    def __init__(self, studio: "Studio", state: TakeState, source: Source) -> None:
+    def __init__(self, studio: Maker, state: TakeState, source: Source) -> None:
         super().__init__(studio, state)
         self._source = source
         self._encoder = CodecState()

@@ -20,10 +20,11 @@ from longtake.flow.schedule import logit_normal_sigma
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit, placed
+from longtake.train.trainee import Trainee
 
 STAGE = "ar_teacher"
 

@@ -20,9 +20,10 @@ from longtake.nets.codec import Codec, codec_for
 from longtake.nets.light_codec import CodecState, LightCodec
 from longtake.train.batches import pixels
 from longtake.train.ema import EMA
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.rendering import rendered
 from longtake.train.stage import Context, seeded, train_and_keep
+from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import load_into, read_weights, save_weights
 from longtake.weights.presets import model_folder
 from longtake.worlds.render import render

@@ -21,10 +21,11 @@ from longtake.train.ar_teacher import STAGE as AR_TEACHER
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.sheets import averaged, student_sheet
 from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import load_dit, placed
+from longtake.train.trainee import Trainee
 
 STAGE = "consistency"
 

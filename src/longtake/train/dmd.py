@@ -27,7 +27,7 @@ from longtake.train.consistency import STAGE as CONSISTENCY
 from longtake.train.ema import EMA
 from longtake.train.health import Bound, Health
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.ode_init import STAGE as ODE_INIT
 from longtake.train.optim import OptimConfig
 from longtake.train.self_rollout import self_rollout
@@ -35,6 +35,7 @@ from longtake.train.sheets import student_sheet
 from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit, placed
+from longtake.train.trainee import Trainee
 
 STAGE = "dmd"
 TUNING = "tuning"  # the same once more, on long rollouts under changing prompts

@@ -22,11 +22,11 @@ from longtake.core.bf16 import has_bf16_units
 from longtake.core.compiler import has_compiler
 from longtake.core.errors import TrainingError
 from longtake.core.noise import rng_for
-from longtake.train.ema import EMA
 from longtake.train.health import Health
 from longtake.train.optim import OptimConfig, optimizers_for
 from longtake.train.ranks import ALONE, Ranks, whole_tensor
 from longtake.train.state import Checkpoints
+from longtake.train.trainee import Trainee
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -64,18 +64,6 @@ class LoopConfig:
                 "install one, or set compile=False in the recipe's LoopConfig (slower, the same training)"
             )
         return torch.compile(forward, dynamic=False)
-
-
-@dataclass(kw_only=True)
-class Trainee:
-    """One network in training. Most stages have one; DMD has a student and a critic."""
-
-    name: str
-    net: nn.Module
-    optim: OptimConfig
-    loss: Callable[[int, torch.Generator], tuple[torch.Tensor, Mapping[str, float]]]
-    every: int = 1  # steps between updates of this network
-    ema: EMA | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

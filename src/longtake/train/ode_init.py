@@ -12,13 +12,14 @@ from torch import Tensor
 
 from longtake.flow.path import per_frame, x0_from_velocity
 from longtake.train.ema import EMA
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.ode_pairs import STAGE as PAIRS
 from longtake.train.ode_pairs import OdePairs
 from longtake.train.sheets import student_sheet
 from longtake.train.stage import Context, train_and_keep
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit, placed
+from longtake.train.trainee import Trainee
 
 STAGE = "ode_init"
 

@@ -20,10 +20,11 @@ from longtake.flow.schedule import sigmas_of
 from longtake.nets.low_rank import add_low_rank
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.painter_pairs import STAGE as PAIRS
 from longtake.train.stage import Context, seeded, train_and_keep
 from longtake.train.teacher import load_dit, placed
+from longtake.train.trainee import Trainee
 
 STAGE = "painter"
 

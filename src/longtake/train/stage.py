@@ -19,8 +19,9 @@ from longtake.core.version import __version__
 from longtake.nets.low_rank import adapters, merged
 from longtake.nets.text import TextEncoder
 from longtake.train.health import Health
-from longtake.train.loop import Limits, LoopConfig, Trainee, train
+from longtake.train.loop import Limits, LoopConfig, train
 from longtake.train.ranks import ALONE, Ranks, give_back
+from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import save_weights, write_json
 
 Net = TypeVar("Net", bound=nn.Module)

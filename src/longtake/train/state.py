@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -23,9 +23,7 @@ from torch.optim import Optimizer
 
 from longtake.core.errors import TrainingError
 from longtake.train.ranks import Ranks, like
-
-if TYPE_CHECKING:
-    from longtake.train.loop import Trainee
+from longtake.train.trainee import Trainee
 
 Optimizers = Mapping[str, Sequence[Optimizer]]  # by trainee
 
@@ -35,10 +33,10 @@ class Checkpoints:
     """The state of one stage on disk."""
 
     folder: Path
-    trainees: "Sequence[Trainee]"
+    trainees: Sequence[Trainee]
     optimizers: Optimizers
     ranks: Ranks
-    _writing: "tuple[Path, Future[Any]] | None" = field(default=None, init=False)
+    _writing: tuple[Path, Future[Any]] | None = field(default=None, init=False)
 
     def load(self) -> int:
         """Take up the newest state; the step reached, 0 when there is none.
@@ -151,7 +149,7 @@ class Checkpoints:
             if start in owned:
                 yield (key, what, *owned[start])
 
-    def _parameters(self, t: "Trainee") -> list[tuple[str, Tensor, Optimizer]]:
+    def _parameters(self, t: Trainee) -> list[tuple[str, Tensor, Optimizer]]:
         """Name, parameter, and the optimiser that has it."""
         owner = {p: o for o in self.optimizers[t.name] for group in o.param_groups for p in group["params"]}
         return [(name, p, owner[p]) for name, p in t.net.named_parameters() if p in owner]

@@ -20,9 +20,10 @@ from longtake.nets.low_rank import add_low_rank
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.loop import LoopConfig, Trainee
+from longtake.train.loop import LoopConfig
 from longtake.train.sheets import teacher_sheet
 from longtake.train.stage import Context, seeded, train_and_keep
+from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import load_into, read_weights, weight_files
 from longtake.weights.presets import model_folder
 
