@@ -23,10 +23,10 @@ from longtake.serve.jobs import Jobs
 from longtake.serve.local import LEAD
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
-from longtake.serve.processes import HostConfig
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
+from longtake.serve.worker import HostConfig
 from longtake.studio.studio import Studio, open_studio
 from longtake.worlds.config import WorldConfig
 

@@ -13,7 +13,8 @@ from longtake.serve.errors import LostError
 from longtake.serve.host import DeviceHost, Session
 from longtake.serve.messages import Open
 from longtake.serve.metrics import Counts
-from longtake.serve.processes import HostConfig, ProcessHost
+from longtake.serve.processes import ProcessHost
+from longtake.serve.worker import HostConfig
 from longtake.studio.timeline import Clock
 
 BALANCE_S = 0.25  # between looks at who waits
