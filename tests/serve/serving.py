@@ -94,6 +94,10 @@ class Watcher:
     def status(self) -> dict[str, Any]:
         return [e for e in self.others if e["type"] == "status"][-1]
 
+    @property
+    def chunks(self) -> list[int]:
+        return [e["chunk"] for e in self.entries if e["type"] == "chunk"]
+
     def until(self, kind: str, **wanted: Any) -> dict[str, Any]:
         for _ in range(500):
             event = self.next()

@@ -104,6 +104,34 @@ def test_who_waits_for_a_device_has_another_one_when_that_has_room(client: TestC
         assert client.delete(f"/api/takes/{take}").status_code == 204
 
 
+def test_a_take_that_no_device_can_take_over_ends_and_can_be_deleted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts = hosts_of(client)
+    takes = [begun(client, seed) for seed in (7, 7, 9)]
+    sockets = [client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") for take in takes]
+    with sockets[0] as first, sockets[1] as second, sockets[2] as last:
+        for socket in (first, second):
+            Watcher(socket).until("chunk")
+        viewer = Watcher(last)
+        viewer.until("status", state="queued")
+        waits_for = next(host for host in hosts if host.has(takes[2]))
+        other = next(host for host in hosts if host is not waits_for)
+        call = other.call
+
+        def broken(method: str, *args: object) -> object:
+            if method == "adopt":
+                raise RuntimeError("of our own")
+            return call(method, *args)
+
+        monkeypatch.setattr(other, "call", broken)
+        (first if other.has(takes[0]) else second).send_json({"type": "close"})
+        assert "went wrong inside" in viewer.until("ended", why="lost")["message"]
+    for take in takes:
+        assert client.delete(f"/api/takes/{take}").status_code == 204
+        assert client.get(f"/api/takes/{take}").status_code == 404
+
+
 def test_a_mistake_is_answered_as_by_a_thread(client: TestClient) -> None:
     answer = client.post("/api/takes", json={"prompt": "a tiger", "image": "0" * 26})
     assert answer.status_code == 404, answer.text

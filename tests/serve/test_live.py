@@ -11,12 +11,14 @@ import pytest
 import torch
 from fastapi.testclient import TestClient
 
+from longtake.core.errors import MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.animations import open_writer
 from longtake.media.live import pictures_of
 from longtake.serve.app import Settings, create_app
 from longtake.serve.local import LocalHost
-from longtake.serve.messages import Status, events
+from longtake.serve.messages import Chunk, Status, events
+from longtake.serve.sessions import LiveSession
 from tests.serve.serving import Watcher, listening
 from tests.tiny import write_model
 
@@ -88,9 +90,11 @@ def test_the_model_runs_only_so_far_ahead_of_what_is_seen(client: TestClient) ->
         viewer = Watcher(socket)
         lead = viewer.next()["lead"]
         viewer.until("status", state="ahead")
-        assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == 1  # the link is not known yet
-        viewer.whole_chunk(0)
+        viewer.whole_chunk(0)  # whose writing may end after it is said to be ahead
+        assert len(viewer.chunks) == 1  # the link is not known yet
         viewer.until("status", state="ahead")
+        if (lead, 11) not in viewer.frames:
+            viewer.until("frame", chunk=lead, k=11)
         assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == 1 + lead
         viewer.whole_chunk(1)
         viewer.until("chunk", chunk=1 + lead)
@@ -252,6 +256,30 @@ def test_the_same_events_come_over_plain_http_and_frames_as_jpegs(client: TestCl
     chunk = client.get(f"/api/takes/{take['id']}/chunks/1.frames")
     assert "immutable" in chunk.headers["cache-control"]
     assert client.get(f"/api/takes/{take['id']}/chunks/1.jpg").content[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize("fault", [MediaError("the disk is full"), ValueError("of our own")])
+def test_who_watches_jpegs_hears_of_a_chunk_that_is_cut_off(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    host = client.app.state.host.hosts[0]  # type: ignore[attr-defined]
+    if not isinstance(host, LocalHost):
+        pytest.skip("the fault is put into this process")
+    take = begun(client)
+    session, write = host.session(take["id"]), LiveSession._write_frame
+
+    def cut_off(self: LiveSession, event: Chunk, k: int, data: bytes) -> None:
+        if self is session and (event.chunk, k) == (1, 5):
+            raise fault
+        write(self, event, k, data)
+
+    monkeypatch.setattr(LiveSession, "_write_frame", cut_off)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live?frames=jpeg") as socket:
+        viewer = Watcher(socket)
+        viewer.whole_chunk(0)
+        ended = viewer.until("ended", why="failed")
+    assert ("disk is full" if isinstance(fault, MediaError) else "went wrong inside") in ended["message"]
+    assert {key[0] for key in viewer.frames} == {0}
 
 
 def test_a_take_can_be_watched_and_directed_over_plain_http_alone(port: int) -> None:

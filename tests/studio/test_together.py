@@ -73,6 +73,8 @@ def test_one_that_is_overtaken_is_left_out_and_can_be_made_again(studio: Studio)
     first, second = studio.make_together([calm, hasty])
     assert first is not None
     assert second is None
+    assert studio.layout(hasty) is None  # alone, where no second cue overtakes it
     again = hasty.make_next()
     assert again is not None
     assert again.prompt == "a boat, night falls"
+    assert studio.layout(hasty) is not None

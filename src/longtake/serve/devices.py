@@ -3,6 +3,7 @@
 One that waits for its first turn goes to another device as soon as that one has room.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -16,6 +17,8 @@ from longtake.serve.metrics import Counts
 from longtake.serve.processes import ProcessHost
 from longtake.serve.worker import HostConfig
 from longtake.studio.timeline import Clock
+
+logger = logging.getLogger("longtake.serve")
 
 BALANCE_S = 0.25  # between looks at who waits
 
@@ -69,8 +72,8 @@ class Devices:
         return self._host_of(session_id).session(session_id)
 
     def sessions(self) -> Iterator[Session]:
-        found = [session for host in self.hosts for session in host.sessions()]
-        yield from sorted(found, key=lambda s: -s.created_at)
+        found = {session.id: session for host in self.hosts for session in host.sessions()}
+        yield from sorted(found.values(), key=lambda s: -s.created_at)
 
     def forget(self, session: Session) -> None:
         self._host_of(session.id).forget(session)
@@ -113,7 +116,10 @@ def _balanced(hosts: Sequence[ProcessHost]) -> Iterator[None]:
 
     def run() -> None:
         while not over.wait(BALANCE_S):
-            balance(hosts)
+            try:
+                balance(hosts)
+            except Exception:  # the next round may do better
+                logger.exception("those who wait could not be divided among the devices")
 
     thread = Thread(target=run, name="longtake-balance", daemon=True)
     thread.start()

@@ -344,8 +344,14 @@ class Jobs:
                         self._count()
                 except Exception:  # a fault in one video must not stop the others
                     logger.exception("video %s cannot be followed", video_id)
-                    self._drop(video_id)
-                    self.store.update_video(video_id, status="failed", error="something went wrong inside")
+                    self._fail(video_id)
+
+    def _fail(self, video_id: str) -> None:
+        self._drop(video_id)
+        try:
+            self.store.update_video(video_id, status="failed", error="something went wrong inside")
+        except Exception:  # the store itself; the next process begins the video again
+            logger.exception("video %s cannot be told to have failed", video_id)
 
     def _drop(self, video_id: str) -> bool:
         """Follow a video no longer. Was it still followed?"""

@@ -24,8 +24,8 @@ from longtake.serve.host import Session
 from longtake.serve.log import EventLog
 from longtake.serve.messages import Close, Frames, Game, Open, Opened, Video
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts, Register
-from longtake.serve.sessions import Fresh, LiveSession, PictureOf
+from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts, Finished, Recorded, Register
+from longtake.serve.sessions import INSIDE, Fresh, LiveSession, PictureOf
 from longtake.serve.viewers import Viewer
 from longtake.studio.games import GameSource
 from longtake.studio.sources import LiveSource, Source
@@ -86,6 +86,7 @@ class LocalHost:
         self._began: dict[str, float] = {}  # session -> when it got its slot
         self._turn_s = TYPICAL_TURN_S
         self._live_in_a_row = 0
+        self._counted = (0, 0, 0)  # open takes, viewers, takes that wait: as told
         self._dropped: dict[str, int] = {}  # frames of live sources, as far as they are counted
         self._writing: dict[str, Future[None]] = {}
         self._writer = ThreadPoolExecutor(1, "longtake-writer")
@@ -136,25 +137,21 @@ class LocalHost:
         return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(parent, after))
 
     def go_on(self, session: Session, after: int, *, owner: str | None = None) -> LiveSession:
+        return self.go_on_from(session.id, after, owner=owner)
+
+    def go_on_from(self, session_id: str, after: int, *, owner: str | None = None) -> LiveSession:
+        """As `go_on`, also from a session of another host that is over."""
         self._check_room()
-        parent = self.known(session.id)
-        take = parent.take_after(after) if parent.has_memory() else self.studio.replay(parent.script(after))
-        past = (parent, after)
-        return self._add(parent.opening, take, None, num_chunks=None, live=True, owner=owner, past=past)
+        parent, path = self._sessions.get(session_id), self.folder / session_id / FACTS
+        if parent is not None and parent.has_memory():
+            take, past = parent.take_after(after), parent
+        else:
+            past = Finished(path.parent) if parent is None and path.exists() else self.session(session_id)
+            take = self.studio.replay(past.script(after))
+        return self._add(past.opening, take, None, num_chunks=None, live=True, owner=owner, past=(past, after))
 
     def session(self, session_id: str) -> LiveSession:
         return self._sessions.named(session_id)
-
-    def known(self, session_id: str) -> LiveSession:
-        """One of this host, or one of another that is over: its folder tells of it.
-
-        Raises:
-            NotFoundError: there is none.
-        """
-        found, path = self._sessions.get(session_id), self.folder / session_id / FACTS
-        if found is None and path.exists():
-            return self._restored(path)
-        return self.session(session_id)
 
     def sessions(self) -> Iterator[LiveSession]:
         return reversed(self._sessions.all())
@@ -163,6 +160,7 @@ class LocalHost:
         session.do(Close())
         self._sessions.remove(session.id)
         self._dropped.pop(session.id, None)
+        self._writing.pop(session.id, None)
         rmtree(session.folder, ignore_errors=True)
 
     def has(self, session_id: str) -> bool:
@@ -192,11 +190,11 @@ class LocalHost:
 
     def room(self) -> int:
         """Live sessions that would not have to wait."""
-        return self.max_takes - len(self._slots) - self._num_waiting()
+        return self.max_takes - self._num_running() - self._num_waiting()
 
     def load(self) -> int:
         jobs = sum(not s.live and s.ended is None for s in self.sessions())
-        return len(self._slots) + self._num_waiting() + jobs
+        return self._num_running() + self._num_waiting() + jobs
 
     @property
     def is_alive(self) -> bool:
@@ -213,7 +211,7 @@ class LocalHost:
     # Opening.
 
     def _check_room(self) -> None:
-        free = self.max_takes - len(self._slots)
+        free = self.max_takes - self._num_running()
         if self._num_waiting() >= self.max_waiting + free:
             raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
 
@@ -249,7 +247,7 @@ class LocalHost:
         num_chunks: int | None,
         live: bool,
         owner: str | None = None,
-        past: tuple[LiveSession, int | None] | None = None,
+        past: tuple[Recorded, int | None] | None = None,
     ) -> LiveSession:
         follows = isinstance(opening.source, Frames | Game)
         opened = Opened(
@@ -272,16 +270,19 @@ class LocalHost:
             folder.mkdir(parents=True)
         except OSError as error:
             raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
-        log = EventLog(folder / LOG)
-        log.append(opened)
-        session = LiveSession(folder, facts, log, take=take, source=source, asset=self._asset)
         try:
+            log = EventLog(folder / LOG)
+            log.append(opened)
+            session = LiveSession(folder, facts, log, take=take, source=source, asset=self._asset)
             if past is not None:
                 session.share(*past)
             target = Target(folder / FACTS)
             target.prepare()
             target.growing_path.write_text(facts.model_dump_json(indent=1), "utf-8")
             target.commit(target.growing_path)
+        except OSError as error:
+            rmtree(folder, ignore_errors=True)
+            raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
         except LongtakeError:
             rmtree(folder, ignore_errors=True)
             raise
@@ -328,7 +329,7 @@ class LocalHost:
                 session.tell()
             if turn:
                 self._make(turn)
-                self._count()
+            self._count()
 
     def _make(self, sessions: list[LiveSession]) -> None:
         """A chunk for each of some sessions."""
@@ -346,16 +347,17 @@ class LocalHost:
                     self._writer.submit(session.conclude)
         except Exception as error:  # a fault in some takes must not stop the others
             logger.exception("a chunk could not be made")
-            inside = "something went wrong inside; the server's log has the details"
             for session in sessions:
-                self._writer.submit(session.end, "failed", str(error) if isinstance(error, LongtakeError) else inside)
+                self._writer.submit(session.end, "failed", str(error) if isinstance(error, LongtakeError) else INSIDE)
         for session in sessions:
             session.tell()
 
     def _count(self) -> None:
         live = [s for s in self._sessions.all() if s.live and s.ended is None]
         viewers = sum(s.status.viewers for s in live)
-        self._metrics.takes_counted(self.device, len(live), viewers, self._num_waiting())
+        if (counts := (len(live), viewers, self._num_waiting())) != self._counted:
+            self._counted = counts
+            self._metrics.takes_counted(self.device, *counts)
         for session in live:
             self._metrics.frames_dropped(session.num_dropped - self._dropped.get(session.id, 0))
             self._dropped[session.id] = session.num_dropped
@@ -412,6 +414,11 @@ class LocalHost:
     def _is_over(self, session_id: str) -> bool:
         session = self._sessions.get(session_id)
         return session is None or session.ended is not None
+
+    def _num_running(self) -> int:
+        """Live sessions that have a slot and are not over."""
+        with self._changed:
+            return sum(not self._is_over(session_id) for session_id in self._slots)
 
     def _num_waiting(self) -> int:
         """Live sessions that wait for a slot, and those that were begun just now and will."""

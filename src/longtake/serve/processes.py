@@ -5,6 +5,7 @@ The other process makes chunks and writes the logs; this one reads them, and ask
 waits for them. When that process stops, its sessions end as lost.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing import get_context
@@ -14,7 +15,7 @@ from shutil import rmtree
 from threading import Lock, RLock, Thread
 from typing import Any
 
-from longtake.core.errors import LongtakeError
+from longtake.core.errors import LongtakeError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.serve.errors import LostError, NotFoundError
 from longtake.serve.host import Session
@@ -22,10 +23,13 @@ from longtake.serve.log import EventLog, LogReader
 from longtake.serve.messages import Chunk, Command, Ended, Event, Head, Open, Status, events
 from longtake.serve.metrics import Counts
 from longtake.serve.recorded import LOG, Facts, Recorded, Register
+from longtake.serve.sessions import INSIDE
 from longtake.serve.viewers import Viewer
 from longtake.serve.worker import LOG_NEWS, STATUS_NEWS, HostConfig, News, Worker
 from longtake.studio.script import Script
 from longtake.studio.timeline import Clock
+
+logger = logging.getLogger("longtake.serve")
 
 
 class _Manager(BaseManager):
@@ -44,6 +48,7 @@ class RemoteSession(Recorded):
         self._calling = RLock()  # held while the other process is asked: it is not exchanged meanwhile
         self._lock = Lock()
         self._num_read = 1
+        self._branch = 0
         self._listeners: list[Callable[[Status], object]] = []
         self._told: Status | None = None
         self._viewers: set[Viewer] = set()
@@ -52,6 +57,8 @@ class RemoteSession(Recorded):
 
     @property
     def status(self) -> Status:
+        if self._ended is not None:
+            return Status(state="ended", viewers=0)
         try:
             return self._call("status", self.id)
         except (LostError, NotFoundError):  # forgotten meanwhile
@@ -76,16 +83,17 @@ class RemoteSession(Recorded):
                 event = events.validate_json(self.log.record(self._num_read).event)
                 if isinstance(event, Chunk):
                     self._tree.add(event)
-                    self._tip = event.chunk
+                    if event.branch == self._branch:  # one of the branch before may come late
+                        self._tip = event.chunk
                 elif isinstance(event, Head):
-                    self._tip = event.chunk
+                    self._branch, self._tip = event.branch, event.chunk
                 elif isinstance(event, Ended):
                     self._ended, self.failure = event.why, event.message
                 self._num_read += 1
 
     @property
     def waits(self) -> bool:
-        """For its first turn: another device can have it without anyone losing anything."""
+        """For its first turn, and nothing was said to it: another device can have it as it began."""
         return self._told is not None and self._told.state == "queued" and len(self.log) == 1
 
     def go_to(self, host: "ProcessHost") -> bool:
@@ -103,9 +111,10 @@ class RemoteSession(Recorded):
             self._host, before = host, self._host
             try:
                 host.call("adopt", self.facts, list(self._viewers))
-            except LongtakeError as error:
+            except Exception as error:  # whatever it is: nobody makes it any more
+                logger.exception("a take could not be taken over")
                 self._host = before
-                self.lose(str(error))
+                self.lose(str(error) if isinstance(error, LongtakeError) else INSIDE)
                 return False
             return True
 
@@ -118,7 +127,9 @@ class RemoteSession(Recorded):
     def lose(self, message: str) -> None:
         """End it in the place of the process that made it and has stopped."""
         if self._ended is None:
-            EventLog(self.log.path).append(Ended(why="lost", message=message))
+            self._ended, self.failure = "lost", message
+            with suppress(MediaError):  # its viewers are told all the same
+                EventLog(self.log.path).append(Ended(why="lost", message=message))
             self.log.look()
             self.tell(Status(state="ended", viewers=0))
 
@@ -258,10 +269,14 @@ class ProcessHost:
         return reversed(self._sessions.all())
 
     def forget(self, session: Session) -> None:
+        known = self.session(session.id)
         try:
             self.call("forget", session.id)
-        except LostError:
+        except (LostError, NotFoundError):
+            known.lose("the take was deleted")
             rmtree(session.folder, ignore_errors=True)
+        known.log.look()  # the news of its end may come too late
+        known.tell(Status(state="ended", viewers=0))
         self._sessions.remove(session.id)
 
     def has(self, session_id: str) -> bool:
@@ -285,7 +300,7 @@ class ProcessHost:
             return self._worker._callmethod(method, args)
         except LongtakeError:
             raise
-        except (EOFError, ConnectionError, FileNotFoundError) as error:
+        except (EOFError, OSError) as error:
             raise LostError(f"the process that works on {self.device} has stopped") from error
 
     def _add(self, facts: Facts) -> RemoteSession:
@@ -300,13 +315,17 @@ class ProcessHost:
             try:
                 found: Sequence[News | None] = self.call("news")
             except LostError as error:
+                self._metrics.takes_counted(self.device, 0, 0, 0)
                 for session in self.sessions():
                     session.lose(str(error))
                 return
             for news in found:
                 if news is None:
                     return
-                self._pass_on(*news)
+                try:
+                    self._pass_on(*news)
+                except Exception:  # of one session or one listener; the others wait for theirs
+                    logger.exception("news could not be passed on")
 
     def _pass_on(self, name: str, args: tuple[Any, ...]) -> None:
         if name not in (LOG_NEWS, STATUS_NEWS):

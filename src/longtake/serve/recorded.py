@@ -7,11 +7,13 @@ from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
+from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
-from longtake.serve.errors import NotFoundError
+from longtake.serve.errors import ConflictError, NotFoundError
 from longtake.serve.log import LogReader
-from longtake.serve.messages import Chunk, Open, Opened, events
+from longtake.serve.messages import Chunk, Ended, Frame, Open, Opened, events
 from longtake.serve.tree import ChunkTree
+from longtake.studio.script import Script
 
 EXPORTS = "exports"  # folder of files on their way to someone
 FACTS = "session.json"
@@ -82,6 +84,53 @@ class Recorded:
 
     def frames(self, chunk: int) -> Sequence[bytes]:
         return self._tree.frames(chunk)
+
+    def script(self, chunk: int) -> Script:
+        """As the folder has it."""
+        event = self._tree[chunk]
+        path = self._script_path(event.branch)
+        if not path.exists():
+            raise InputError("the take followed a source, and has no script")
+        script = Script.load(path)
+        cues = [cue for cue in script.cues if cue.chunk is not None and cue.chunk <= event.index]
+        return script.model_copy(update={"cues": cues, "chunks": len(self.path(chunk))})
+
+    def _script_path(self, branch: int) -> Path:
+        return self.folder / f"branch-{branch}.take.json"
+
+    def _recall(self) -> tuple[int, Ended | None]:
+        """Know the whole chunks that the log tells of: how many entries are good, and how it ended.
+
+        Chunks at its end of which a crash has cut frames off are left out.
+        """
+        ended: Ended | None = None
+        whole: dict[int, int] = {}
+        good = len(self.log)
+        for n in range(1, good):
+            event = events.validate_json(self.log.record(n).event)
+            if isinstance(event, Chunk):
+                self._tree.add(event)
+            elif isinstance(event, Frame):
+                whole[event.chunk] = event.k + 1
+            elif isinstance(event, Ended):
+                ended = event
+        while (known := self._tree.all()) and whole.get(known[-1].chunk, 0) < known[-1].num_frames:
+            good = self._tree.drop_last().n
+        self._tip = len(self._tree) - 1 if len(self._tree) else None
+        return good, ended
+
+
+class Finished(Recorded):
+    """A session that is over and may be another process's: its folder is read, and nothing in it is changed."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises: ConflictError: it is not over, as far as its log tells."""
+        facts = Facts.model_validate_json((folder / FACTS).read_bytes())
+        super().__init__(folder, facts, LogReader(folder / LOG))
+        _, ended = self._recall()
+        if ended is None:
+            raise ConflictError("the take is not over; go on from it where it is made")
+        self._ended, self.failure = ended.why, ended.message
 
 
 S = TypeVar("S", bound=Recorded)

@@ -5,6 +5,7 @@ log by another (`publish`), so that the device is never kept waiting for a codec
 """
 
 import io
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -45,7 +46,6 @@ from longtake.serve.messages import (
     Rewind,
     Seen,
     Status,
-    events,
 )
 from longtake.serve.recorded import Facts, Recorded, Why
 from longtake.serve.viewers import Viewer, Viewers
@@ -57,6 +57,9 @@ from longtake.studio.takes import Chunk as MadeChunk
 from longtake.studio.takes import Take
 
 PictureOf = Callable[[str], Path]  # where an asset lies
+INSIDE = "something went wrong inside; the server's log has the details"
+
+logger = logging.getLogger("longtake.serve")
 
 
 class SaidCue(NamedTuple):
@@ -188,15 +191,7 @@ class LiveSession(Recorded):
             return self._state() in ("running", "remembering")
 
     def script(self, chunk: int) -> Script:
-        event = self._tree[chunk]
-        if self.has_memory():
-            return self.take_after(chunk).script()
-        path = self._script_path(event.branch)
-        if not path.exists():
-            raise InputError("the take followed a source, and has no script")
-        script = Script.load(path)
-        cues = [cue for cue in script.cues if cue.chunk is not None and cue.chunk <= event.index]
-        return script.model_copy(update={"cues": cues, "chunks": len(self.path(chunk))})
+        return self.take_after(chunk).script() if self.has_memory() else super().script(chunk)
 
     def listen(self, listener: Callable[[Status], object]) -> Callable[[], None]:
         """Have a function called when the status changes, from whichever thread changed it; returns how to stop."""
@@ -276,6 +271,7 @@ class LiveSession(Recorded):
         with self._lock:
             if self._ended is None:
                 self._ended, self.failure = why, message
+                self._encoder = None
                 if self._take is not None:
                     self._take.give_up()
                 if isinstance(self._source, LiveSource | GameSource):
@@ -429,23 +425,28 @@ class LiveSession(Recorded):
 
     def publish(self, fresh: Fresh) -> None:
         """Encode a chunk and write it into the log, each frame as soon as it is there."""
-        if self._encoder is None:
-            self._encoder = ChunkEncoder(self.size, self.opened.fps)
         try:
+            encoder = self._encoder = self._encoder or ChunkEncoder(self.size, self.opened.fps)
             event = self._write(fresh.event)
             self._keep_script(event)  # before its frames, so that no whole chunk is without its words
             for applied in fresh.applied:
                 self._log.append(applied)
-            for k, data in enumerate(self._encoder.encode(fresh.pictures)):
+            for k, data in enumerate(encoder.encode(fresh.pictures)):
                 self._write_frame(event, k, data)
         except MediaError as error:
             self.end("failed", str(error))
             return
+        except Exception:  # a fault in one take must not stop the others
+            logger.exception("a chunk could not be written")
+            self.end("failed", INSIDE)
+            return
         if self._complete and event.chunk == self._tip:
             self.end("length")
+        if self._ended is not None:
+            self._encoder = None  # it holds much
         self._touch()
 
-    def share(self, other: "LiveSession", chunk: int | None) -> None:
+    def share(self, other: Recorded, chunk: int | None) -> None:
         """Begin with another session's chunks up to one: copy them into the log.
 
         A take that has not made any of them makes them again before it goes on: memory is made of them.
@@ -496,9 +497,6 @@ class LiveSession(Recorded):
             self.script(event.chunk).save(path)
             self._scripted.add(event.branch)
 
-    def _script_path(self, branch: int) -> Path:
-        return self.folder / f"branch-{branch}.take.json"
-
     def _running(self) -> Take:
         if self._ended is not None or self._take is None:
             raise InputError("the session has ended; begin another one")
@@ -510,22 +508,12 @@ class LiveSession(Recorded):
         self.tell()
 
     def _read_log(self) -> None:
-        """Know again what an earlier process wrote. Chunks of which a crash has cut frames off are left out."""
-        ended: Ended | None = None
-        whole: dict[int, int] = {}
-        for n in range(1, len(self.log)):
-            event = events.validate_json(self.log.record(n).event)
-            if isinstance(event, Chunk):
-                self._tree.add(event)
-            elif isinstance(event, Frame):
-                whole[event.chunk] = event.k + 1
-            elif isinstance(event, Ended):
-                ended = event
-        while (known := self._tree.all()) and whole.get(known[-1].chunk, 0) < known[-1].num_frames:
-            self._log.cut(self._tree.drop_last().n)
-        self._tip = len(self._tree) - 1 if len(self._tree) else None
-        if ended is None:
-            ended = self._log.append(Ended(why="closed", message="the server was started again"))
+        """Know again what an earlier process wrote, and make its log whole."""
+        good, ended = self._recall()
+        if good < len(self.log):
+            self._log.cut(good)
+        if ended is None or ended.n >= good:
+            ended = self._log.append(ended or Ended(why="closed", message="the server was started again"))
         self._ended, self.failure = ended.why, ended.message
 
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
-from anyio import create_task_group
+from anyio import CancelScope, create_task_group
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, StreamingResponse
@@ -98,14 +98,14 @@ async def tail(session: Found, after: Annotated[int, Query(ge=-1)] = -1, frames:
     viewer = Viewer(over_http=True)
 
     async def records() -> AsyncIterator[bytes]:
-        session.watched(viewer)
+        await run_in_threadpool(session.watched, viewer)
         try:
             async for record in _with_statuses(session, _as_wanted(session, after, frames)):
                 yield record.framed
                 if _is_last(record):
                     return
         finally:
-            session.left(viewer)
+            await _leave(session, viewer)
 
     headers = {"X-Accel-Buffering": "no", "Cache-Control": "no-store"}
     return StreamingResponse(records(), media_type="application/octet-stream", headers=headers)
@@ -166,8 +166,8 @@ class Watching:
         """Until the viewer goes, or all has been said."""
         loop, session = asyncio.get_running_loop(), self._session
         stop = session.listen(lambda status: loop.call_soon_threadsafe(_put_newest, self._statuses, status))
-        session.watched(self._viewer)
-        _put_newest(self._statuses, session.status)
+        await run_in_threadpool(session.watched, self._viewer)
+        _put_newest(self._statuses, await run_in_threadpool(lambda: session.status))
         try:
             async with create_task_group() as tasks:
                 tasks.start_soon(self._send_log, after, frames)
@@ -176,7 +176,7 @@ class Watching:
                 tasks.cancel_scope.cancel()
         finally:
             stop()
-            session.left(self._viewer)
+            await _leave(session, self._viewer)
 
     async def _send_log(self, after: int, frames: Wanted) -> None:
         async for record in _as_wanted(self._session, after, frames):
@@ -238,6 +238,12 @@ class Watching:
                 await (self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data))
 
 
+async def _leave(session: Session, viewer: Viewer) -> None:
+    """Say that a viewer went, even where the answer is being cancelled."""
+    with CancelScope(shield=True):
+        await run_in_threadpool(session.left, viewer)
+
+
 def refusal(error: LongtakeError, event_id: str | None) -> Refused:
     """What a viewer is told when something cannot be done."""
     name = type(error).__name__.removesuffix("Error").lower()
@@ -260,7 +266,7 @@ def summary(session: Session) -> dict[str, object]:
 
 
 async def _as_wanted(session: Session, after: int, frames: Wanted) -> AsyncGenerator[Record]:
-    """The log, its frames in the form that the viewer can show."""
+    """The log, its frames in the form that the viewer can show. A last chunk that was cut off has no JPEGs."""
     jpegs: dict[tuple[int, int], bytes] = {}  # of the chunk that is being sent
     async for record in session.log.tail(after):
         if frames == "h264" or not record.payload:
@@ -268,7 +274,10 @@ async def _as_wanted(session: Session, after: int, frames: Wanted) -> AsyncGener
             continue
         header = Frame.model_validate_json(record.event)
         if (header.chunk, header.k) not in jpegs:
-            files = await _jpegs_when_whole(session, header.chunk)
+            try:
+                files = await _jpegs_when_whole(session, header.chunk)
+            except ConflictError:
+                continue
             jpegs = {(header.chunk, k): data for k, data in enumerate(files)}
         yield record._replace(payload=jpegs[header.chunk, header.k])
 
@@ -280,7 +289,7 @@ async def _with_statuses(session: Session, log: AsyncGenerator[Record]) -> Async
     stop = session.listen(lambda status: loop.call_soon_threadsafe(_put_newest, statuses, status))
     entry, news = asyncio.ensure_future(anext(log)), asyncio.ensure_future(statuses.get())
     try:
-        yield Record(-1, json_of(session.status), b"")
+        yield Record(-1, json_of(await run_in_threadpool(lambda: session.status)), b"")
         while True:
             await asyncio.wait((entry, news), return_when=asyncio.FIRST_COMPLETED)
             if entry.done():
@@ -303,11 +312,17 @@ def _put_newest(statuses: asyncio.Queue[Status], status: Status) -> None:
 
 
 async def _jpegs_when_whole(session: Session, chunk: int) -> list[bytes]:
-    """A chunk as JPEG files, as soon as its last frame is in the log."""
+    """A chunk as JPEG files, as soon as its last frame is in the log.
+
+    Raises:
+        ConflictError: it will never be.
+    """
     async for _ in session.log.tail(len(session.log) - 2):
         try:
             frames = session.frames(chunk)
         except ConflictError:
+            if session.ended in ("lost", "failed"):
+                raise
             continue
         return await run_in_threadpool(jpegs_of, frames)
     raise AssertionError("a tail has no end")

@@ -101,7 +101,7 @@ class Worker:
         return self._followed(self._host.fork(parent, after, opening, num_chunks=num_chunks).id)
 
     def go_on(self, session_id: str, after: int, owner: str | None) -> Facts:
-        return self._followed(self._host.go_on(self._host.known(session_id), after, owner=owner).id)
+        return self._followed(self._host.go_on_from(session_id, after, owner=owner).id)
 
     def forget(self, session_id: str) -> None:
         self._host.forget(self._host.session(session_id))

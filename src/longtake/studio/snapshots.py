@@ -80,6 +80,10 @@ class Snapshots:
         memory, missing = self._way_to(node)
         return Found(memory=memory.to(self.device), missing=missing)
 
+    def nearest(self, node: Node | None) -> Memory:
+        """The memory after `node`, or before it, as it is kept: to ask for its shapes."""
+        return self._way_to(node)[0]
+
     def _way_to(self, node: Node | None) -> tuple[Memory, tuple[Node, ...]]:
         """The nearest memory, where it is kept, and the chunks after it."""
         missing: list[Node] = []

@@ -271,9 +271,9 @@ class Studio:
     def layout(self, take: Take) -> tuple[object, ...] | None:
         """Of takes that share one, the next chunks can be made together; None: this one's is made alone."""
         node = upcoming(take.state)
-        if type(take) is not Take or self.snapshots.num_missing(node.parent):
+        if type(take) is not Take or take.was_overtaken or self.snapshots.num_missing(node.parent):
             return None
-        return self.sampler.layout(self.snapshots.find(node.parent).memory, node.plan)
+        return self.sampler.layout(self.snapshots.nearest(node.parent), node.plan)
 
     def make_together(self, takes: Sequence[Take]) -> list[Chunk | None]:
         """The next chunk of each of several takes of one layout; None for one that was overtaken by a cue.
@@ -305,6 +305,7 @@ class Studio:
         chunks: list[Chunk | None] = []
         for take, node, one in zip(takes, nodes, made, strict=True):
             if one is None:
+                take.was_overtaken = True
                 take.abandon_chunk()
             chunks.append(None if one is None else take.finish_chunk(node, one))
         return chunks

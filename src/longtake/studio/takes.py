@@ -98,6 +98,7 @@ class Take:
         self.num_scripted = chunks
         self._lock = threading.Lock()
         self._given_up = False
+        self.was_overtaken = False  # the last attempt at a chunk, by a cue: the next one must not be
 
     @property
     def state(self) -> TakeState:
@@ -324,6 +325,7 @@ class Take:
 
     def finish_chunk(self, node: Node, made: Made) -> Chunk:
         """The planned chunk has been made."""
+        self.was_overtaken = False
         self._apply(Advance())
         return Chunk(
             index=node.idx,
