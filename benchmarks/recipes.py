@@ -65,11 +65,11 @@ def shared(recipe: Recipe, other: Recipe) -> list[str]:
 
 
 def link_stage(made: Path, folder: Path) -> None:
-    """Use a finished stage of another run."""
+    """Use a finished stage of another run: what it made, not what that run was told, which may differ elsewhere."""
     if not (made / "provenance.json").exists() or folder.exists():
         return
     folder.mkdir(parents=True)
-    link_files([path for path in made.iterdir() if path.suffix in (".safetensors", ".json")], folder)
+    link_files([*made.glob("*.safetensors"), made / "provenance.json"], folder)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.recipes import shared
+from benchmarks.recipes import link_stage, shared
 from longtake.core.errors import ConfigError, TrainingError
 from longtake.core.shapes import Latent
 from longtake.flow.path import per_frame
@@ -242,3 +242,12 @@ def test_recipes_that_are_compared_share_what_they_make_alike() -> None:
     assert common("chunk_one") == common("one_step")[1:] == []
     assert shared(load_recipe("long-tuning"), default)[2:] == ["latents", "ode_pairs", "ode_init", "dmd"]
     assert shared(load_recipe("causal-forcing"), default)[2:] == ["latents"]
+
+
+def test_a_shared_stage_stands_where_what_it_does_not_see_is_otherwise(run: Context, tmp_path: Path) -> None:
+    run.begin("shared", run.preset.stream)
+    run.finish("shared")
+    link_stage(run.folder("shared"), tmp_path / "second" / "shared")
+    second = replace(run, out=tmp_path / "second")
+    second.begin("shared", replace(run.preset.stream, sink=3))
+    assert second.done("shared")
