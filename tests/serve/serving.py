@@ -94,16 +94,17 @@ class Watcher:
     def status(self) -> dict[str, Any]:
         return [e for e in self.others if e["type"] == "status"][-1]
 
-    @property
-    def chunks(self) -> list[int]:
-        return [e["chunk"] for e in self.entries if e["type"] == "chunk"]
-
     def until(self, kind: str, **wanted: Any) -> dict[str, Any]:
         for _ in range(500):
             event = self.next()
             if event["type"] == kind and all(event[k] == v for k, v in wanted.items()):
                 return event
         raise AssertionError(f"no {kind} came")
+
+    def has_frame(self, chunk: int, k: int) -> None:
+        """Wait for a frame, if it has not come."""
+        if (chunk, k) not in self.frames:
+            self.until("frame", chunk=chunk, k=k)
 
     def say(self, **command: Any) -> None:
         self.socket.send_json(command)
@@ -112,8 +113,7 @@ class Watcher:
         """Wait for a chunk and its last frame, and put it on the screen."""
         found = next((e for e in self.entries if e["type"] == "chunk" and e["chunk"] == chunk), None)
         event = found or self.until("chunk", chunk=chunk)
-        if (chunk, event["num_frames"] - 1) not in self.frames:
-            self.until("frame", chunk=chunk, k=event["num_frames"] - 1)
+        self.has_frame(chunk, event["num_frames"] - 1)
         self.say(type="seen", chunk=chunk)
         return event
 

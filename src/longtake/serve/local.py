@@ -189,7 +189,7 @@ class LocalHost:
         self._register(session)
 
     def room(self) -> int:
-        """Live sessions that would not have to wait."""
+        """Live sessions that would not have to wait; below 0: as many wait."""
         return self.max_takes - self._num_running() - self._num_waiting()
 
     def load(self) -> int:
@@ -211,8 +211,7 @@ class LocalHost:
     # Opening.
 
     def _check_room(self) -> None:
-        free = self.max_takes - self._num_running()
-        if self._num_waiting() >= self.max_waiting + free:
+        if self.room() <= -self.max_waiting:
             raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
 
     def _begun(self, opening: Open) -> tuple[Take, Source | None]:

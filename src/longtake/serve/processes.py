@@ -108,14 +108,13 @@ class RemoteSession(Recorded):
                 released = False
             if not released:
                 return False
-            self._host, before = host, self._host
             try:
                 host.call("adopt", self.facts, list(self._viewers))
             except Exception as error:  # whatever it is: nobody makes it any more
                 logger.exception("a take could not be taken over")
-                self._host = before
                 self.lose(str(error) if isinstance(error, LongtakeError) else INSIDE)
                 return False
+            self._host = host
             return True
 
     def tell(self, status: Status) -> None:

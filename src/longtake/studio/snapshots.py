@@ -73,18 +73,14 @@ class Snapshots:
 
     def num_missing(self, node: Node | None) -> int:
         """Chunks between `node` and the nearest memory before it."""
-        return len(self._way_to(node)[1])
+        return len(self.way_to(node)[1])
 
     def find(self, node: Node | None) -> Found:
         """The memory after `node`, or the nearest one before it."""
-        memory, missing = self._way_to(node)
+        memory, missing = self.way_to(node)
         return Found(memory=memory.to(self.device), missing=missing)
 
-    def nearest(self, node: Node | None) -> Memory:
-        """The memory after `node`, or before it, as it is kept: to ask for its shapes."""
-        return self._way_to(node)[0]
-
-    def _way_to(self, node: Node | None) -> tuple[Memory, tuple[Node, ...]]:
+    def way_to(self, node: Node | None) -> tuple[Memory, tuple[Node, ...]]:
         """The nearest memory, where it is kept, and the chunks after it."""
         missing: list[Node] = []
         for earlier in back_from(node):

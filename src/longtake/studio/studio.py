@@ -271,9 +271,10 @@ class Studio:
     def layout(self, take: Take) -> tuple[object, ...] | None:
         """Of takes that share one, the next chunks can be made together; None: this one's is made alone."""
         node = upcoming(take.state)
-        if type(take) is not Take or take.was_overtaken or self.snapshots.num_missing(node.parent):
+        memory, missing = self.snapshots.way_to(node.parent)
+        if type(take) is not Take or take.was_overtaken or missing:
             return None
-        return self.sampler.layout(self.snapshots.nearest(node.parent), node.plan)
+        return self.sampler.layout(memory, node.plan)
 
     def make_together(self, takes: Sequence[Take]) -> list[Chunk | None]:
         """The next chunk of each of several takes of one layout; None for one that was overtaken by a cue.
