@@ -1,5 +1,6 @@
 """The renderer is pure, its subjects face the way they go, and events leave the past alone."""
 
+import math
 from dataclasses import replace
 from typing import get_args
 
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from longtake.core.errors import InputError
-from longtake.worlds.render import Look, render
+from longtake.worlds.assets import panorama
+from longtake.worlds.render import Look, render, silhouettes
 from longtake.worlds.scenes import Camera, Scene, WorldConfig, sample_scene
 
 SMALL = WorldConfig.small()
@@ -134,3 +136,46 @@ def test_scenes_of_different_lengths_do_not_share_a_batch() -> None:
     scene = sample_scene(CALM, 0)
     with pytest.raises(InputError, match="share length"):
         render([scene, scene.lasting(9)])
+
+
+TINY = WorldConfig.tiny()
+
+
+@pytest.mark.parametrize("place", TINY.places)
+def test_the_whole_view_of_a_sharp_place_lies_inside_its_picture(place: str) -> None:
+    """No row and no column of the view is the border, repeated."""
+    world = replace(TINY, places=(place,), held_out_fraction=0.0)
+    empty = replace(sample_scene(world, 0), actors=(), time="day", weather="clear", events=())
+    picture = render([empty], frames=range(1))[0, 0].int()
+    for step in (picture.diff(dim=0).abs().sum((1, 2)), picture.diff(dim=1).abs().sum((0, 2))):
+        assert step.min() > 0
+
+
+def test_a_window_of_a_panorama_lies_where_its_angles_say() -> None:
+    """A point at an azimuth and an elevation is on the column and the row that the conventions give."""
+    scene = replace(sample_scene(replace(TINY, places=("hilltop_terrace",)), 0), actors=(), events=(), weather="clear")
+    picture = render([replace(scene, time="day")], frames=range(1))[0, 0].float()
+    stored = panorama("hilltop_terrace")
+    focal = scene.width_px / 2 / math.tan(math.radians(scene.view.field / 2))
+    pitch = math.radians(scene.camera.pitch)
+    for x, y in ((40, 60), (160, 96), (300, 150)):
+        right, up = x + 0.5 - scene.width_px / 2, scene.height_px / 2 - y - 0.5
+        up, ahead = up * math.cos(pitch) + focal * math.sin(pitch), focal * math.cos(pitch) - up * math.sin(pitch)
+        azimuth = math.degrees(math.atan2(right, ahead))
+        elevation = math.degrees(math.atan2(up, math.hypot(right, ahead)))
+        column, row = (azimuth + 60) * 2048 / 360, (40 - elevation) * 2048 / 360
+        there = stored[:, int(row) - 1 : int(row) + 2, int(column) - 1 : int(column) + 2].flatten(1)
+        shown = picture[y, x] / 255
+        assert bool((shown >= there.amin(1) - 0.01).all() and (shown <= there.amax(1) + 0.01).all())
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_silhouettes_cover_what_subjects_cover(seed: int) -> None:
+    scene = sample_scene(replace(TINY, second_subject_probability=0.5, size=SMALL.size), seed)
+    frames = range(0, 40, 13)
+    cover = silhouettes([scene], frames=frames)[0].float() / 255
+    with_them, without = (render([s], "plain", frames=frames)[0].float() for s in (scene, replace(scene, actors=())))
+    changed = (with_them - without).amax(-1)
+    assert bool((changed[cover == 0] <= 1).all())  # nothing but shadows
+    assert ((with_them - without).abs().amax(-1)[cover > 0.9] > 5).float().mean() > 0.9
+    assert cover.amax((1, 2)).min() > 0.9

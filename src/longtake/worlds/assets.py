@@ -39,6 +39,29 @@ BASIC_COLOURS: dict[str, tuple[float, float, float]] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Window:
+    """The part of the sphere that a place's picture shows. Angles are degrees, [from, to]."""
+
+    azimuth: tuple[float, float] = (0.0, 360.0)
+    elevation: tuple[float, float] = (-90.0, 90.0)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the picture goes all around: its left and right edges join."""
+        return self.azimuth[1] - self.azimuth[0] == 360
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlaceNames:
+    """Short natural names of a place."""
+
+    keyword: str  # for terse captions
+    at: tuple[str, ...]  # where something is
+    along: tuple[str, ...]  # where something goes
+    over: tuple[str, ...]  # where something flies
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class View:
     """A range of directions in which a place looks good. Angles are degrees."""
 
@@ -47,7 +70,8 @@ class View:
     surface: str | None  # "water", None (nothing to stand on), or the name of a ground
     ground_elevation: tuple[float, float] | None  # [near, far] of a contact point
     captions: tuple[str, ...]  # each begins with a preposition
-    own_captions: bool  # the view's captions replace the place's
+    names: PlaceNames
+    field: float  # horizontal
 
     @property
     def rest(self) -> str | None:
@@ -63,6 +87,7 @@ class Place:
     file: str
     setting: str  # "indoor" or "outdoor"
     time_of_day: str  # as photographed: day, dawn, sunrise, sunset or night
+    window: Window
     views: tuple[View, ...]
     shadow: str  # "hard", "soft" or "faint"
     subject_tint: tuple[float, float, float]  # multiplies a subject's linear colour
@@ -122,8 +147,17 @@ def _view(place: dict[str, Any], view: dict[str, Any]) -> View:
         surface=merged["surface"],
         ground_elevation=None if elevation is None else _pair(elevation),
         captions=tuple(merged["captions"]),
-        own_captions="captions" in view,
+        names=PlaceNames(
+            keyword=merged["keyword"], **{where: tuple(phrases) for where, phrases in merged["short"].items()}
+        ),
+        field=float(merged.get("field", 60)),
     )
+
+
+def _window(place: dict[str, Any]) -> Window:
+    if "window" not in place:
+        return Window()
+    return Window(azimuth=_pair(place["window"]["azimuth"]), elevation=_pair(place["window"]["elevation"]))
 
 
 @cache
@@ -136,6 +170,7 @@ def places() -> dict[str, Place]:
             file=r["file"],
             setting=r["setting"],
             time_of_day=r["time_of_day"],
+            window=_window(r),
             views=tuple(_view(r, v) for v in r["views"]),
             shadow=r["light"]["shadow"],
             subject_tint=_rgb(r["light"]["subject_tint"]),
@@ -195,13 +230,17 @@ def _found(known: Mapping[str, _T], wanted: str, what: str) -> _T:
 
 @cache
 def panorama(place_id: str, device: str = "cpu") -> Float[Tensor, "c h w"]:
-    """The place all around, equirectangular, sRGB in [0, 1].
+    """The place's window of the sphere, equirectangular, sRGB in [0, 1].
 
-    One more column than stored: the first again, so that sampling across the seam is smooth.
+    A picture that goes all around has one more column than stored: the first again, so that sampling across the seam
+    is smooth.
     """
-    picture = Image.open(ASSETS / place_named(place_id).file).convert("RGB")
+    place = place_named(place_id)
+    picture = Image.open(ASSETS / place.file).convert("RGB")
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
-    return torch.cat([pixels, pixels[:, :, :1]], dim=2).contiguous().to(device)
+    if place.window.is_whole:
+        pixels = torch.cat([pixels, pixels[:, :, :1]], dim=2)
+    return pixels.contiguous().to(device)
 
 
 @cache

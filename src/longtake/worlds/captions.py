@@ -13,7 +13,7 @@ from longtake.worlds.scenes import VERTICAL, Actor, Scene, State, is_lateral
 
 _OPPOSITE = {"left": "right", "right": "left"}
 _DIRECTION_PROBABILITY = 0.75  # of whole sentences; terse captions leave it out
-_DOUBLED = {"hop", "run", "spin", "plod", "trot", "strut", "drop", "sit", "skid"}
+_DOUBLED = {"hop", "run", "spin", "plod", "trot", "strut", "drop", "sit", "skid", "swim"}
 _COLOURED_KINDS = {"vehicle", "ball", "object", "toy"}
 _COLOUR_WORDS = {
     "black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
@@ -25,89 +25,6 @@ _LIGHT_WORDS = (
     "clouds", "bright", "sun comes", "foggy", "mist", "dewy", "light", "dark",
 )  # fmt: skip
 
-# Short natural names: (where something is, where something goes, where something flies over).
-_SHORT: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "city_rooftop": (("on a rooftop", "on a roof"), ("across a rooftop",), ("over a rooftop",)),
-    "brick_courtyard": (
-        ("in a courtyard", "in a brick courtyard"),
-        ("through a courtyard",),
-        ("over a courtyard",),
-    ),
-    "garden_path": (("in a garden", "in the garden"), ("through a garden",), ("over a garden",)),
-    "hotel_room": (("in a hotel room", "in a bedroom"), ("through a bedroom",), ("in a bedroom",)),
-    "night_field": (("in a field", "on the grass"), ("across a field",), ("over a field",)),
-    "photo_studio": (("in a studio", "in a photo studio"), ("through a studio",), ("in a studio",)),
-    "misty_meadow": (("in a meadow", "in the meadow"), ("through a meadow",), ("over a meadow",)),
-    "seaside_sunset": (
-        ("on a promenade", "by the sea"),
-        ("along a promenade", "along the seaside"),
-        ("over a promenade",),
-    ),
-    "empty_apartment": (
-        ("in an empty room", "in a room", "in an empty apartment"),
-        ("through an empty room", "across an empty room", "through an empty apartment"),
-        ("in an empty room", "through an empty room", "in an empty apartment"),
-    ),
-    "glass_footbridge": (
-        ("on a glass bridge", "in a glass walkway"),
-        ("through a glass walkway",),
-        ("in a glass walkway",),
-    ),
-    "city_street": (
-        ("on a city street", "in the city", "on a street", "in a city"),
-        ("along a city street", "down a city street", "through the city", "along the street"),
-        ("over a city street", "over the city", "above a city street"),
-    ),
-    "desert_dawn": (
-        ("in the desert", "in a desert", "on the rocks in a desert"),
-        ("through the desert", "across the desert", "through a desert"),
-        ("over the desert", "above the desert", "over a desert"),
-    ),
-    "shopping_mall": (("in a mall", "in a shopping mall"), ("through a mall",), ("in a mall",)),
-    "pine_forest": (
-        ("in a forest", "in the forest", "in the woods", "in a pine forest"),
-        ("through a forest", "through the forest", "through the woods", "through a pine forest"),
-        ("in a forest", "through a forest", "among the trees of a forest"),
-    ),
-    "ballroom": (("in a ballroom", "in a big hall"), ("across a ballroom",), ("in a ballroom",)),
-    "machine_lab": (
-        ("in a workshop", "in an old lab"),
-        ("through a workshop",),
-        ("in a workshop",),
-    ),
-    "modern_lobby": (("in a lobby", "in a hall"), ("through a lobby",), ("in a lobby",)),
-    "savanna_night": (
-        ("in the savanna", "on the savanna"),
-        ("across the savanna",),
-        ("over the savanna",),
-    ),
-    "green_park": (
-        ("in the park", "in a park", "on the grass", "in a green park", "on a green lawn"),
-        ("through the park", "across the grass", "through a park", "across a green lawn"),
-        ("over the park", "above the grass", "over a park", "over a green lawn"),
-    ),
-    "sea_and_clouds": (
-        ("at sea", "on the sea", "on the water", "on the ocean"),
-        ("across the sea", "across the water", "on the sea"),
-        ("over the sea", "above the sea", "over the water", "over the ocean"),
-    ),
-    "palace_square": (
-        ("on a square", "on a city square"),
-        ("across a square",),
-        ("over a square",),
-    ),
-    "blue_quay": (("on a quay", "by the water"), ("along a quay",), ("over a quay",)),
-    "warehouse": (
-        ("in a warehouse", "in an empty warehouse"),
-        ("through a warehouse", "across a warehouse"),
-        ("in a warehouse",),
-    ),
-    "factory": (("in a factory", "in a workshop"), ("through a factory",), ("in a factory",)),
-}
-_KEYWORDS = {  # for terse captions
-    "pine_forest": "forest", "green_park": "park", "sea_and_clouds": "sea", "city_street": "city street",
-    "desert_dawn": "desert", "empty_apartment": "empty room", "warehouse": "warehouse",
-}  # fmt: skip
 _TIMES = {
     "night": ("at night", "in the dark", "at night", "on a dark night"),
     "sunset": ("at sunset", "at sunset", "as the sun sets", "in warm evening light", "at dusk"),
@@ -255,9 +172,7 @@ def _opening_state(scene: Scene) -> State:
 def _keywords(scene: Scene, state: State) -> str:
     actor = scene.actors[0]
     words = [subject_named(actor.subject).names[0].noun]
-    words.append(_KEYWORDS.get(scene.place) or _SHORT[scene.place][0][0].split(" ", 2)[-1])
-    if scene.view.own_captions and scene.view.surface == "water":
-        words[-1] = "sea"
+    words.append(scene.view.names.keyword)
     if state.weather != "clear":
         words.append(state.weather)
     if state.time != "day":
@@ -336,7 +251,7 @@ def _still_verb(actor: Actor, subject: Subject, draw: Random) -> str:
 def _where(scene: Scene, state: State, draw: Random) -> str:
     place, view, actor = place_named(scene.place), scene.view, scene.actors[0]
     as_photographed = state.time == place.time_of_day and state.weather == "clear" and not scene.events
-    short = _SHORT["sea_and_clouds"] if view.surface == "water" else _SHORT[scene.place]
+    names = view.names
     phrases = [c for c in view.captions if as_photographed or not any(w in c for w in _LIGHT_WORDS)]
     aloft = all(a.support == "air" for a in scene.actors)
     if aloft:  # nothing flies "on a lawn"
@@ -344,15 +259,15 @@ def _where(scene: Scene, state: State, draw: Random) -> str:
     elif view.surface == "water":
         phrases = [c for c in phrases if not c.startswith(("over ", "above ", "between "))]
     if view.surface is None:
-        return _pick(draw, phrases or list(short[0]))
+        return _pick(draw, phrases or names.at)
     moves = is_lateral(actor.motion, subject_named(actor.subject)) and state.moving
     if phrases and draw.random() < 0.35:
         return _pick(draw, phrases)
     if aloft:
-        return _pick(draw, short[2])
+        return _pick(draw, names.over)
     if moves and len(scene.actors) == 1 and draw.random() < 0.5:
-        return _pick(draw, short[1])
-    return _pick(draw, short[0])
+        return _pick(draw, names.along)
+    return _pick(draw, names.at)
 
 
 def _sky(scene: Scene, state: State, draw: Random, *, must: bool) -> list[str]:

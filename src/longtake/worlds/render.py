@@ -65,6 +65,15 @@ def render(
         return torch.stack(clips)
 
 
+def silhouettes(
+    scenes: Sequence[Scene], device: str | torch.device = "cpu", frames: range | None = None
+) -> UInt8[Tensor, "b f h w"]:
+    """How much of every pixel is covered by subjects, 0..255, of the scenes and frames that `render` would draw."""
+    wanted = range(scenes[0].num_frames) if frames is None else frames
+    with torch.inference_mode():
+        return torch.stack([_to_bytes(_draw_cover(scene, wanted, str(device)))[..., 0] for scene in scenes])
+
+
 def clips_per_second(config: WorldConfig, num_clips: int = 20, look: Look = "full") -> float:
     """How fast this machine renders sampled clips, pictures decoded beforehand."""
     scenes = [sample_scene(config, seed) for seed in range(num_clips)]
@@ -109,6 +118,16 @@ def _draw_plain(scene: Scene, frames: range, device: str) -> Float[Tensor, "f c 
     return pictures
 
 
+def _draw_cover(scene: Scene, frames: range, device: str) -> Float[Tensor, "f c h w"]:
+    """White subjects before black."""
+    yaw, zoom = camera_path(scene, frames, device)
+    cover = torch.zeros(len(frames), 1, scene.height_px, scene.width_px, device=device)
+    for idx in range(len(scene.actors)):
+        _, alpha, left, top = _drawn_actor(scene, idx, frames, yaw, zoom, device, flat=True)
+        _paste(cover, alpha, alpha, left, top)
+    return cover
+
+
 def _back_to_front(scene: Scene) -> list[int]:
     def depth(idx: int) -> float:
         actor = scene.actors[idx]
@@ -145,10 +164,14 @@ def _backdrop(
     right, up, ahead = _rays(scene, zoom[:1] if one_zoom else zoom, device)
     azimuth = torch.rad2deg(torch.atan2(right, ahead)) + scene.camera.azimuth
     elevation = torch.rad2deg(torch.atan2(up, (right * right + ahead * ahead).sqrt()))
-    azimuth = (azimuth + yaw.view(-1, 1, 1)) % 360
-    width = picture.shape[2]  # one column more than 360 degrees
-    grid_x = azimuth * (2 * (width - 1) / 360 / width) - 1
-    grid_y = (elevation * (-2 / 180)).expand_as(grid_x)
+    window = place_named(scene.place).window
+    (left, right_edge), (bottom, top) = window.azimuth, window.elevation
+    azimuth = azimuth + yaw.view(-1, 1, 1) - left
+    columns = width = picture.shape[2]
+    if window.is_whole:
+        azimuth, columns = azimuth % 360, width - 1  # the last column is the first one again
+    grid_x = azimuth * (2 * columns / (right_edge - left) / width) - 1
+    grid_y = ((top - elevation) * (2 / (top - bottom)) - 1).expand_as(grid_x)
     grid = torch.stack([grid_x, grid_y], dim=-1)
     num = len(grid)
     sampled = F.grid_sample(
@@ -210,10 +233,31 @@ def _paste_actor(
 ) -> None:
     """Draw one subject, its shadow or its reflection into the pictures, in place."""
     actor = scene.actors[actor_idx]
-    device = str(pictures.device)
-    pose = pose_at(scene, actor_idx, frames, yaw, zoom)
     if actor.support == "ground":
-        _paste_shadow(pictures, scene, actor, pose, air)
+        _paste_shadow(pictures, scene, actor, pose_at(scene, actor_idx, frames, yaw, zoom), air)
+    colour, alpha, left, top = _drawn_actor(scene, actor_idx, frames, yaw, zoom, str(pictures.device), flat=flat)
+    if not flat:
+        colour = grade(colour, air, strength=0.72)
+        veil = 0.42 * air.fog + 0.12 * air.rain + 0.12 * air.snow
+        if bool((veil > 0).any()):
+            fog = fog_colour(air, colour) * alpha
+            colour = colour + column(veil) * (fog - colour)
+    _paste(pictures, colour, alpha, left, top)
+
+
+def _drawn_actor(
+    scene: Scene,
+    actor_idx: int,
+    frames: range,
+    yaw: Float[Tensor, " f"],
+    zoom: Float[Tensor, " f"],
+    device: str,
+    *,
+    flat: bool,
+) -> tuple[Float[Tensor, "f c u v"], Float[Tensor, "f 1 u v"], Float[Tensor, " f"], Float[Tensor, " f"]]:
+    """A subject and its reflection before time and weather: premultiplied colour, alpha, and where the boxes lie."""
+    actor = scene.actors[actor_idx]
+    pose = pose_at(scene, actor_idx, frames, yaw, zoom)
     # Of the scene, not of these frames, so that a part is drawn as in the whole.
     most = actor.height * scene.height_px * LARGEST_GROWTH
     most *= 2**scene.camera.travel if scene.camera.kind == "push_in" else 1
@@ -245,14 +289,7 @@ def _paste_actor(
     if wet:
         fade = torch.where(below > 0, 0.42 * torch.exp(-below.clamp_min(0) / (0.3 * most)), 1.0)
         sampled = sampled * fade[:, None]
-    colour, alpha = sampled[:, :3], sampled[:, 3:]
-    if not flat:
-        colour = grade(colour, air, strength=0.72)
-        veil = 0.42 * air.fog + 0.12 * air.rain + 0.12 * air.snow
-        if bool((veil > 0).any()):
-            fog = fog_colour(air, colour) * alpha
-            colour = colour + column(veil) * (fog - colour)
-    _paste(pictures, colour, alpha, left, top)
+    return sampled[:, :3], sampled[:, 3:], left, top
 
 
 def _paste_shadow(pictures: Float[Tensor, "f c h w"], scene: Scene, actor: Actor, pose: Pose, air: Air) -> None:

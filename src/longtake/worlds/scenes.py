@@ -187,6 +187,15 @@ class Scene:
         Stride().latent_frames(num_frames)
         return replace(self, num_frames=num_frames)
 
+    def at_rest(self) -> "Scene":
+        """The same opening in clear weather with nothing that moves; what floats on water is left out, as it sways."""
+        actors = tuple(
+            replace(actor, motion="stands still", moving=False, speed=0.0)
+            for actor in self.actors
+            if actor.support != "water"
+        )
+        return replace(self, actors=actors, events=(), weather="clear")
+
     def with_events(self, *events: tuple[str, int]) -> "Scene":
         """The same opening with other events, each (kind, chunk index).
 
@@ -363,6 +372,7 @@ def _sample_camera(draw: Random, config: WorldConfig, view: View) -> Camera:
         kind=kind,
         azimuth=round(draw.uniform(low + room_left, high - room_right), 2),
         pitch=round(draw.uniform(*_narrowed(view.pitch, config.camera_range)), 2),
+        field=view.field,
         rate=round(rate, 4),
         travel=round(travel, 4),
     )

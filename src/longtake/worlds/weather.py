@@ -142,10 +142,10 @@ def _flakes(kind: str, layer: int, variant: int, device: str) -> Float[Tensor, "
     tile = torch.zeros(height, width)
     length = (7.0, 12.0, 12.0)[layer]
     if kind == "snow":
-        num, radius, opacity = ((130, 0.75, 0.7), (56, 1.15, 0.85), (20, 1.7, 0.9))[layer]
+        num, radius, opacity = ((44, 0.8, 0.75), (24, 1.2, 0.85), (10, 1.7, 0.9))[layer]
         half_h = half_w = int((radius + 1.2) * _FINE)
     else:
-        num, radius, opacity = ((240, 0.4, 0.28), (90, 0.5, 0.42))[layer]
+        num, radius, opacity = ((110, 0.4, 0.22), (40, 0.5, 0.32))[layer]
         half_h, half_w = int(length * _FINE / 2) + _FINE, 2 * _FINE + int(length * _FINE * 0.08)
     spots = torch.rand(num, 3, generator=rng)
     dy = torch.arange(-half_h, half_h + 1).float() / _FINE
