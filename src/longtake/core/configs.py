@@ -22,6 +22,9 @@ class DiTConfig:
     freq_dim: int = 256
     patch: int = 2  # latent pixels a token covers in height and in width; 1 latent frame in time
     eps: float = 1e-6
+    # What Wan does not have, for views that never change and for prompts that name things:
+    grid: tuple[int, int] | None = None  # rows and columns of tokens, each with a learned vector; None: none
+    pooled_text: bool = False  # the mean of the text states modulates the blocks, besides being read token by token
 
     def __post_init__(self) -> None:
         check_positive(self, "dim", "num_layers", "num_heads", "ffn_dim", "text_dim", "text_len", "in_dim", "patch")
@@ -56,6 +59,30 @@ class CodecConfig:
         for factor in self.space:
             space *= factor
         return Stride(time=time, space=space)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CoarseCodecConfig:
+    """The codec that works on its latent grid, 16x16 pixels of 4 frames a cell."""
+
+    kind: Literal["coarse"] = "coarse"
+    latent_channels: int = 16
+    enter_width: int = 64  # of patches of 4x4 pixels, in the encoder
+    width: int = 256  # on the latent grid
+    encoder_blocks: int = 2
+    decoder_blocks: int = 5
+    middle_width: int = 128  # of patches of 8x8 pixels, in the decoder
+    middle_blocks: int = 2
+    leave_width: int = 64  # of patches of 4x4 pixels, in the decoder
+    grid: tuple[int, int] | None = None  # rows and columns of cells that have learned vectors and patches; None: none
+    local_basis: int = 16  # patches of pixels that each cell of the grid knows by heart
+
+    def __post_init__(self) -> None:
+        check_positive(self, "latent_channels", "width", "encoder_blocks", "decoder_blocks", "local_basis")
+
+    @property
+    def stride(self) -> Stride:
+        return Stride(time=4, space=16)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +153,7 @@ class Preset:
     name: str
     description: str
     dit: DiTConfig
-    codec: CodecConfig | WanVAEConfig
+    codec: CodecConfig | CoarseCodecConfig | WanVAEConfig
     stream: StreamConfig
     student: SamplingConfig
     teacher: SamplingConfig

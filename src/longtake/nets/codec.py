@@ -1,12 +1,16 @@
 """The codecs behind one interface: `encode` and `decode` of the next piece, state in and out, `config.stride`."""
 
-from longtake.core.configs import CodecConfig, WanVAEConfig
+from longtake.core.configs import CoarseCodecConfig, CodecConfig, WanVAEConfig
+from longtake.nets.coarse_codec import CoarseCodec
 from longtake.nets.light_codec import LightCodec
 from longtake.nets.wan_vae import WanVAE
 
-Codec = LightCodec | WanVAE
+Codec = LightCodec | CoarseCodec | WanVAE
+CodecSettings = CodecConfig | CoarseCodecConfig | WanVAEConfig
 
 
-def codec_for(config: CodecConfig | WanVAEConfig) -> Codec:
+def codec_for(config: CodecSettings) -> Codec:
     """A codec of this configuration, its weights not yet read."""
+    if isinstance(config, CoarseCodecConfig):
+        return CoarseCodec(config)
     return LightCodec(config) if isinstance(config, CodecConfig) else WanVAE(config)

@@ -14,10 +14,10 @@ from itertools import product
 
 import torch
 
-from longtake.core.configs import CodecConfig, DiTConfig, Preset, WanVAEConfig
+from longtake.core.configs import CodecConfig, DiTConfig, Preset
 from longtake.core.errors import DeviceError
 from longtake.core.shapes import PictureSize
-from longtake.nets.codec import codec_for
+from longtake.nets.codec import CodecSettings, codec_for
 from longtake.nets.dit import DiT
 from longtake.nets.float8 import has_float8
 
@@ -25,9 +25,9 @@ GIB = 2**30
 UMT5_BYTES = {"bf16": 11_361_820_672, "int8": 6_731_857_920}  # 5.68 billion parameters, the embedding always in bf16
 KEPT_WORDINGS = 4  # as `Sampler` keeps
 # Numbers a codec remembers for each pixel of a picture, and has at hand for each pixel it makes at once: Wan's makes a
-# latent frame's pictures at once, the light one those of a chunk.
-CODEC_STATE = {"wan": 2365, "light": 84}
-WORKING = {"wan": 4 * 96, "light": 3 * 64}
+# latent frame's pictures at once, the others those of a chunk.
+CODEC_STATE = {"wan": 2365, "light": 84, "coarse": 23}
+WORKING = {"wan": 4 * 96, "light": 3 * 64, "coarse": 3 * 12}
 HEADROOM = 1.1
 MOST_SPARE = 8 * GIB
 LARGE = 100_000_000  # parameters; on a GPU a larger network computes in bf16
@@ -143,7 +143,7 @@ def footprint(
     own = (preset.clip_latent_frames if teacher else stream.chunk) * per_frame
     past = 0 if teacher else (placement.window - stream.chunk) * per_frame
     kv = 2 * dit.num_layers * dit.dim * past * item
-    frames = preset.codec.stride.time * (stream.chunk if preset.codec.kind == "light" else 1)
+    frames = preset.codec.stride.time * (1 if preset.codec.kind == "wan" else stream.chunk)
     patch = preset.codec.pixel_patch**2 if isinstance(preset.codec, CodecConfig) else 1
     pixels = size.height * size.width * item // patch
     state = CODEC_STATE[preset.codec.kind] * pixels
@@ -167,7 +167,7 @@ def footprint(
 
 
 @lru_cache(maxsize=64)
-def num_parameters(config: DiTConfig | CodecConfig | WanVAEConfig) -> int:
+def num_parameters(config: DiTConfig | CodecSettings) -> int:
     """Of the net that a configuration describes, without making its weights."""
     with torch.device("meta"):
         net = DiT(config) if isinstance(config, DiTConfig) else codec_for(config)
