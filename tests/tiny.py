@@ -75,7 +75,7 @@ def random_codec(seed: int = 0, dtype: torch.dtype = torch.float64) -> LightCode
 def shake(net: nn.Module) -> None:
     """Random biases, gains and head."""
     for name, p in net.named_parameters():
-        if p.ndim == 1 or name.startswith("head.head"):
+        if p.ndim == 1 or name.startswith(("head.head", "position_embedding", "pooled_embedding")):
             with torch.no_grad():
                 p.add_(0.3 * torch.randn_like(p))
 

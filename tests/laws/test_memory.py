@@ -1,10 +1,13 @@
 """Cached rollout equals masked forward, in fp64 to 1e-12, with controls that must fail."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from longtake.core.configs import StreamConfig
+from longtake.core.configs import DiTConfig, StreamConfig
+from longtake.core.errors import ShapeError
 from longtake.nets.dit import DiT, Past
 from longtake.nets.kv_cache import KVCache
 from longtake.nets.rope import rope_for
@@ -50,16 +53,39 @@ def cached(
     return torch.cat(out, 2)
 
 
+# The second one has learned the places of its grid and pools its text, which Wan does not.
+CONFIGS = (DIT, replace(DIT, grid=(HEIGHT // DIT.patch, WIDTH // DIT.patch), pooled_text=True))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
 @torch.no_grad()
-def test_a_cached_rollout_equals_the_chunk_causal_forward() -> None:
-    dit, (x_t, _, sigma, text) = random_dit(), inputs()
+def test_a_cached_rollout_equals_the_chunk_causal_forward(config: DiTConfig) -> None:
+    dit, (x_t, _, sigma, text) = random_dit(config), inputs()
     whole = dit(x_t, sigma, text, chunk=CHUNK)
     assert (cached(dit, x_t, x_t, sigma, sigma, text, WHOLE) - whole).abs().max() < TOLERANCE
 
 
 @torch.no_grad()
-def test_a_rollout_on_clean_memory_equals_teacher_forcing() -> None:
-    dit, (x_t, x0, sigma, text) = random_dit(), inputs()
+def test_places_and_pooled_text_matter() -> None:
+    dit, (x_t, _, sigma, text) = random_dit(CONFIGS[1]), inputs()
+    whole = dit(x_t, sigma, text, chunk=CHUNK)
+    for name in ("position_embedding", "pooled_embedding.2.weight"):
+        changed = random_dit(CONFIGS[1])
+        changed.get_parameter(name).zero_()
+        assert (changed(x_t, sigma, text, chunk=CHUNK) - whole).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_latents_of_another_size_are_refused_where_places_are_learned() -> None:
+    dit, (x_t, _, sigma, text) = random_dit(CONFIGS[1]), inputs()
+    with pytest.raises(ShapeError, match=r"grid of \(2, 3\) tokens, the latents have \(2, 2\)"):
+        dit(x_t[..., :4], sigma, text)
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+@torch.no_grad()
+def test_a_rollout_on_clean_memory_equals_teacher_forcing(config: DiTConfig) -> None:
+    dit, (x_t, x0, sigma, text) = random_dit(config), inputs()
     whole = dit.forward_teacher_forced(x0, x_t, sigma, text, CHUNK)
     rolled = cached(dit, x_t, x0, sigma, torch.zeros_like(sigma), text, WHOLE)
     assert (rolled - whole).abs().max() < TOLERANCE

@@ -9,6 +9,8 @@ called with. Parameter names are the original Wan names, one to one.
     x = x + gate * ffn(norm(x) * (1 + scale) + shift)
 
 A network may have learned to follow a source video (`add_source`): its latents, embedded, are added to the tokens.
+Two things that Wan does not have are off by default: a learned vector for each place of the grid, added to its tokens
+(`DiTConfig.grid`), and the mean of the prompt's states, added to the modulation (`DiTConfig.pooled_text`).
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -56,6 +58,7 @@ class TextMemory:
     k: tuple[Float[Tensor, "bg t n k"], ...]
     v: tuple[Float[Tensor, "bg t n k"], ...]
     groups: int  # texts a clip, one after the other
+    modulation: Modulation | None = None  # of each group, to be added; None: the network pools no text
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +196,12 @@ class DiT(nn.Module):
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
         self.source_embedding: nn.Conv3d | None = None
+        self.position_embedding: nn.Parameter | None = None
+        if config.grid is not None:
+            self.position_embedding = nn.Parameter(torch.zeros(config.grid[0] * config.grid[1], dim))
+        self.pooled_embedding: nn.Sequential | None = None
+        if config.pooled_text:
+            self.pooled_embedding = nn.Sequential(nn.Linear(config.text_dim, dim), nn.SiLU(), nn.Linear(dim, 7 * dim))
         self.text_embedding = nn.Sequential(nn.Linear(config.text_dim, dim), nn.GELU("tanh"), nn.Linear(dim, dim))
         self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
@@ -212,6 +221,8 @@ class DiT(nn.Module):
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(self.head.head.weight)
+        if self.pooled_embedding is not None:
+            nn.init.zeros_(cast("nn.Linear", self.pooled_embedding[-1]).weight)
 
     def add_source(self) -> None:
         """Let it read the latents of a source video; at the start they say nothing to it."""
@@ -256,7 +267,17 @@ class DiT(nn.Module):
         """Cross-attention memory of text states [b, g, t, e]."""
         states = self.text_embedding(rearrange(text.to(self.dtype), "b g t e -> (b g) t e"))
         pairs = [block.read(states) for block in self._layers()]
-        return TextMemory(tuple(k for k, _ in pairs), tuple(v for _, v in pairs), text.shape[1])
+        k, v = (tuple(each) for each in zip(*pairs, strict=True))
+        return TextMemory(k, v, text.shape[1], self._pooled(text))
+
+    def _pooled(self, text: TextStates) -> Modulation | None:
+        """What the mean of a prompt's states adds to the modulation of the latent frames that read it."""
+        if self.pooled_embedding is None:
+            return None
+        used = (text != 0).any(-1, keepdim=True)  # rows after a prompt are zero
+        mean = text.sum(2) / used.sum(2).clamp_min(1)
+        added = self.pooled_embedding(mean.to(self.dtype)).unflatten(-1, (7, -1))
+        return Modulation(added[:, :, :6], added[:, :, 6])
 
     # Three ways to be called.
 
@@ -313,12 +334,13 @@ class DiT(nn.Module):
         """
         self._check_text(x0, text)
         *earlier, last = self._layers()
-        tokens, attend, kept = self._patchify(x0, self.patch_embedding), Cached(past.kv), []
+        tokens, attend, kept = self._embedded(x0), Cached(past.kv), []
+        modulation = with_text(clean, text)
         for layer, block in enumerate(earlier):
             words = text.k[layer], text.v[layer]
-            tokens, *kv = block(tokens, clean.blocks, past.rope, words, layer, attend)
+            tokens, *kv = block(tokens, modulation.blocks, past.rope, words, layer, attend)
             kept.append(kv)
-        kept.append(last.memory(tokens, clean.blocks))
+        kept.append(last.memory(tokens, modulation.blocks))
         k, v = (torch.stack(tensors) for tensors in zip(*kept, strict=True))
         return Block(k, v, past.start, past.stop)
 
@@ -354,7 +376,8 @@ class DiT(nn.Module):
     ) -> Latent:
         self._check_text(x, text)
         height, width = self._grid(x.shape)
-        tokens = self._patchify(x, self.patch_embedding)
+        tokens = self._embedded(x)
+        modulation = with_text(modulation, text)
         if source is not None:  # it is of the last latent frames; those before are clean
             assert self.source_embedding is not None, "this network reads no source"
             followed = self._patchify(source, self.source_embedding)
@@ -367,6 +390,13 @@ class DiT(nn.Module):
         patches = self.head(tokens, modulation.head)
         p = self.config.patch
         return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p).to(x.dtype)
+
+    def _embedded(self, x: Latent) -> Tokens:
+        """The tokens of latents, each with the vector of its place on the grid."""
+        tokens = self._patchify(x, self.patch_embedding)
+        if self.position_embedding is None:
+            return tokens
+        return tokens + self.position_embedding.repeat(x.shape[2], 1)
 
     def _patchify(self, x: Latent, embedding: nn.Conv3d) -> Tokens:
         p = self.config.patch
@@ -383,7 +413,13 @@ class DiT(nn.Module):
                 f"latents must be [b, {self.config.in_dim}, f, h, w] with h and w divisible by "
                 f"{self.config.patch}, got {list(shape)}; were they made by another codec?"
             )
-        return shape[3] // self.config.patch, shape[4] // self.config.patch
+        tokens = shape[3] // self.config.patch, shape[4] // self.config.patch
+        if self.config.grid not in (None, tokens):
+            raise ShapeError(
+                f"this network has learned a grid of {self.config.grid} tokens, the latents have {tokens}; "
+                "ask for pictures of the size it was trained on"
+            )
+        return tokens
 
     def _tokens(self, x: Latent) -> int:
         height, width = self._grid(x.shape)
@@ -399,3 +435,15 @@ class DiT(nn.Module):
                 f"{x.shape[2]} latent frames of {len(x)} clips need {len(x)} x g texts with g a divisor of "
                 f"{x.shape[2]}, got {text.k[0].shape[0] // text.groups} x {text.groups}"
             )
+
+
+def with_text(modulation: Modulation, text: TextMemory) -> Modulation:
+    """The modulation of noise levels, with what each group's text adds to that of its latent frames."""
+    if text.modulation is None:
+        return modulation
+    frames = max(modulation.blocks.shape[1], text.groups)
+    blocks, head = text.modulation.blocks, text.modulation.head
+    repeats = frames // text.groups
+    return Modulation(
+        modulation.blocks + blocks.repeat_interleave(repeats, 1), modulation.head + head.repeat_interleave(repeats, 1)
+    )

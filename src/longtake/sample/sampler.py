@@ -19,7 +19,7 @@ from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Video
 from longtake.flow.schedule import sigmas_of
 from longtake.media.frames import from_pictures, to_pictures
-from longtake.nets.dit import Past, TextMemory
+from longtake.nets.dit import Modulation, Past, TextMemory
 from longtake.nets.kv_cache import Block, KVCache
 from longtake.nets.light_codec import CodecState
 from longtake.sample.denoise import Guidance, Schedule, denoise
@@ -381,7 +381,12 @@ def joined_text(texts: Sequence[TextMemory]) -> TextMemory:
     """Memories of texts, one a take, side by side."""
     layers = range(len(texts[0].k))
     k = tuple(torch.cat([text.k[layer] for text in texts]) for layer in layers)
-    return TextMemory(k, tuple(torch.cat([text.v[layer] for text in texts]) for layer in layers), texts[0].groups)
+    v = tuple(torch.cat([text.v[layer] for text in texts]) for layer in layers)
+    added = [text.modulation for text in texts if text.modulation is not None]
+    modulation = None
+    if added:
+        modulation = Modulation(torch.cat([m.blocks for m in added]), torch.cat([m.head for m in added]))
+    return TextMemory(k, v, texts[0].groups, modulation)
 
 
 def joined_cache(caches: Sequence[KVCache]) -> KVCache:
