@@ -1,6 +1,8 @@
 """The whole chain in miniature: every stage for a few steps, to see that it runs. It learns nothing worth watching."""
 
-from longtake.core.configs import CodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
+from dataclasses import replace
+
+from longtake.core.configs import CoarseCodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
 from longtake.core.shapes import PictureSize
 from longtake.train.codec_fit import CodecStage
 from longtake.train.dmd import DmdStage
@@ -21,16 +23,29 @@ def preset() -> Preset:
     return Preset(
         name="smoke",
         description="a test of the chain, not a model",
-        dit=DiTConfig(dim=48, num_layers=2, num_heads=2, ffn_dim=96, text_dim=384, text_len=16, in_dim=8, freq_dim=32),
-        codec=CodecConfig(
+        dit=DiTConfig(
+            dim=48,
+            num_layers=2,
+            num_heads=2,
+            ffn_dim=96,
+            text_dim=384,
+            text_len=16,
+            in_dim=8,
+            freq_dim=32,
+            grid=(3, 5),
+            pooled_text=True,
+        ),
+        codec=CoarseCodecConfig(
             latent_channels=8,
-            pixel_patch=2,
-            encoder_widths=(16, 16, 16),
-            decoder_widths=(16, 16, 16),
-            blocks=1,
-            encoder_time=(4, 1),
-            decoder_time=(2, 2),
-            space=(2, 2),
+            enter_width=16,
+            width=32,
+            encoder_blocks=1,
+            decoder_blocks=1,
+            middle_width=16,
+            middle_blocks=1,
+            leave_width=16,
+            grid=(6, 10),
+            local_basis=4,
         ),
         stream=StreamConfig(chunk=3, window=6),
         student=SamplingConfig(num_steps=2, shift=3.0),
@@ -47,17 +62,24 @@ def recipe() -> Recipe:
     slow = OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0)
     return Recipe(
         preset=preset(),
-        world=WorldConfig.small(),
+        world=replace(WorldConfig.tiny(), size=PictureSize(height=96, width=160)),
         codec=CodecStage(
-            loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9), num_clips=8, batch=2, crop=64, frames=9
+            loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9),
+            num_clips=8,
+            batch=2,
+            crop=64,
+            frames=9,
+            subject_weight=3.0,
+            subject_share=0.5,
         ),
-        latents=LatentStage(num_clips=8, clips_per_shard=4),
+        latents=LatentStage(num_clips=8, latent_frames=12, clips_per_shard=4),
         teacher=TeacherStage(
             loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9, sample_every=20),
             phases=(
                 Phase(until=10, latent_frames=3, batch=4, shifts=(1.0,)),
                 Phase(until=20, latent_frames=6, batch=2, shifts=(1.0,)),
             ),
+            subject_weight=3.0,
         ),
         ode_pairs=OdePairStage(num_pairs=4, batch=2, num_steps=4, latent_frames=6),
         ode_init=OdeInitStage(loop=LoopConfig(steps=10, optim=optim, ema_decay=0.9), batch=2),

@@ -123,13 +123,12 @@ def test_the_rate_warms_up_holds_and_cools_down() -> None:
     assert factors[19] == pytest.approx(0.1)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("shape", [(12, 30), (30, 12), (16, 16)])
-def test_orthogonalise_pushes_singular_values_towards_one(dtype: torch.dtype, shape: tuple[int, int]) -> None:
+def test_orthogonalise_pushes_singular_values_towards_one(shape: tuple[int, int]) -> None:
     matrices = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0))
     matrices[1] *= 1000
     u, before, v = torch.linalg.svd(matrices, full_matrices=False)
-    out = orthogonalise(matrices, dtype)
+    out = orthogonalise(matrices)
     assert out.dtype == torch.float32
     values = (u.mT @ out @ v.mT).diagonal(dim1=1, dim2=2)  # in the matrix's own directions
     assert 0.2 < float(values.min()) <= float(values.max()) < 1.3
@@ -141,11 +140,11 @@ def test_muon_steps_each_matrix_as_if_it_were_alone() -> None:
     for net in nets:
         net.weight.grad = torch.randn_like(net.weight)
     alone = [nn.Parameter(net.weight.detach().clone()) for net in nets]
-    Muon([net.weight for net in nets], lr=0.1, dtype=torch.float32).step()
+    Muon([net.weight for net in nets], lr=0.1).step()
     for net, p in zip(nets, alone, strict=True):
         before = p.detach().clone()
         p.grad = net.weight.grad
-        Muon([p], lr=0.1, dtype=torch.float32).step()
+        Muon([p], lr=0.1).step()
         assert torch.allclose(net.weight, p, atol=1e-6)
         assert (p - before).abs().max() > 0.01
 

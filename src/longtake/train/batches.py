@@ -26,6 +26,7 @@ class Batch:
     x0: Latent
     text: TextStates  # g = number of chunks
     source: Latent | None = None  # another look of the same clips, where there is one
+    cover: Float[Tensor, "b f h w"] | None = None  # share of each cell that subjects cover, where it is known
 
 
 class TextTable:
@@ -60,13 +61,15 @@ class LatentClips:
     """
 
     def __init__(self, folder: Path, encoder: TextEncoder, chunk: int, device: torch.device) -> None:
-        latents, sources, captions = [], [], []
+        latents, sources, covers, captions = [], [], [], []
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 with safe_open(path, framework="pt") as shard:
                     latents.append(shard.get_tensor("latents"))
                     if "sources" in shard.keys():  # noqa: SIM118  (no mapping)
                         sources.append(shard.get_tensor("sources"))
+                    if "covers" in shard.keys():  # noqa: SIM118
+                        covers.append(shard.get_tensor("covers"))
                     captions.extend(json.loads(shard.metadata()["captions"]))
             except (SafetensorError, OSError, KeyError, TypeError) as err:
                 raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
@@ -76,6 +79,7 @@ class LatentClips:
         self.device = device
         self.latents: Float[Tensor, "clips c f h w"] = torch.cat(latents)
         self.sources: Float[Tensor, "clips c f h w"] | None = torch.cat(sources) if sources else None
+        self.covers: UInt8[Tensor, "clips f h w"] | None = torch.cat(covers) if covers else None
         self.table = TextTable(encoder, [c for clip in captions for c in clip])
         self.rows = torch.tensor([[self.table.rows[c] for c in clip] for clip in captions])
 
@@ -109,7 +113,8 @@ class LatentClips:
         assert x0 is not None
         rows = self.rows[clips[:, None], frames[:, :: self.chunk] // self.chunk]
         rows = rows.masked_fill(drop[:, None], 0)
-        return Batch(x0=x0, text=self.table(rows, self.device), source=source)
+        cover = None if self.covers is None else self.covers[clips[:, None], frames].to(self.device).float() / 255
+        return Batch(x0=x0, text=self.table(rows, self.device), source=source, cover=cover)
 
     def unconditional(self, num: int) -> TextStates:
         """The empty prompt for `num` clips, g = 1."""

@@ -1,30 +1,42 @@
-"""Stage 2: clips of the world as latents with a caption for each chunk, in shards."""
+"""Stage 2: clips of the world as latents with a caption for each chunk, in shards.
+
+latents  [clips, channels, latent frames, rows, columns]  fp16
+covers   [clips, latent frames, rows, columns]            uint8: how much of a cell subjects cover, 0..255
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from random import Random
 
 import torch
+from jaxtyping import UInt8
 from safetensors.torch import save_file
+from torch import Tensor
+from torch.nn import functional
 
+from longtake.core.shapes import Stride
+from longtake.nets.codec import Codec
 from longtake.nets.light_codec import CodecState
 from longtake.train.batches import pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
-from longtake.train.rendering import Draw, rendered
+from longtake.train.rendering import Draw, drawn_with_cover, rendered
 from longtake.train.stage import Context
 from longtake.worlds.captions import captions_for
-from longtake.worlds.render import render
-from longtake.worlds.scenes import WorldConfig
+from longtake.worlds.scenes import Scene, WorldConfig
 
 STAGE = "latents"
+FROM_THE_START = 0.5  # share of the clips that begin with their scene, where clips are shorter than scenes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentStage:
-    """How many clips are made. `first_seed` keeps them apart from the codec's."""
+    """How many clips are made, of how many latent frames. `first_seed` keeps them apart from the codec's."""
 
     num_clips: int
+    latent_frames: int | None = None  # None: whole scenes; else from their start, or from a later chunk
     clips_per_shard: int = 250
     first_seed: int = 1_000_000
 
@@ -32,7 +44,30 @@ class LatentStage:
 def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
     """Render and encode; shards that exist are kept. False when a limit came first."""
     context.begin(STAGE, stage, world, after=(CODEC,))
-    return context.done(STAGE) or encode_world(STAGE, stage, world, {"latents": render}, context)
+    length = stage.latent_frames or world.latent_frames
+    looks = {"latents": partial(windows, latent_frames=length)}
+    return context.done(STAGE) or encode_world(STAGE, stage, world, looks, context)
+
+
+def first_chunk(scene: Scene, latent_frames: int) -> int:
+    """The chunk of a scene with which its clip begins: the first one, or one that the scene's seed chooses."""
+    latest = scene.num_chunks - latent_frames // scene.chunk
+    draw = Random(scene.seed)
+    return 0 if draw.random() < FROM_THE_START or latest <= 0 else draw.randint(1, latest)
+
+
+def windows(scenes: Sequence[Scene], latent_frames: int) -> UInt8[Tensor, "b frames height width rgba"]:
+    """Clips of scenes; alpha is the cover of their subjects.
+
+    A codec begins each clip with a latent frame of one frame. So that later chunks are those of the scene, whose first
+    latent frame is such a one too, a clip begins a multiple of the chunk's frames after its scene.
+    """
+    clips = []
+    for scene in scenes:
+        start = first_chunk(scene, latent_frames) * scene.chunk * Stride().time
+        frames = range(start, start + Stride().frames(latent_frames))
+        clips.append(drawn_with_cover(scene, frames))
+    return torch.cat(clips)
 
 
 def encode_world(
@@ -44,30 +79,50 @@ def encode_world(
         name: of the stage.
         stage: how many clips.
         world: what they show.
-        looks: tensor -> how the clips that it holds are drawn; captions are those of the scenes.
+        looks: tensor -> how the clips that it holds are drawn. Pictures with alpha, the cover of their subjects, also
+            give the tensor `covers`.
         context: of the run.
     """
     folder = context.folder(name)
     codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)
+    length = stage.latent_frames or world.latent_frames
     for start in range(0, stage.num_clips, stage.clips_per_shard):
         stop = min(start + stage.clips_per_shard, stage.num_clips)
         path = folder / f"{start:07d}.safetensors"
         if path.exists():
             continue
-        tensors, captions = {}, []
+        parts: dict[str, list[Tensor]] = {}
+        captions: list[list[str]] = []
         seeds = range(stage.first_seed + start, stage.first_seed + stop)
         for look, draw in looks.items():
-            captions, latents = [], []
+            captions = []
             for scenes, pictures in rendered(world, seeds, context.workers, draw):
-                with torch.no_grad():
-                    latents.append(codec.encode(pixels(pictures.to(context.device)), CodecState())[0].half().cpu())
-                captions.extend(captions_for(scene, scene.seed) for scene in scenes)
+                parts.setdefault(look, []).append(_encoded(codec, pictures[..., :3], context.device))
+                if pictures.shape[-1] > 3:
+                    parts.setdefault("covers", []).append(covers(pictures[..., 3], codec.config.stride))
+                for scene in scenes:
+                    first = first_chunk(scene, length)
+                    captions.append(captions_for(scene, scene.seed)[first : first + length // world.chunk])
                 context.progress(name, start + len(captions), stage.num_clips, {})
-            tensors[look] = torch.cat(latents)
         part = path.with_suffix(".part")
+        tensors = {look: torch.cat(each) for look, each in parts.items()}
         save_file(tensors, part, {"captions": json.dumps(captions)})
         part.replace(path)
         if context.limits.reached() and stop < stage.num_clips:
             return False
     context.finish(name, clips=stage.num_clips)
     return True
+
+
+def covers(cover: UInt8[Tensor, "b frames height width"], stride: Stride) -> UInt8[Tensor, "b f h w"]:
+    """How much of each latent cell is covered, 0..255; the first latent frame holds one frame."""
+    per_frame = functional.avg_pool2d(cover.float(), stride.space)
+    first, later = per_frame[:, :1], per_frame[:, 1:].unflatten(1, (-1, stride.time)).mean(2)
+    return torch.cat((first, later), 1).round().to(torch.uint8)
+
+
+@torch.no_grad()
+def _encoded(codec: Codec, pictures: Tensor, device: torch.device) -> Tensor:
+    """One by one: together they would not fit into a processor's cache."""
+    clips = [codec.encode(pixels(clip[None].to(device)), CodecState())[0].half().cpu() for clip in pictures]
+    return torch.cat(clips)

@@ -121,7 +121,7 @@ def train(
         TrainingError: a loss is not finite, `health` says that the run is sick, or the step's micro-batches cannot be
             divided among the ranks; the last state stays on disk.
     """
-    optimizers = {t.name: optimizers_for(t.net, t.optim, bf16=config.bf16) for t in trainees}
+    optimizers = {t.name: optimizers_for(t.net, t.optim) for t in trainees}
     kept = Checkpoints(folder=folder, trainees=trainees, optimizers=optimizers, ranks=ranks)
     step = kept.load()
     log = Log(folder) if ranks.is_first else None

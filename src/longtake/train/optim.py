@@ -13,9 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from longtake.core.bf16 import has_bf16_units
 from longtake.train.ranks import like, whole_tensor
 
+# In names of parameters that are not between hidden features: inputs, outputs, tables.
+NOT_HIDDEN = ("embedding", "modulation", "head", "latent", "by_heart", "cells")
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic whose iteration pushes singular values towards 1
 
 
@@ -39,24 +40,33 @@ class OptimConfig:
         return min(up, down, 1.0)
 
 
-def orthogonalise(matrices: Float[Tensor, "m i j"], dtype: torch.dtype, steps: int = 5) -> Float[Tensor, "m i j"]:
-    """U V^T of each matrix's singular value decomposition, nearly: Newton-Schulz iterations in `dtype`."""
+def orthogonalise(matrices: Float[Tensor, "m i j"], steps: int = 5) -> Float[Tensor, "m i j"]:
+    """U V^T of each matrix's singular value decomposition, nearly: Newton-Schulz iterations.
+
+    Each iteration is x <- p(x x^T) x with p(g) = a + b g + c g^2. The polynomials are multiplied on the smaller side,
+    g <- p g p, and applied to x once: for a side of 1 : 4, three fifths of the work.
+    """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
     wide = matrices.mT if tall else matrices
-    x = (wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
+    x = wide / (wide.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    gram = x @ x.mT
+    identity = a * torch.eye(gram.shape[1], dtype=x.dtype, device=x.device)
+    product = None
     for _ in range(steps):
-        gram = x @ x.mT
-        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x.mT if tall else x).to(matrices.dtype)
+        p = identity + torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        product = p if product is None else p @ product
+        gram = p @ gram @ p
+    assert product is not None
+    x = product @ x
+    return x.mT if tall else x
 
 
 class Muon(Optimizer):
     """Nesterov momentum, orthogonalised; a step has the same RMS as one of AdamW's at the same rate."""
 
-    def __init__(self, params: Iterable[Tensor], lr: float, dtype: torch.dtype, momentum: float = 0.95) -> None:
+    def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
-        self.dtype = dtype  # of the iterations
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -72,7 +82,7 @@ class Muon(Optimizer):
                 updates = torch.stack([momentum.view(shape) for momentum in momenta])
                 # 0.2 sqrt(max side): the RMS of AdamW's update (Liu et al. 2025, "Muon is scalable").
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
-                for p, update in zip(params, orthogonalise(updates, self.dtype), strict=True):
+                for p, update in zip(params, orthogonalise(updates), strict=True):
                     p.sub_(like(rate * update.view(p.shape), p))
 
     def _momentum(self, p: Tensor, beta: float) -> Tensor:
@@ -84,26 +94,28 @@ class Muon(Optimizer):
         return p.grad.lerp(state["momentum"], beta)
 
 
-def optimizers_for(net: nn.Module, config: OptimConfig, *, bf16: bool = False) -> list[Optimizer]:
+def is_hidden_matrix(name: str, p: Tensor) -> bool:
+    """Whether Muon is for a parameter: a matrix from hidden features to hidden features, no depthwise convolution."""
+    return p.ndim >= 2 and p.shape[1] > 1 and not any(word in name for word in NOT_HIDDEN)
+
+
+def optimizers_for(net: nn.Module, config: OptimConfig) -> list[Optimizer]:
     """The optimisers of a network; `config.factor` scales their rates step by step.
 
     Args:
         net: whose parameters are trained.
         config: rates.
-        bf16: orthogonalise in bf16 where that is fast; it is precise enough (Jordan et al. 2024).
     """
     matrices, others = [], []
     for name, p in net.named_parameters():
-        if not p.requires_grad:
-            continue
-        hidden = p.ndim >= 2 and not name.endswith("modulation") and "embedding" not in name
-        (matrices if hidden and "head" not in name and config.muon_lr is not None else others).append(p)
+        if p.requires_grad:
+            muon = config.muon_lr is not None and is_hidden_matrix(name, p)
+            (matrices if muon else others).append(p)
     found: list[Optimizer] = []
     if others:
         found.append(AdamW(others, lr=config.adam_lr, betas=config.betas, weight_decay=config.weight_decay))
     if matrices and config.muon_lr is not None:
-        fast = bf16 and has_bf16_units(matrices[0].device)
-        found.append(Muon(matrices, lr=config.muon_lr, dtype=torch.bfloat16 if fast else torch.float32))
+        found.append(Muon(matrices, lr=config.muon_lr))
     for optimizer in found:
         for group in optimizer.param_groups:
             group["peak_lr"] = group["lr"]

@@ -11,16 +11,16 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from longtake.worlds.render import render
+from longtake.worlds.render import render, silhouettes
 from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
 
 BATCH = 10  # clips a piece of work: 20 MB of pictures at 160x96
-Draw = Callable[[Sequence[Scene]], Tensor]  # scenes -> uint8 [b, frames, height, width, 3]
+Draw = Callable[[Sequence[Scene]], Tensor]  # scenes -> uint8 [b, frames, height, width, channels]
 
 
 def rendered(
     world: WorldConfig, seeds: Sequence[int], workers: int, draw: Draw = render
-) -> Iterator[tuple[list[Scene], UInt8[Tensor, "b frames height width rgb"]]]:
+) -> Iterator[tuple[list[Scene], UInt8[Tensor, "b frames height width _c"]]]:
     """Scenes and their pictures, in the order of `seeds`, BATCH at a time.
 
     Args:
@@ -46,6 +46,11 @@ def rendered(
             yield _scenes(world, group), torch.from_numpy(pictures.result())
             for following in islice(waiting, 1):
                 running.append((following, pool.submit(_draw, world, following, draw)))
+
+
+def drawn_with_cover(scene: Scene, frames: range) -> UInt8[Tensor, "b frames height width rgba"]:
+    """Some frames of a scene; alpha says how much of a pixel its subjects cover."""
+    return torch.cat((render([scene], frames=frames), silhouettes([scene], frames=frames)[..., None]), -1)
 
 
 def _scenes(world: WorldConfig, seeds: Sequence[int]) -> list[Scene]:

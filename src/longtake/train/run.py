@@ -67,7 +67,12 @@ class Recipe:
         preset, world = self.preset, self.world
         longest = preset.clip_latent_frames
         if isinstance(self.latents, latents.LatentStage):
-            longest = world.latent_frames
+            longest = self.latents.latent_frames or world.latent_frames
+            if longest % preset.stream.chunk or longest > world.latent_frames:
+                raise ConfigError(
+                    f"latents has {longest} latent frames; it must be a multiple of {preset.stream.chunk} and at most "
+                    f"the {world.latent_frames} of a scene"
+                )
             for what, mine, other in (
                 ("chunk", world.chunk, preset.stream.chunk),
                 ("size", world.size, preset.size),

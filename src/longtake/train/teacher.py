@@ -17,7 +17,7 @@ from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import logit_normal_sigma
 from longtake.nets.dit import DiT
 from longtake.nets.low_rank import add_low_rank
-from longtake.train.batches import LatentClips, normal
+from longtake.train.batches import Batch, LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig
@@ -51,6 +51,7 @@ class TeacherStage:
     loop: LoopConfig
     phases: tuple[Phase, ...]
     caption_dropout: float = 0.1
+    subject_weight: float = 1.0  # of the cells that subjects cover, in the loss; 1: as all others
     start: str | None = None  # a model whose teacher it goes on from (its student, where it has no teacher)
     lora_rank: int | None = None  # only corrections of this rank are learned; None: all weights
 
@@ -81,8 +82,9 @@ def run(stage: TeacherStage, context: Context) -> bool:
         sigma = sigma.expand(-1, phase.latent_frames)
         eps = normal(batch.x0.shape, rng, context.device)
         v = forward(add_noise(batch.x0, eps, sigma), sigma, batch.text)
-        error = (v - velocity(batch.x0, eps)).square().mean()
-        return error, {"loss": float(error.detach())}
+        error = (v - velocity(batch.x0, eps)).square()
+        weighted = (error * cell_weights(batch, stage.subject_weight)).mean()
+        return weighted, {"loss": float(error.detach().mean()), "weighted": float(weighted.detach())}
 
     return train_and_keep(
         context,
@@ -92,6 +94,14 @@ def run(stage: TeacherStage, context: Context) -> bool:
         sheet=lambda path: teacher_sheet(context, dit, ema, path),
         facts=lambda: {"clips": len(clips)},
     )
+
+
+def cell_weights(batch: Batch, subject_weight: float) -> Tensor:
+    """What the cells of a batch count in a loss, [b, 1, f, h, w] with a mean of 1: more where subjects are."""
+    if batch.cover is None:
+        return torch.ones(())
+    weights = 1 + (subject_weight - 1) * batch.cover[:, None]
+    return weights / weights.mean()
 
 
 def placed(dit: DiT, context: Context, loop: LoopConfig) -> DiT:

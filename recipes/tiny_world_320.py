@@ -1,0 +1,120 @@
+"""The next tiny-world: 320x192, sharp places, 24 subjects. In training; `tiny_world.py` made the weights that ship."""
+
+from longtake.core.configs import CoarseCodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
+from longtake.core.shapes import PictureSize
+from longtake.train.codec_fit import CodecStage
+from longtake.train.dmd import DmdStage
+from longtake.train.latents import LatentStage
+from longtake.train.loop import LoopConfig
+from longtake.train.ode_init import OdeInitStage
+from longtake.train.ode_pairs import OdePairStage
+from longtake.train.optim import OptimConfig
+from longtake.train.painter import PainterStage
+from longtake.train.painter_pairs import PainterPairsStage
+from longtake.train.run import Recipe
+from longtake.train.teacher import Phase, TeacherStage
+from longtake.worlds.scenes import WorldConfig
+
+SHIFT = 5.0
+
+
+def preset() -> Preset:
+    """9 million parameters: real time on two cores."""
+    return Preset(
+        name="tiny-world",
+        description="cut-out subjects moving through photographed places, 320x192 at 16 frames/s",
+        dit=DiTConfig(
+            dim=256,
+            num_layers=8,
+            num_heads=4,
+            ffn_dim=1024,
+            text_dim=384,
+            text_len=48,
+            in_dim=24,
+            grid=(6, 10),
+            pooled_text=True,
+        ),
+        codec=CoarseCodecConfig(latent_channels=24, grid=(12, 20)),
+        stream=StreamConfig(chunk=3, window=9),
+        student=SamplingConfig(num_steps=4, shift=SHIFT),
+        teacher=SamplingConfig(num_steps=50, shift=SHIFT, guidance_scale=3.0),
+        size=PictureSize(height=192, width=320),
+        fps=16.0,
+        clip_latent_frames=12,
+    )
+
+
+def recipe() -> Recipe:
+    """About twenty hours on two cores that have nothing else to do."""
+    return Recipe(
+        preset=preset(),
+        world=WorldConfig.tiny(),
+        codec=CodecStage(
+            loop=LoopConfig(
+                steps=12000,
+                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.4),
+                ema_decay=0.998,
+                log_every=50,
+            ),
+            num_clips=1600,
+            batch=4,
+            crop=128,
+            frames=9,
+            latent_noise=0.2,
+            subject_weight=3.0,
+            subject_share=0.75,
+        ),
+        latents=LatentStage(num_clips=20000, latent_frames=12),
+        teacher=TeacherStage(
+            loop=LoopConfig(
+                steps=20000,
+                optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
+                ema_decay=0.998,
+                log_every=20,
+                sample_every=1000,
+                compile=True,
+            ),
+            phases=(
+                Phase(until=8000, latent_frames=1, batch=48, shifts=(1.5, 4.0)),
+                Phase(until=20000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0)),
+            ),
+            subject_weight=3.0,
+        ),
+        ode_pairs=OdePairStage(num_pairs=400, batch=8, num_steps=16, latent_frames=9),
+        ode_init=OdeInitStage(
+            loop=LoopConfig(
+                steps=500,
+                optim=OptimConfig(adam_lr=2e-4, muon_lr=2e-4, warmup=20, cooldown=0.3),
+                ema_decay=0.98,
+            ),
+            batch=8,
+        ),
+        dmd=DmdStage(
+            loop=LoopConfig(
+                steps=400,
+                optim=OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0),
+                ema_decay=0.9,
+                log_every=5,
+                sample_every=50,
+            ),
+            critic=OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=10, max_grad_norm=10.0),
+            batch=4,
+            latent_frames=9,
+            rollout_frames=12,
+            shift=SHIFT,
+            guidance_scale=2.0,
+        ),
+        painter_pairs=PainterPairsStage(num_clips=1000, latent_frames=12),
+        painter=PainterStage(
+            loop=LoopConfig(
+                steps=1500,
+                optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=20, cooldown=0.5),
+                ema_decay=0.98,
+                log_every=20,
+                compile=True,
+            ),
+            batch=8,
+            latent_frames=9,
+            rank=32,
+        ),
+    )
