@@ -34,7 +34,9 @@ def quiet(*_: object) -> None:
 
 @pytest.fixture(scope="module")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Judge:
-    return judge_for(WORLD, tmp_path_factory.mktemp("judge") / "judge.safetensors", quiet, num_clips=40, steps=20)
+    return judge_for(
+        WORLD, tmp_path_factory.mktemp("judge") / "judge.safetensors", quiet, num_clips=60, steps=80, batch=8
+    )
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch
     def shown(_: Model, cues: tuple[Cue, ...], *, seconds: float, seed: int) -> Iterator[Chunk]:
         one = asked.get(cues[-1].prompt) or next(iter(asked.values()))
         num = 1 + 4 * round(seconds * 4)
-        pictures = render([replace(one.scene.lasting(num), height_px=32, width_px=48)])[0]
+        pictures = render([one.scene.lasting(num)])[0]
         yield Chunk(idx=0, num_chunks=1, start_s=0.0, prompt="", pictures=pictures, timings={"seed": seed})
 
     monkeypatch.setattr(evaluate, "generate", shown)
@@ -127,7 +129,7 @@ def test_the_gate_sees_what_became_worse_and_only_that(rows: list[Row], tmp_path
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = str(write_model(tmp_path / "mine" / "model", preset=READS_MORE)), tmp_path / "out"
-    judge_for(WORLD, out / "judge.safetensors", quiet, num_clips=20, steps=2)
+    judge_for(WORLD, out / "judge.safetensors", quiet, num_clips=20, steps=2, batch=2)
     words = ["evaluate", "smoke", "--model", folder, "--prompts", "2", "--seconds", "10", "--out", str(out)]
     assert main([*words, "--device", "cpu"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

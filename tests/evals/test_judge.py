@@ -22,7 +22,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def judge(path: Path) -> Judge:
     told: list[str] = []
-    judge = judge_for(WORLD, path, lambda job, *_: told.append(job), num_clips=80, steps=40)
+    judge = judge_for(WORLD, path, lambda job, *_: told.append(job), num_clips=120, steps=90, batch=8)
     assert "training the judge" in told
     return judge
 
@@ -33,7 +33,7 @@ def test_it_learns_places_in_a_minute_of_clips(judge: Judge) -> None:
     torch.manual_seed(0)
     blank = Judge(classes_of(WORLD))
     clip = render([sample_scene(WORLD, 5)])[0]
-    scores = blank(torch.zeros(1, 9, 3, 48, 80))["place"].softmax(1)
+    scores = blank(torch.zeros(1, 9, 3, 96, 160))["place"].softmax(1)
     assert scores.max() < 0.9  # untrained, it does not know
     assert set(judge.see([clip], 16.0).answers) == set(chance)
 

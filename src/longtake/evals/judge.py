@@ -1,19 +1,25 @@
 """The judge: a small network that says what a clip shows, trained on rendered truth and tried on scenes it never saw.
 
-    frames -> convolutions, one feature vector a frame -> convolutions over time -> mean -> one answer a task
+    frames -> convolutions -> a map of features for each frame
+        map -> scores of the subjects at every cell -> summed over the cells: which subject, in each frame
+            -> where the scores are high: features, position and extent of the subject in each frame
+               -> convolutions over time: motion, direction
+        map -> means over a coarse grid and over time: place, time of day, weather
 
-It looks at two seconds, nine frames of 80x48. In training its clips are blurred, noisy and tinted as generated ones
-may be, so that it judges what is there and not how sharp it is.
+It looks at two seconds, nine frames of 160x96. In training its clips are blurred, noisy and tinted as generated ones
+may be, so that it judges what is there and not how sharp it is. Some of them show no subject, so that it also says
+when there is none.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -30,11 +36,14 @@ from longtake.worlds.scenes import Split, WorldConfig, sample_scene
 
 FRAMES = 9  # that it looks at
 SECONDS = 2.0  # over which they are spread
-LATENT_FRAMES = 9  # of the clips it learns from
-HEIGHT, WIDTH = 48, 80
-FEATURES = 96
-BATCH = 32
+HEIGHT, WIDTH = 96, 160
+WIDTHS = (32, 48, 64)  # of the convolutions
+TRACK = 32  # features of the subject that are followed over time
+GRID, THUMBNAIL = (3, 5), (6, 10)  # rows and columns of features and of pixels by which places are recognised
 RENDER_BATCH = 20
+NO_SUBJECT = "none"
+EMPTY_SHARE = 0.06  # of the clips that it learns from: no subject in them
+MOVING_TASKS = ("motion", "direction")  # answered from what happens to the subject over time
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
@@ -45,7 +54,34 @@ class Seen:
 
     answers: Mapping[str, Sequence[str]]  # task -> an answer for each clip
     features: Float[Tensor, "b d"]
-    frame_features: Float[Tensor, "b f d"]
+    frame_features: Float[Tensor, "b f e"]
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the network computes of clips before it answers."""
+
+    subject: Float[Tensor, "b f n"]  # log-probabilities of the subjects in each frame; the last one: of none
+    scene: Float[Tensor, "b f e"]  # means of the features and of the pixels over coarse grids
+    track: Float[Tensor, "b d f"]  # features of the moving subject over time
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+            nn.GroupNorm(8, width),
+            nn.SiLU(),
+            nn.Conv2d(width, width, 3, padding=1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
 
 
 class Judge(nn.Module):
@@ -59,57 +95,103 @@ class Judge(nn.Module):
         self.classes = {task: tuple(names) for task, names in classes.items()}
         self.accuracy: dict[str, float] = {}
         self.digest = ""
-        widths = (32, 64, 96)
+        first, second, width = WIDTHS
         self.look = nn.Sequential(
-            nn.Conv2d(3, widths[0], 6, stride=4, padding=1),
-            nn.GroupNorm(8, widths[0]),
+            nn.Conv2d(6, first, 6, stride=4, padding=1),
+            ResidualBlock(first),
+            nn.Conv2d(first, second, 4, stride=2, padding=1),
+            ResidualBlock(second),
+            nn.Conv2d(second, width, 1),
+            ResidualBlock(width),
+            nn.GroupNorm(8, width),
             nn.SiLU(),
-            *(
-                nn.Sequential(
-                    nn.Conv2d(before, after, 3, stride=2, padding=1),
-                    nn.GroupNorm(8, after),
-                    nn.SiLU(),
-                    nn.Conv2d(after, after, 3, padding=1),
-                    nn.GroupNorm(8, after),
-                    nn.SiLU(),
-                )
-                for before, after in pairwise(widths)
-            ),
-            nn.Flatten(),
-            nn.Linear(widths[-1] * (HEIGHT // 16) * (WIDTH // 16), FEATURES),
         )
-        self.over_time = nn.ModuleList(nn.Conv1d(FEATURES, FEATURES, 3, padding=1) for _ in range(2))
-        self.answers = nn.ModuleDict({task: nn.Linear(FEATURES, len(names)) for task, names in self.classes.items()})
+        subjects = len(self.classes["subject"]) - 1  # none has no place in the picture
+        self.subjects = nn.Conv2d(width, subjects, 1)
+        self.nothing = nn.Parameter(torch.zeros(1))
+        self.followed = nn.Linear(width, TRACK)
+        self.over_time = nn.ModuleList(
+            nn.Conv1d(before, after, 3, padding=1)
+            for before, after in pairwise((TRACK + subjects + 5, width, width, width))
+        )
+        scene = width * math.prod(GRID) + 3 * math.prod(THUMBNAIL)
+        inputs = {task: 2 * width if task in MOVING_TASKS else scene for task in self.classes}
+        self.answers = nn.ModuleDict(
+            {task: nn.Linear(inputs[task], len(names)) for task, names in self.classes.items() if task != "subject"}
+        )
 
-    def features(self, frames: Float[Tensor, "b f c h w"]) -> tuple[Tensor, Tensor]:
-        """Of the clip [b, d], and of each frame [b, f, d]."""
-        each = self.look(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
-        x = each.transpose(1, 2)
-        for conv in self.over_time:
-            x = x + functional.silu(conv(x))
-        return x.mean(2), each
+    def observe(self, frames: Float[Tensor, "b f c h w"]) -> Observation:
+        """What clips show, pixels in [-1, 1]."""
+        shape = frames.shape[:2]
+        changing = (frames - frames.mean(1, keepdim=True)).abs()
+        cells = self.look(torch.cat((frames, changing), 2).flatten(0, 1))
+        scores = self.subjects(cells).flatten(2)
+        total = scores.logsumexp(2) - math.log(scores.shape[2])
+        subject = torch.cat((total, self.nothing.expand(len(total), 1)), 1).log_softmax(1)
+        weight = scores.amax(1).softmax(1)  # of each cell: how much of the subject is there
+        centres = cell_centres(*cells.shape[2:]).to(cells)
+        position = weight @ centres
+        extent = (weight @ centres.square() - position.square()).clamp_min(1e-6).sqrt()
+        features = self.followed(torch.einsum("bs,bds->bd", weight, cells.flatten(2)))
+        seen = torch.cat((features, subject[:, :-1].exp(), 4 * position, 4 * extent, subject[:, -1:].exp()), 1)
+        track = seen.unflatten(0, shape).transpose(1, 2)
+        for idx, conv in enumerate(self.over_time):
+            after = functional.silu(conv(track))
+            track = track + after if idx else after
+        # Places are fixed views: much of them, and of the hour, is in a few large pixels.
+        thumbnail = functional.adaptive_avg_pool2d(frames.flatten(0, 1), THUMBNAIL).flatten(1)
+        scene = torch.cat((functional.adaptive_avg_pool2d(cells, GRID).flatten(1), thumbnail), 1)
+        return Observation(subject.unflatten(0, shape), scene.unflatten(0, shape), track)
+
+    def decide(self, observed: Observation) -> dict[str, Tensor]:
+        """Logits of each task."""
+        moving = torch.cat((observed.track.mean(2), observed.track.amax(2)), 1)
+        scene = observed.scene.mean(1)
+        heads = {task: head(moving if task in MOVING_TASKS else scene) for task, head in self.answers.items()}
+        return {"subject": observed.subject.mean(1), **heads}
 
     def forward(self, frames: Float[Tensor, "b f c h w"]) -> dict[str, Tensor]:
         """Logits of each task."""
-        clip, _ = self.features(frames)
-        return {task: head(clip) for task, head in self.answers.items()}
+        return self.decide(self.observe(frames))
 
     @torch.inference_mode()
     def see(self, clips: Sequence[Pictures], fps: float) -> Seen:
         """Judge the beginning of some clips."""
-        frames = torch.stack([as_seen(clip, fps) for clip in clips])
-        clip, each = self.features(frames)
+        observed = self.observe(torch.stack([as_seen(clip, fps) for clip in clips]))
         answers = {
-            task: [self.classes[task][int(i)] for i in head(clip).argmax(1)] for task, head in self.answers.items()
+            task: [self.classes[task][int(i)] for i in logits.argmax(1)]
+            for task, logits in self.decide(observed).items()
         }
-        return Seen(answers=answers, features=clip, frame_features=each)
+        clip = torch.cat((observed.scene.mean(1), observed.track.mean(2)), 1)
+        return Seen(answers=answers, features=clip, frame_features=observed.scene)
+
+    @torch.inference_mode()
+    def subjects_over_time(self, clip: Pictures, fps: float) -> list[str]:
+        """The subject that is seen in each second of a clip, `NO_SUBJECT` where there is none."""
+        second = round(fps)
+        pieces = [clip[start : start + second] for start in range(0, len(clip) - second + 1, second)]
+        return list(self.see(pieces, fps).answers["subject"]) if pieces else []
+
+
+def cell_centres(rows: int, columns: int) -> Float[Tensor, "s 2"]:
+    """Centres of the cells of a grid, row by row, (y, x) in [-1, 1]."""
+    y, x = ((2 * torch.arange(n) + 1) / n - 1 for n in (rows, columns))
+    return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1)
+
+
+def frames_seen(length: int, fps: float) -> list[int]:
+    """The frames of a clip that the judge looks at; the last one again where the clip is too short."""
+    return [min(round(i * SECONDS * fps / (FRAMES - 1)), length - 1) for i in range(FRAMES)]
 
 
 def as_seen(clip: Pictures, fps: float) -> Float[Tensor, "f c h w"]:
-    """The frames of a clip that the judge looks at, in [-1, 1]; the last one again where the clip is too short."""
-    at = [min(round(i * SECONDS * fps / (FRAMES - 1)), len(clip) - 1) for i in range(FRAMES)]
-    pictures = clip[at].permute(0, 3, 1, 2).float() / 127.5 - 1
-    return functional.interpolate(pictures, (HEIGHT, WIDTH), mode="area")
+    """What the judge sees of a clip: pixels in [-1, 1]."""
+    return _small(clip[frames_seen(len(clip), fps)]).float() / 127.5 - 1
+
+
+def _small(frames: Pictures) -> UInt8[Tensor, "f c h w"]:
+    small = functional.interpolate(frames.permute(0, 3, 1, 2).float(), (HEIGHT, WIDTH), mode="area")
+    return small.round().to(torch.uint8)
 
 
 def classes_of(world: WorldConfig) -> dict[str, tuple[str, ...]]:
@@ -119,7 +201,7 @@ def classes_of(world: WorldConfig) -> dict[str, tuple[str, ...]]:
         zip(
             TASKS,
             (
-                (*world.subjects, *world.held_out_subjects),
+                (*world.subjects, *world.held_out_subjects, NO_SUBJECT),
                 world.places,
                 tuple(sorted({*world.motions, "stands still"})),
                 ("left", "right"),
@@ -132,7 +214,7 @@ def classes_of(world: WorldConfig) -> dict[str, tuple[str, ...]]:
 
 
 def trained_judge(
-    world: WorldConfig, progress: Progress, *, num_clips: int = 2400, steps: int = 1000, seed: int = 0
+    world: WorldConfig, progress: Progress, *, num_clips: int = 6000, steps: int = 3000, batch: int = 16, seed: int = 0
 ) -> Judge:
     """Train a judge on scenes of training, and try it on held-out ones (`Judge.accuracy`)."""
     torch.manual_seed(seed)
@@ -141,9 +223,9 @@ def trained_judge(
     optimizer = torch.optim.AdamW(judge.parameters(), lr=2e-3, weight_decay=0.02)
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = 2e-3 * min(1.0, 2 * (1 - step / steps))
+            group["lr"] = 2e-3 * min(1.0, 20 * (step + 1) / steps, 2 * (1 - step / steps))
         rng = rng_for(seed, ("judge", step))
-        rows = torch.randint(len(frames), (BATCH,), generator=rng)
+        rows = torch.randint(len(frames), (batch,), generator=rng)
         logits = judge(_weathered(frames[rows].float() / 127.5 - 1, rng))
         losses = [
             functional.cross_entropy(logits[task], labels[rows, i], ignore_index=-1)
@@ -190,19 +272,20 @@ def judge_for(world: WorldConfig, path: Path, progress: Progress, **options: int
 
 def _truth(world: WorldConfig, num: int, split: Split, judge: Judge, progress: Progress) -> tuple[Tensor, Tensor]:
     """Rendered clips as uint8 frames [n, f, c, h, w], and the class of each task [n, tasks], -1 where there is none."""
-    often = replace(
-        calm(world),
-        weather_probability=0.4,
-        time_probability=0.4,
-        latent_frames=LATENT_FRAMES,
-    )
+    often = replace(calm(world), weather_probability=0.4, time_probability=0.4)
+    at = frames_seen(1 + round(SECONDS * world.fps), world.fps)
+    shown = range(at[0], at[-1] + 1, at[1] - at[0])
     frames, labels = [], []
     for start in range(0, num, RENDER_BATCH):
         scenes = [sample_scene(often, seed, split) for seed in range(start, min(start + RENDER_BATCH, num))]
-        for scene, clip in zip(scenes, render(scenes), strict=True):
-            frames.append(((as_seen(clip, scene.fps) + 1) * 127.5).round().to(torch.uint8))
-            shown = facts(scene, scene.state_at(0))
-            labels.append([judge.classes[t].index(shown[t]) if t in shown else -1 for t in TASKS])
+        empty = [split == "train" and seed % round(1 / EMPTY_SHARE) == 0 for seed in range(start, start + len(scenes))]
+        drawn = [replace(s, actors=()) if gone else s for s, gone in zip(scenes, empty, strict=True)]
+        for scene, gone, clip in zip(scenes, empty, render(drawn, frames=shown), strict=True):
+            frames.append(_small(clip))
+            true = facts(scene, scene.state_at(0))
+            if gone:
+                true = {"subject": NO_SUBJECT, **{task: true[task] for task in ("place", "time", "weather")}}
+            labels.append([judge.classes[t].index(true[t]) if t in true else -1 for t in TASKS])
         progress(f"rendering for the judge ({split})", len(frames), num, {})
     return torch.stack(frames), torch.tensor(labels)
 
@@ -225,9 +308,9 @@ def _weathered(frames: Tensor, rng: torch.Generator) -> Tensor:
 def _accuracy(judge: Judge, frames: Tensor, labels: Tensor) -> dict[str, float]:
     """The share of right answers a task, of the clips where there is one."""
     right = {task: [] for task in TASKS}
-    for start in range(0, len(frames), BATCH):
-        logits = judge(frames[start : start + BATCH].float() / 127.5 - 1)
+    for some, wanted_of_all in zip(frames.split(RENDER_BATCH), labels.split(RENDER_BATCH), strict=True):
+        logits = judge(some.float() / 127.5 - 1)
         for i, task in enumerate(TASKS):
-            wanted = labels[start : start + BATCH, i]
+            wanted = wanted_of_all[:, i]
             right[task] += (logits[task].argmax(1) == wanted)[wanted >= 0].tolist()
     return {task: round(sum(found) / len(found), 4) for task, found in right.items() if found}
