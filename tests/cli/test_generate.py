@@ -7,7 +7,9 @@ import av
 import pytest
 
 from longtake.cli.main import main
-from tests.tiny import write_model
+from longtake.core.vocabulary import Vocabulary
+from longtake.weights.manifest import write_manifest
+from tests.tiny import PRESET, write_model
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +53,32 @@ def test_the_same_words_give_the_same_file(model: str, tmp_path: Path) -> None:
     one, two, other = (take.read_bytes() for take in takes)
     assert one == two
     assert one != other
+
+
+def test_words_that_the_model_was_not_trained_on_are_told_with_what_is_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "knows"
+    folder.mkdir()
+    write_model(folder)
+    known = Vocabulary(groups={"subjects": {"tiger": ("tiger", "big cat")}, "motions": {"walks": ("walks",)}})
+    write_manifest(folder, PRESET, {}, known)
+    take = ["generate", "a lion walks", "--then", "0.8s: a tiger walks", "--seconds", "1", "--model", str(folder)]
+    out = str(tmp_path / "take.mp4")
+    assert main([*take, "--out", out]) == 0
+    assert 'was not trained on "lion" (nearest: "tiger")' in " ".join(capsys.readouterr().err.split())
+    assert main([*take, "--out", out, "--json"]) == 0
+    started = json.loads(capsys.readouterr().out.splitlines()[0])
+    assert started["unknown_words"] == [{"word": "lion", "nearest": "tiger"}]
+    assert main(["models", "show", str(folder)]) == 0
+    assert "  tiger  (big cat)" in capsys.readouterr().out.splitlines()
+
+
+def test_a_file_is_written_twice_as_large(model: str, tmp_path: Path) -> None:
+    out = tmp_path / "take.mp4"
+    assert main(["generate", "a tiger", "--seconds", "1", "--model", model, "--scale", "2", "--out", str(out)]) == 0
+    with av.open(str(out)) as container:
+        assert (container.streams.video[0].width, container.streams.video[0].height) == (96, 64)
 
 
 def test_the_teacher_makes_a_take_too(model: str, tmp_path: Path) -> None:

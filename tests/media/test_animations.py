@@ -2,16 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence
 from torch import Tensor
 
-from longtake.core.errors import MediaError
+from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.animations import open_writer
 from longtake.media.encode import Mp4Writer
 from longtake.media.sheets import BACKGROUND, Row, contact_sheet
+from tests.media.test_encode import decoded
 
 SIZE = PictureSize(height=32, width=48)
 
@@ -105,3 +107,35 @@ def test_an_empty_sheet_is_refused() -> None:
         contact_sheet([])
     with pytest.raises(MediaError, match="at least one picture"):
         contact_sheet([Row(pictures=ramp(1)[:0], caption="nothing")])
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webp", ".gif", ".png"])
+def test_files_are_written_several_times_as_large(tmp_path: Path, suffix: str) -> None:
+    """Every format; an edge lies where it lay, and Lanczos keeps it steeper than a straight line between pixels."""
+    pictures = torch.zeros(20, SIZE.height, SIZE.width, 3, dtype=torch.uint8)
+    pictures[:, :, SIZE.width // 2 :] = 200
+    path = tmp_path / f"large{suffix}"
+    with open_writer(path, fps=16, size=SIZE, scale=3) as writer:
+        writer.push(pictures)
+        assert writer.frames_written == 20
+    if suffix == ".png":
+        with Image.open(path) as sheet:
+            assert sheet.width >= 4 * 3 * SIZE.width
+        return
+    if suffix == ".mp4":
+        frames = [frame.to_ndarray(format="rgb24") for frame in decoded(path)]
+    else:
+        with Image.open(path) as animation:
+            frames = [np.array(frame.convert("RGB")) for frame in ImageSequence.Iterator(animation)]
+    if suffix == ".mp4":  # the others show equal frames as one
+        assert len(frames) == 20
+    assert frames[0].shape == (3 * SIZE.height, 3 * SIZE.width, 3)
+    row = frames[-1][48, :, 1]
+    assert row[:66].max() < 25
+    assert row[78:].min() > 175
+
+
+def test_another_scale_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="scale must be one of 1, 2, 3, 4, got 5"):
+        open_writer(tmp_path / "take.mp4", fps=16, size=SIZE, scale=5)
+    assert not list(tmp_path.iterdir())

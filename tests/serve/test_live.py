@@ -3,6 +3,7 @@
 import struct
 import time
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,20 @@ import httpx
 import pytest
 import torch
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from longtake.core.errors import MediaError
 from longtake.core.shapes import PictureSize
+from longtake.core.vocabulary import Vocabulary
 from longtake.media.animations import open_writer
 from longtake.media.live import pictures_of
 from longtake.serve.app import Settings, create_app
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import Chunk, Status, events
 from longtake.serve.sessions import LiveSession
+from longtake.weights.manifest import write_manifest
 from tests.serve.serving import Watcher, listening
-from tests.tiny import write_model
+from tests.tiny import PRESET, write_model
 
 HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"  # a name that the server knows
 
@@ -31,6 +35,7 @@ HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"  # a name that the server k
 )
 def client(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     model, num = write_model(tmp_path_factory.mktemp("model")), request.param
+    write_manifest(model, PRESET, {}, Vocabulary(groups={"subjects": {"tiger": ("tiger",)}}, other=("walks",)))
     settings = Settings(
         folder=tmp_path_factory.mktemp("kept"), model=str(model), devices=("cpu",) * num, max_takes=2 // num
     )
@@ -197,6 +202,10 @@ def test_a_retake_shares_the_past_and_a_rewind_goes_back(client: TestClient) -> 
     mp4 = client.get(f"/api/takes/{take['id']}/paths/{again['chunk']}.mp4")
     assert mp4.status_code == 200
     assert b"moov" in mp4.content[:2000]
+    large = client.get(f"/api/takes/{take['id']}/paths/{again['chunk']}.webp?scale=3")
+    with Image.open(BytesIO(large.content)) as animation:
+        assert animation.size == (144, 96)
+    assert client.get(f"/api/takes/{take['id']}/paths/{again['chunk']}.webp?scale=5").status_code == 422
     script = client.get(f"/api/takes/{take['id']}/paths/{new['chunk']}.json").json()
     assert script["chunks"] == 3
     assert script["cues"][0]["prompt"] == "a red boat on the sea"
@@ -486,3 +495,11 @@ def test_health(client: TestClient) -> None:
     assert client.get("/readyz").status_code == 200
     about = client.get("/api/about").json()
     assert (about["model"], about["width"], len(about["examples"])) == ("test", 48, 6)
+
+
+def test_unknown_words_are_told_with_what_is_nearest(client: TestClient) -> None:
+    answer = client.get("/api/words", params={"prompt": "a lion walks"}).json()
+    assert answer["known"]["subjects"] == {"tiger": ["tiger"]}
+    assert answer["unknown"] == [{"word": "lion", "nearest": "tiger"}]
+    assert client.get("/api/words").json()["unknown"] == []
+    assert client.get("/api/words", params={"prompt": "x" * 1001}).status_code == 422

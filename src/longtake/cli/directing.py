@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from longtake.cli.recording import Report
     from longtake.core.shapes import Pictures, PictureSize
     from longtake.sample.generate import Model
+    from longtake.sample.words import UnknownWord
     from longtake.studio.studio import Studio
     from longtake.studio.takes import Take
 
@@ -31,6 +32,9 @@ Device = Annotated[
 ]
 Fp8 = Annotated[
     bool, typer.Option("--fp8", help="Linear layers in 8 bits: half their memory, other bits. For large models.")
+]
+Scale = Annotated[
+    int, typer.Option(metavar="N", min=1, max=4, help="Write the pictures 2, 3 or 4 times as large (Lanczos).")
 ]
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Passes as compiled programs: minutes at the start, then faster on a GPU.")
@@ -123,6 +127,7 @@ class Job:
     json_lines: bool = False
     chunk_log: bool = False
     device: str | None = None
+    scale: int = 1
     load_s: float = 0.0
 
     def check(self) -> None:
@@ -176,6 +181,8 @@ class Job:
             out=self.out,
             report=self._report(),
             load_s=self.load_s,
+            unknown_words=unknown_words(studio.model, cues),
+            scale=self.scale,
         )
         if self.save_script is not None and take.head is not None:
             take.script().save(self.save_script)
@@ -193,7 +200,17 @@ class Job:
         size.latent(opened.preset.codec.stride, opened.preset.dit.patch)
         self.load_s = time.perf_counter() - started
         chunks = generate(opened, cues, **options)
-        made = record(opened, chunks, cues=cues, size=size, out=self.out, report=self._report(), load_s=self.load_s)
+        made = record(
+            opened,
+            chunks,
+            cues=cues,
+            size=size,
+            out=self.out,
+            report=self._report(),
+            load_s=self.load_s,
+            unknown_words=unknown_words(opened, cues),
+            scale=self.scale,
+        )
         self._finish(interrupted=made.interrupted, has_file=made.path is not None)
 
     def _tell(self, model: "Model") -> None:
@@ -233,6 +250,13 @@ class Job:
         from longtake.cli.recording import ChunkLog, JsonLines, LiveLine
 
         return JsonLines() if self.json_lines else ChunkLog() if self.chunk_log else LiveLine()
+
+
+def unknown_words(model: "Model", cues: Sequence[Cue]) -> "list[UnknownWord]":
+    """The words of the prompts that the model was not trained on, each once."""
+    if model.words is None:
+        return []
+    return list(dict.fromkeys(word for cue in cues for word in model.words.unknown(cue.prompt)))
 
 
 def parsed_size(text: str) -> "PictureSize":

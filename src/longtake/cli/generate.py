@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Device, Job, Opening, parsed_size
+from longtake.cli.directing import Device, Job, Opening, Scale, parsed_size
 from longtake.core.errors import InputError
 from longtake.studio.commands import Cue
 
@@ -44,6 +44,7 @@ def generate(
     out: Annotated[
         Path, typer.Option(metavar="FILE", help="Where to: .mp4, .gif, .webp, or .png for a contact sheet.")
     ] = Path("take.mp4"),
+    scale: Scale = 1,
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Denoising steps a chunk; the model's own if not given.")
     ] = None,
@@ -75,7 +76,15 @@ def generate(
         raise InputError("the teacher has the guidance of its preset; leave out --guidance, or --teacher")
     if teacher and (image or video or save_script):
         raise InputError("the teacher makes whole clips of a prompt; leave out --teacher to direct a take")
-    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log, device=device)
+    job = Job(
+        out=out,
+        audio=audio,
+        save_script=save_script,
+        json_lines=json_lines,
+        chunk_log=chunk_log,
+        device=device,
+        scale=scale,
+    )
     job.check()
     wanted = None if size is None else parsed_size(size)
     if teacher:

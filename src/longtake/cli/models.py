@@ -64,6 +64,33 @@ def list_(
         sys.stdout.write("no model ships with this installation; train one: longtake train tiny-world\n")
 
 
+@models.command()
+def show(
+    name: Annotated[str, typer.Argument(help="A model's name or folder.")],
+    *,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Print what a model is and which words it was trained on: subjects, places, motions, changes."""
+    from longtake.weights.manifest import read_vocabulary
+    from longtake.weights.presets import model_folder, preset_named
+
+    preset, vocabulary = preset_named(name), read_vocabulary(model_folder(name))
+    if json_lines:
+        groups = {} if vocabulary is None else vocabulary.groups
+        told = {"name": preset.name, "description": preset.description, "size": str(preset.size), "fps": preset.fps}
+        sys.stdout.write(json.dumps({**told, "vocabulary": groups}) + "\n")
+        return
+    sys.stdout.write(f"{preset.name}: {preset.description}\n")
+    if vocabulary is None:
+        sys.stdout.write("its words are not listed: it was trained on captions of its own\n")
+        return
+    for group, things in vocabulary.groups.items():
+        sys.stdout.write(f"\n{group}\n")
+        for ways in things.values():
+            first, *others = ways
+            sys.stdout.write(f"  {first}{'  (' + ', '.join(others) + ')' if others else ''}\n")
+
+
 @models.command("import")
 def import_(
     source: Annotated[

@@ -19,7 +19,9 @@ from torch import Tensor
 
 from longtake.core.shapes import PictureSize
 from longtake.media.animations import open_writer
+from longtake.media.enlarged import scaled_size
 from longtake.sample.cues import Cue
+from longtake.sample.words import UnknownWord
 
 
 @runtime_checkable
@@ -88,6 +90,7 @@ class Opening:
     out: Path
     load_s: float
     cues: tuple[Cue, ...]
+    unknown_words: tuple[UnknownWord, ...]  # of the prompts; the model was not trained on them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +153,8 @@ def record(
     out: Path,
     report: Report,
     load_s: float,
+    unknown_words: Sequence[UnknownWord] = (),
+    scale: int = 1,
 ) -> Take:
     """Write chunks as they arrive. Ctrl-C ends the take: the chunks that were done make a complete file.
 
@@ -161,6 +166,8 @@ def record(
         out: the file; its suffix chooses the format.
         report: told of every event.
         load_s: how long the model took to open.
+        unknown_words: of the prompts, for the report.
+        scale: how many times larger than they are made the pictures are written.
 
     Raises:
         MediaError: the file cannot be written; see `open_writer` and `Mp4Writer.push`.
@@ -171,15 +178,16 @@ def record(
             model=model.name,
             digest=model.digest,
             fps=model.fps,
-            size=str(size),
+            size=str(scaled_size(size, scale)),
             out=out,
             load_s=load_s,
             cues=tuple(cues),
+            unknown_words=tuple(unknown_words),
         )
     )
     first_frame_after_s: float | None = None
     wall_s, prompt, interrupted = 0.0, cues[0].prompt, False
-    with open_writer(out, fps=model.fps, size=size) as writer:
+    with open_writer(out, fps=model.fps, size=size, scale=scale) as writer:
         try:
             for chunk in chunks:
                 with interrupts_held():
@@ -272,6 +280,8 @@ class LiveLine:
 
     def started(self, opening: Opening) -> None:
         """Show that work has begun; on something that is no terminal, nothing moves."""
+        if opening.unknown_words:
+            self._console.print(unknown_text(opening), markup=False, soft_wrap=True)
         if self._console.is_terminal:
             self._live.start()
             self._live.update(
@@ -296,6 +306,8 @@ class ChunkLog:
 
     def started(self, opening: Opening) -> None:
         """What will be made."""
+        if opening.unknown_words:
+            sys.stdout.write(unknown_text(opening) + "\n")
         sys.stdout.write(f"{opening.model} {opening.size} at {opening.fps:g} fps, opened in {opening.load_s:.2f} s\n")
 
     def cue_applied(self, chunk_idx: int, start_s: float, prompt: str) -> None:
@@ -319,6 +331,12 @@ def progress_text(progress: Progress) -> str:
         f"first frame after {progress.first_frame_after_s:.2f} s · {progress.fps:.1f} FPS · "
         f"chunk {progress.idx + 1}/{progress.num_chunks} · {progress.prompt}"
     )
+
+
+def unknown_text(opening: Opening) -> str:
+    """Which words of the prompts the model was not trained on, in one line."""
+    told = ", ".join(map(str, opening.unknown_words))
+    return f"note: {opening.model} was not trained on {told}; longtake models show {opening.model} lists what it knows"
 
 
 def summary_text(take: Take) -> str:

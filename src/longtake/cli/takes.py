@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Device, Job, Opening, parsed_size
+from longtake.cli.directing import Device, Job, Opening, Scale, parsed_size
 from longtake.core.errors import InputError
 from longtake.sample.cues import Cue, cues_from
 
@@ -49,6 +49,7 @@ def animate(
     model: Model = "tiny-world",
     device: Device = None,
     out: Out = Path("animated.mp4"),
+    scale: Scale = 1,
     audio: Audio = None,
     save_script: SaveScript = None,
     json_lines: Json = False,
@@ -56,7 +57,15 @@ def animate(
 ) -> None:
     """Make a picture move. It is the first frame; the prompt says what happens."""
     opening = Opening(prompt=prompt, then=tuple(then or ()), image=image)
-    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log, device=device)
+    job = Job(
+        out=out,
+        audio=audio,
+        save_script=save_script,
+        json_lines=json_lines,
+        chunk_log=chunk_log,
+        device=device,
+        scale=scale,
+    )
     _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
 
@@ -72,6 +81,7 @@ def extend(
     model: Model = "tiny-world",
     device: Device = None,
     out: Out = Path("extended.mp4"),
+    scale: Scale = 1,
     audio: Audio = None,
     save_script: SaveScript = None,
     json_lines: Json = False,
@@ -79,7 +89,15 @@ def extend(
 ) -> None:
     """Go on where a clip ends. The file holds the clip and what follows."""
     opening = Opening(prompt=prompt, then=tuple(then or ()), video=video)
-    job = Job(out=out, audio=audio, save_script=save_script, json_lines=json_lines, chunk_log=chunk_log, device=device)
+    job = Job(
+        out=out,
+        audio=audio,
+        save_script=save_script,
+        json_lines=json_lines,
+        chunk_log=chunk_log,
+        device=device,
+        scale=scale,
+    )
     _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
 
@@ -113,6 +131,7 @@ def restyle(
     model: Model = "tiny-world",
     device: Device = None,
     out: Out = Path("restyled.mp4"),
+    scale: Scale = 1,
     audio: Audio = None,
     json_lines: Json = False,
     chunk_log: ChunkLog = False,
@@ -121,7 +140,7 @@ def restyle(
     cues = cues_from(prompt, tuple(then or ()), 1e9 if seconds is None else seconds)
     if seconds is None and len(cues) > 1 + len(then or ()):
         raise InputError('", then " needs --seconds to know where half-way is; or use --then with times')
-    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device)
+    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
     job.check()
     with job.open(model, None if size is None else parsed_size(size)) as studio:
         take = studio.restyle(video, cues[0].prompt, strength=strength, seed=seed, fit=fit.value)
@@ -141,6 +160,7 @@ def replay(
     ] = None,
     device: Device = None,
     out: Out = Path("replayed.mp4"),
+    scale: Scale = 1,
     audio: Audio = None,
     json_lines: Json = False,
     chunk_log: ChunkLog = False,
@@ -151,7 +171,7 @@ def replay(
     read = Script.load(script)
     if not read.chunks and seconds is None:
         raise InputError(f"{script} does not say how many chunks; give --seconds")
-    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device)
+    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
     job.check()
     with job.open(model or read.model or "tiny-world", None if read.size is None else parsed_size(read.size)) as studio:
         take = studio.replay(read)

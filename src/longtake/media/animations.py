@@ -12,6 +12,7 @@ from torch import Tensor
 from longtake.core.errors import MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.encode import Mp4Writer, check_pictures
+from longtake.media.enlarged import Enlarger, scaled_size
 from longtake.media.sheets import Row, contact_sheet
 from longtake.media.targets import Target, reason
 
@@ -27,7 +28,10 @@ class Writer(Protocol):
     As a context manager it closes when left normally and aborts when left by an exception.
     """
 
-    frames_written: int
+    @property
+    def frames_written(self) -> int:
+        """So far."""
+        ...
 
     @property
     def path(self) -> Path:
@@ -62,16 +66,24 @@ class Writer(Protocol):
         ...
 
 
-def open_writer(path: Path, *, fps: float, size: PictureSize) -> Writer:
+def open_writer(path: Path, *, fps: float, size: PictureSize, scale: int = 1) -> Writer:
     """A writer for `.mp4` (grows while frames arrive), `.gif`, `.webp` (animated) or `.png` (a contact sheet).
+
+    Args:
+        path: of the file.
+        fps: frames a second.
+        size: of the pictures that are pushed.
+        scale: how many times larger than that they are written: 1, 2, 3 or 4.
 
     Raises:
         MediaError: another suffix, or the path cannot be written.
+        InputError: another scale.
     """
     check_suffix(path)
-    if path.suffix.lower() == ".mp4":
-        return Mp4Writer(path, fps=fps, size=size)
-    return PictureWriter(path, fps=fps, size=size)
+    large = scaled_size(size, scale)
+    kind = Mp4Writer if path.suffix.lower() == ".mp4" else PictureWriter
+    writer = kind(path, fps=fps, size=large)
+    return writer if scale == 1 else EnlargedWriter(writer, size, scale)
 
 
 def check_suffix(path: Path) -> None:
@@ -196,3 +208,58 @@ class PictureWriter:
             pictures = torch.stack([self._kept[idx] for idx in part])
             rows.append(Row(pictures=pictures, caption="", label=f"{first_s:.1f} s - {last_s:.1f} s"))
         return contact_sheet(rows, columns=SHEET_COLUMNS, scale=2.0 if self.size.width < 320 else 1.0)
+
+
+class EnlargedWriter:
+    """Hands pictures on to another writer, each enlarged to that writer's size."""
+
+    def __init__(self, writer: Writer, size: PictureSize, scale: int) -> None:
+        """Args:
+        writer: takes pictures of `scaled_size(size, scale)`.
+        size: of the pictures that are pushed.
+        scale: a whole number.
+        """
+        self._writer, self._size = writer, size
+        self._enlarger = Enlarger(scaled_size(size, scale))
+
+    @property
+    def frames_written(self) -> int:
+        """By the other writer."""
+        return self._writer.frames_written
+
+    @property
+    def path(self) -> Path:
+        """Of the other writer."""
+        return self._writer.path
+
+    @property
+    def bytes_written(self) -> int:
+        """By the other writer."""
+        return self._writer.bytes_written
+
+    def push(self, pictures: Tensor) -> None:
+        """Enlarge pictures (uint8, `f h w c`, RGB) one by one, and push them.
+
+        Raises:
+            MediaError: the pictures have another size or type; or what the other writer raises.
+        """
+        check_pictures(pictures, self._size)
+        for picture in pictures:
+            self._writer.push(self._enlarger(picture))
+
+    def close(self) -> None:
+        """Close the other writer."""
+        self._writer.close()
+
+    def abort(self) -> None:
+        """Abort the other writer."""
+        self._writer.abort()
+
+    def __enter__(self) -> "EnlargedWriter":
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)

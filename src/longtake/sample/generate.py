@@ -9,6 +9,7 @@ after a minute.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import islice
 
 import torch
@@ -19,6 +20,7 @@ from longtake.core.configs import Preset, SamplingConfig
 from longtake.core.errors import DeviceError, InputError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Span, TextStates, chunk_spans, chunks_for
+from longtake.core.vocabulary import Vocabulary
 from longtake.media.frames import to_pictures
 from longtake.nets.codec import Codec
 from longtake.nets.dit import DiT, TextMemory
@@ -28,6 +30,7 @@ from longtake.sample.cues import Cue
 from longtake.sample.denoise import Schedule
 from longtake.sample.rollout import Step, rollout
 from longtake.sample.teacher import teacher_clip
+from longtake.sample.words import Words
 from longtake.weights.plan import Plan as MemoryPlan
 from longtake.weights.presets import Nets, open_nets
 
@@ -44,6 +47,7 @@ class Model:
     is_teacher: bool
     plan: MemoryPlan
     painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
+    vocabulary: Vocabulary | None = None  # the words it was trained on, where that is known
 
     @classmethod
     def of(cls, nets: Nets, *, is_teacher: bool = False) -> "Model":
@@ -57,6 +61,7 @@ class Model:
             is_teacher=is_teacher,
             plan=nets.plan,
             painter=nets.painter,
+            vocabulary=nets.vocabulary,
         )
 
     def compile(self) -> None:
@@ -81,6 +86,11 @@ class Model:
     def following(self) -> "Model":
         """The model as it follows a source: with its painter, where it has one."""
         return self if self.painter is None else replace(self, dit=self.painter)
+
+    @cached_property
+    def words(self) -> Words | None:
+        """Which words of a prompt it was not trained on; None where nobody knows what it was trained on."""
+        return None if self.vocabulary is None else Words(vocabulary=self.vocabulary, encoder=self.text_encoder)
 
     @property
     def strength(self) -> float:

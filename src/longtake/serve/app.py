@@ -4,11 +4,12 @@ import asyncio
 import mimetypes
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Annotated
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
@@ -21,7 +22,7 @@ from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import Door, Guard
 from longtake.serve.jobs import Jobs
 from longtake.serve.local import LEAD
-from longtake.serve.messages import VERSION
+from longtake.serve.messages import MAX_PROMPT, VERSION
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
@@ -166,6 +167,17 @@ def about(request: Request) -> dict[str, object]:
         "examples": EXAMPLES,
         "game": {"subjects": world.subjects, "places": world.places},
     }
+
+
+@page.get("/api/words")
+def words(request: Request, prompt: Annotated[str, Query(max_length=MAX_PROMPT)] = "") -> dict[str, object]:
+    """The words that the model was trained on, by kind, and those of a prompt that are not among them.
+
+    Nothing is refused for them: a prompt with unknown words is tried all the same.
+    """
+    host: Devices = request.app.state.host
+    known = {} if host.vocabulary is None else host.vocabulary.groups
+    return {"known": known, "unknown": [asdict(word) for word in host.unknown_words(prompt)]}
 
 
 @page.get("/healthz")

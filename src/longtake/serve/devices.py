@@ -10,6 +10,8 @@ from contextlib import ExitStack, contextmanager
 from threading import Event, Thread
 
 from longtake.core.shapes import PictureSize
+from longtake.core.vocabulary import Vocabulary
+from longtake.sample.words import UnknownWord
 from longtake.serve.errors import LostError
 from longtake.serve.host import DeviceHost, Session
 from longtake.serve.messages import Open
@@ -49,6 +51,13 @@ class Devices:
     @property
     def strength(self) -> float:
         return self.hosts[0].strength
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return self.hosts[0].vocabulary
+
+    def unknown_words(self, prompt: str) -> tuple[UnknownWord, ...]:
+        return self._least_busy().unknown_words(prompt)
 
     @property
     def stopped(self) -> Sequence[str]:

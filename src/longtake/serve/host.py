@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from longtake.core.shapes import PictureSize
+from longtake.core.vocabulary import Vocabulary
+from longtake.sample.words import UnknownWord
 from longtake.serve.log import LogReader
 from longtake.serve.messages import Chunk, Command, Event, Open, Opened, Status
 from longtake.serve.recorded import Why
@@ -129,6 +131,15 @@ class SessionHost(Protocol):
 
     @property
     def size(self) -> PictureSize: ...
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """The words that the model was trained on, where that is known."""
+        ...
+
+    def unknown_words(self, prompt: str) -> tuple[UnknownWord, ...]:
+        """The words of a prompt that are not among them."""
+        ...
 
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None

@@ -17,8 +17,10 @@ import torch
 
 from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import PictureSize
+from longtake.core.vocabulary import Vocabulary
 from longtake.media.live import ChunkEncoder, codec_name
 from longtake.media.targets import Target, reason
+from longtake.sample.words import UnknownWord
 from longtake.serve.errors import BusyError
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog
@@ -118,6 +120,14 @@ class LocalHost:
     @property
     def device(self) -> str:
         return str(self._device)
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return self.studio.model.vocabulary
+
+    def unknown_words(self, prompt: str) -> tuple[UnknownWord, ...]:
+        words = self.studio.model.words
+        return () if words is None else words.unknown(prompt)
 
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None

@@ -34,7 +34,8 @@ def _words(text: str) -> str:
         raise ValueError(str(error)) from error
 
 
-Words = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_words)]
+MAX_PROMPT = 1000  # characters
+Words = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT), AfterValidator(_words)]
 
 
 class Message(BaseModel):

@@ -17,6 +17,8 @@ from typing import Any
 
 from longtake.core.errors import LongtakeError, MediaError
 from longtake.core.shapes import PictureSize
+from longtake.core.vocabulary import Vocabulary
+from longtake.sample.words import UnknownWord
 from longtake.serve.errors import LostError, NotFoundError
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog, LogReader
@@ -220,6 +222,13 @@ class ProcessHost:
     @property
     def strength(self) -> float:
         return self._about.strength
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        return self._about.vocabulary
+
+    def unknown_words(self, prompt: str) -> tuple[UnknownWord, ...]:
+        return self.call("unknown_words", prompt)
 
     @property
     def pid(self) -> int:

@@ -48,6 +48,7 @@ def session_of(request: Request, session_id: str) -> Session:
 
 Found = Annotated[Session, Depends(session_of)]
 ChunkIdx = Annotated[int, InPath(ge=0, lt=2**31)]
+Scale = Annotated[int, Query(ge=1, le=4)]
 
 
 @router.post("/api/takes", status_code=201)
@@ -126,13 +127,15 @@ async def thumbnail(session: Found, chunk: ChunkIdx) -> Response:
 
 
 @router.get("/api/takes/{session_id}/paths/{chunk}.{kind}")
-async def path_file(session: Found, chunk: ChunkIdx, kind: Literal["mp4", "gif", "webp", "json"]) -> Response:
-    """The take from the beginning up to a chunk, as a file."""
+async def path_file(
+    session: Found, chunk: ChunkIdx, kind: Literal["mp4", "gif", "webp", "json"], scale: Scale = 1
+) -> Response:
+    """The take from the beginning up to a chunk, as a file, its pictures `scale` times as large."""
     if kind == "json":
         script = await run_in_threadpool(session.script, chunk)
         text = script.model_dump_json(indent=2, exclude_none=True)
         return Response(text, media_type="application/json", headers=_as_file(f"take-{chunk}.take.json"))
-    path = await run_in_threadpool(_exported, session, chunk, kind)
+    path = await run_in_threadpool(_exported, session, chunk, kind, scale)
     headers = IMMUTABLE | _as_file(f"take-{chunk}.{kind}")
     return FileResponse(path, headers=headers, background=BackgroundTask(path.unlink, missing_ok=True))
 
@@ -338,13 +341,13 @@ def _chunk_records(session: Session, chunk: int, frames: Wanted) -> bytes:
     return b"".join(records)
 
 
-def _exported(session: Session, chunk: int, kind: str) -> Path:
+def _exported(session: Session, chunk: int, kind: str, scale: int) -> Path:
     """A file of a path through the tree, for one answer: frames are only moved into an mp4, so it is made each time."""
     path = session.folder / EXPORTS / f"{secrets.token_hex(8)}.{kind}"
     chunks = (session.frames(event.chunk) for event in session.path(chunk))
-    if kind == "mp4":
+    if kind == "mp4" and scale == 1:
         return write_mp4(path, chunks, session.opened.fps)
-    with open_writer(path, fps=session.opened.fps, size=session.size) as writer:
+    with open_writer(path, fps=session.opened.fps, size=session.size, scale=scale) as writer:
         for frames in chunks:
             writer.push(pictures_of(frames))
     return path

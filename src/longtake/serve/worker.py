@@ -11,6 +11,8 @@ from threading import Thread
 from typing import Any
 
 from longtake.core.shapes import PictureSize
+from longtake.core.vocabulary import Vocabulary
+from longtake.sample.words import UnknownWord
 from longtake.serve.assets import Assets
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import Open, Status
@@ -75,6 +77,7 @@ class About:
     size: PictureSize
     clock: Clock
     strength: float
+    vocabulary: Vocabulary | None
     device: str
     pid: int
 
@@ -90,8 +93,13 @@ class Worker:
         """Open the model; what is known of it, and of the sessions of earlier processes."""
         Thread(target=_end_with_parent, daemon=True).start()
         self._host = host = self._open.enter_context(config.open(self))
-        about = About(host.model, host.fps, host.size, host.clock, host.strength, host.device, os.getpid())
+        about = About(
+            host.model, host.fps, host.size, host.clock, host.strength, host.vocabulary, host.device, os.getpid()
+        )
         return about, [session.facts for session in host.sessions()]
+
+    def unknown_words(self, prompt: str) -> tuple[UnknownWord, ...]:
+        return self._host.unknown_words(prompt)
 
     def open(self, opening: Open, num_chunks: int | None, live: bool, owner: str | None) -> Facts:
         return self._followed(self._host.open(opening, num_chunks=num_chunks, live=live, owner=owner).id)

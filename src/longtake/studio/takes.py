@@ -263,16 +263,20 @@ class Take:
         """Could a chunk be made without waiting for anything?"""
         return True
 
-    def save(self, path: Path | str) -> Path:
+    def save(self, path: Path | str, *, scale: int = 1) -> Path:
         """Write all chunks made so far to a file: .mp4, .gif, .webp, or .png for a contact sheet.
 
+        Args:
+            path: of the file.
+            scale: how many times larger than they were made the pictures are written: 1, 2, 3 or 4.
+
         Raises:
-            InputError: nothing has been made.
+            InputError: nothing has been made, or another scale.
             MediaError: the file cannot be written.
         """
         if self.head is None:
             raise InputError("nothing has been made yet; stream the take first")
-        with open_writer(Path(path), fps=self.clock.fps, size=self.studio.size) as writer:
+        with open_writer(Path(path), fps=self.clock.fps, size=self.studio.size, scale=scale) as writer:
             for pictures in self.studio.shown(self.head):
                 writer.push(pictures)
         return Path(path)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from longtake.core.configs import WanVAEConfig
+from longtake.core.vocabulary import Vocabulary
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.painter import STAGE as PAINTER
 from longtake.train.stage import Context
@@ -15,13 +16,14 @@ from longtake.weights.manifest import TEXT, write_manifest
 from longtake.weights.presets import model_folder
 
 
-def export(context: Context, student: str, start: str | None = None) -> Path:
+def export(context: Context, student: str, start: str | None = None, vocabulary: Vocabulary | None = None) -> Path:
     """Write `out/model`; the folder can be opened, moved and shipped.
 
     Args:
         context: of the run.
         student: the stage that the student comes from.
         start: the model whose teacher the run went on from: it has the text encoder, where that is part of a model.
+        vocabulary: the words of the captions, where they are those of a world.
     """
     folder = context.out / "model"
     for name, stage in (("student", student), ("teacher", TEACHER), ("codec", CODEC)):
@@ -37,5 +39,5 @@ def export(context: Context, student: str, start: str | None = None) -> Path:
     provenance = {
         path.parent.name: json.loads(path.read_text()) for path in sorted(context.out.glob("*/provenance.json"))
     }
-    write_manifest(folder, context.preset, provenance)
+    write_manifest(folder, context.preset, provenance, vocabulary)
     return folder

@@ -40,6 +40,7 @@ from longtake.train.stage import Context, Progress
 from longtake.weights.checkpoint import weight_files
 from longtake.weights.presets import model_folder, open_text_encoder, preset_named
 from longtake.worlds.scenes import WorldConfig
+from longtake.worlds.vocabulary import vocabulary_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,6 +354,8 @@ def _run(recipe: Recipe, stages: Sequence[str], context: Context) -> bool:
             return False
     if all(context.done(stage) for stage in recipe.stages()):
         if context.ranks.is_first:
-            export(context, recipe.student, recipe.teacher.start)
+            of_world = isinstance(recipe.latents, latents.LatentStage)
+            words = vocabulary_of(recipe.world) if of_world else None
+            export(context, recipe.student, recipe.teacher.start, words)
         return True
     return bool(stages)

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 
 from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
+from longtake.core.vocabulary import Vocabulary
 from longtake.weights.checkpoint import digest, weight_files, write_json
 
 FORMAT = 1
@@ -20,10 +21,13 @@ ADVICE = {
 }
 _PRESET = TypeAdapter(Preset)
 _HASHES = TypeAdapter(dict[str, str])
+_VOCABULARY = TypeAdapter(Vocabulary)
 
 
-def write_manifest(folder: Path, preset: Preset, provenance: dict[str, Any]) -> None:
-    """Describe the weights that lie in `folder`."""
+def write_manifest(
+    folder: Path, preset: Preset, provenance: dict[str, Any], vocabulary: Vocabulary | None = None
+) -> None:
+    """Describe the weights that lie in `folder`, and the words they were trained on where these are known."""
     write_json(
         folder / "manifest.json",
         {
@@ -31,9 +35,24 @@ def write_manifest(folder: Path, preset: Preset, provenance: dict[str, Any]) -> 
             "preset": _PRESET.dump_python(preset, mode="json"),
             "sha256": {name: digest(files) for name in (*NETS, TEXT) if (files := net_files(folder, name))},
             "bytes": {name: _size(files) for name in (*NETS, TEXT) if (files := net_files(folder, name))},
+            **({} if vocabulary is None else {"vocabulary": _VOCABULARY.dump_python(vocabulary, mode="json")}),
             "provenance": provenance,
         },
     )
+
+
+def read_vocabulary(folder: Path) -> Vocabulary | None:
+    """The words that a model was trained on; None where its manifest does not say.
+
+    Raises:
+        WeightsError: the manifest is damaged.
+    """
+    path = folder / "manifest.json"
+    try:
+        told = json.loads(path.read_text()).get("vocabulary")
+        return None if told is None else _VOCABULARY.validate_python(told)
+    except (OSError, ValueError, AttributeError) as err:
+        raise WeightsError(f"{path} is damaged ({err})") from err
 
 
 def read_manifest(folder: Path) -> tuple[Preset, dict[str, str]]:

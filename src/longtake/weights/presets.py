@@ -15,13 +15,14 @@ from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import PictureSize
+from longtake.core.vocabulary import Vocabulary
 from longtake.nets.codec import Codec, codec_for
 from longtake.nets.dit import DiT
 from longtake.nets.float8 import in_float8
 from longtake.nets.low_rank import corrected
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
-from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest
+from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest, read_vocabulary
 from longtake.weights.plan import Placement, Plan, device_named, memory_advice, num_parameters, plan_for
 from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
 
@@ -49,6 +50,7 @@ class Nets:
     digest: str  # of the network and the codec together, their precision and window
     plan: Plan
     painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
+    vocabulary: Vocabulary | None = None  # the words it was trained on, where its manifest says
 
 
 def packaged_models() -> Path:
@@ -175,7 +177,16 @@ def open_nets(
         digest += "-fp8"
     if preset.text == "umt5":
         digest += f"-{sha256[TEXT][:16]}" + ("-int8" if placement.text_int8 else "")
-    return Nets(preset=preset, dit=dit, codec=codec, text_encoder=encoder, digest=digest, plan=planned, painter=painter)
+    return Nets(
+        preset=preset,
+        dit=dit,
+        codec=codec,
+        text_encoder=encoder,
+        digest=digest,
+        plan=planned,
+        painter=painter,
+        vocabulary=read_vocabulary(folder),
+    )
 
 
 def _painter(folder: Path, preset: Preset, sha256: dict[str, str], dtype: torch.dtype) -> DiT:

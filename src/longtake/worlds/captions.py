@@ -25,14 +25,14 @@ _LIGHT_WORDS = (
     "clouds", "bright", "sun comes", "foggy", "mist", "dewy", "light", "dark",
 )  # fmt: skip
 
-_TIMES = {
+TIMES = {
     "night": ("at night", "in the dark", "at night", "on a dark night"),
     "sunset": ("at sunset", "at sunset", "as the sun sets", "in warm evening light", "at dusk"),
     "dawn": ("at dawn", "early in the morning"),
     "sunrise": ("at sunrise", "in the morning"),
     "day": ("by day", "in daylight", "during the day"),
 }
-_WEATHERS = {
+WEATHERS = {
     "rain": ("in the rain", "rain falling", "while it rains", "in heavy rain", "with rain falling"),
     "snow": (
         "in the snow",
@@ -48,7 +48,7 @@ _CAMERAS = {
     "pan_right": ("the camera pans right", "camera panning to the right", "the view pans right"),
     "push_in": ("the camera moves closer", "slow zoom in", "the camera slowly pushes in"),
 }
-_CHANGES = {
+CHANGES = {
     "night_falls": ("night falls", "then night falls", "it gets dark", "then it becomes night"),
     "sun_sets": (
         "the sun sets",
@@ -281,9 +281,9 @@ def _sky(scene: Scene, state: State, draw: Random, *, must: bool) -> list[str]:
     elif state.time == native:
         chance = min(chance, 0.5) if state.time != "night" else 0.9
     if draw.random() < chance:
-        said.append(_pick(draw, _TIMES[state.time]))
+        said.append(_pick(draw, TIMES[state.time]))
     if state.weather != "clear":
-        options = _WEATHERS[state.weather]
+        options = WEATHERS[state.weather]
         if state.time != "day":
             options = tuple(o for o in options if "day" not in o)
         said.insert(0 if weather_first else len(said), _pick(draw, options))
@@ -292,8 +292,8 @@ def _sky(scene: Scene, state: State, draw: Random, *, must: bool) -> list[str]:
 
 def _change(scene: Scene, kind: str, chunk_idx: int, draw: Random) -> str:
     """The clause that says what an event changes."""
-    if kind in _CHANGES:
-        return _pick(draw, _CHANGES[kind])
+    if kind in CHANGES:
+        return _pick(draw, CHANGES[kind])
     state = scene.state_at(chunk_idx)
     actor = scene.actors[0]
     subject = subject_named(actor.subject)

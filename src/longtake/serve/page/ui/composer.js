@@ -9,6 +9,7 @@ import { Cues } from './cues.js';
 import { html } from './html.js';
 import { Icon } from './icons.js';
 import { roll } from './rolling.js';
+import { UnknownWords } from './unknown.js';
 import { timecode } from './words.js';
 
 /** @type {string[]} */
@@ -108,6 +109,7 @@ export function Composer() {
           (state.draft.value = event.currentTarget.value)}
         onKeyDown=${type}
       ></textarea>
+      <${UnknownWords} />
       <div class="under">
         ${
           inTake &&
