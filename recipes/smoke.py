@@ -5,6 +5,7 @@ from dataclasses import replace
 from longtake.core.configs import CoarseCodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
 from longtake.core.shapes import PictureSize
 from longtake.train.codec_fit import CodecStage
+from longtake.train.decoder_tuning import DecoderStage
 from longtake.train.dmd import DmdStage
 from longtake.train.latents import LatentStage
 from longtake.train.loop import LoopConfig
@@ -94,4 +95,14 @@ def recipe() -> Recipe:
         ),
         painter_pairs=PainterPairsStage(num_clips=4, latent_frames=6, clips_per_shard=2),
         painter=PainterStage(loop=LoopConfig(steps=10, optim=optim, ema_decay=0.9), batch=2, latent_frames=6, rank=4),
+        decoder=DecoderStage(
+            loop=LoopConfig(steps=10, optim=OptimConfig(adam_lr=1e-3, warmup=2), ema_decay=0.9),
+            discriminator=OptimConfig(adam_lr=3e-4, warmup=2),
+            batch=2,
+            latent_frames=6,
+            patch=32,
+            patches=4,
+            widths=(8, 16, 16),
+            kept=8,
+        ),
     )

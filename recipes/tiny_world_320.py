@@ -3,6 +3,7 @@
 from longtake.core.configs import CoarseCodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
 from longtake.core.shapes import PictureSize
 from longtake.train.codec_fit import CodecStage
+from longtake.train.decoder_tuning import DecoderStage
 from longtake.train.dmd import DmdStage
 from longtake.train.latents import LatentStage
 from longtake.train.loop import LoopConfig
@@ -51,7 +52,7 @@ def recipe() -> Recipe:
         world=WorldConfig.tiny(),
         codec=CodecStage(
             loop=LoopConfig(
-                steps=12000,
+                steps=7500,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.4),
                 ema_decay=0.998,
                 log_every=50,
@@ -116,5 +117,16 @@ def recipe() -> Recipe:
             batch=8,
             latent_frames=9,
             rank=32,
+        ),
+        decoder=DecoderStage(
+            loop=LoopConfig(
+                steps=4000,
+                optim=OptimConfig(adam_lr=3e-4, muon_lr=3e-4, warmup=50, cooldown=0.5),
+                ema_decay=0.995,
+                log_every=20,
+            ),
+            discriminator=OptimConfig(adam_lr=3e-4, betas=(0.9, 0.99), warmup=50),
+            batch=2,
+            latent_frames=3,
         ),
     )

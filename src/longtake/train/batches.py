@@ -105,7 +105,15 @@ class LatentClips:
         starts = torch.randint((self.latents.shape[2] - latent_frames) // step + 1, (num,), generator=rng) * step
         starts = starts.masked_fill(torch.rand(num, generator=rng) < FROM_THE_START, 0)
         drop = torch.rand(num, generator=rng) < caption_dropout
-        frames = starts[:, None] + torch.arange(latent_frames)
+        return self._batch(clips, starts[:, None] + torch.arange(latent_frames), drop)
+
+    def openings(self, clips: Tensor, latent_frames: int) -> Batch:
+        """The first `latent_frames` latent frames of some clips, by their numbers."""
+        frames = torch.arange(latent_frames).expand(len(clips), -1)
+        return self._batch(clips, frames, torch.zeros(len(clips), dtype=torch.bool))
+
+    def _batch(self, clips: Tensor, frames: Tensor, drop: Tensor) -> Batch:
+        """Latent frames [b, f] of clips [b] with the captions of their chunks; `drop` says whose are empty."""
         x0, source = (
             None if t is None else t[clips[:, None], :, frames].transpose(1, 2).to(self.device).float()
             for t in (self.latents, self.sources)

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -90,17 +91,10 @@ def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> 
         noise = stage.latent_noise * torch.randn((*shape, side, side), generator=rng).to(context.device)
         latent, decoded = code(video, noise, crop.origin)
         latent = latent.float()
-        difference = decoded - video
-        weight = 1 + (stage.subject_weight - 1) * cover
-        weight = weight / weight.mean()
-        square = (weight * difference.square()).mean()
-        absolute = (weight * difference.abs()).mean()
-        changes = difference.diff(dim=2).abs().mean()
+        fidelity, mean_square = pixel_loss(decoded, video, cover, stage)
         normal = (away_from_normal(latent[:, :, :1]) + away_from_normal(latent[:, :, 1:])) / 2
-        total = square + stage.absolute_weight * absolute
-        total = total + stage.change_weight * changes + stage.normal_weight * normal
-        told = {"psnr": psnr(difference.detach().square().mean()), "weighted_psnr": psnr(square.detach())}
-        return total, {name: float(value) for name, value in {**told, "normal": normal.detach()}.items()}
+        told = {"psnr": float(psnr(mean_square)), "normal": float(normal.detach())}
+        return fidelity + stage.normal_weight * normal, told
 
     return train_and_keep(
         context,
@@ -131,6 +125,40 @@ def coded(codec: LightCodec | CoarseCodec, video: Video, noise: Tensor, origin: 
     where = {"origin": origin} if isinstance(codec, CoarseCodec) else {}
     latent, _ = codec.encode(video, CodecState(), **where)
     return latent, codec.decode(latent + noise, CodecState(), **where)[0]
+
+
+@runtime_checkable
+class PixelWeights(Protocol):
+    """What the terms of `pixel_loss` count."""
+
+    @property
+    def absolute_weight(self) -> float: ...
+
+    @property
+    def change_weight(self) -> float: ...
+
+    @property
+    def subject_weight(self) -> float: ...
+
+
+def pixel_loss(
+    decoded: Video, video: Video, cover: Float[Tensor, "b 1 frames height width"], weights: PixelWeights
+) -> tuple[Tensor, Tensor]:
+    """How far decoded videos are from the true ones, and their mean squared error (without gradient).
+
+    Args:
+        decoded: pixels.
+        video: the true ones.
+        cover: of subjects, in [0, 1]; there, errors count `subject_weight`, elsewhere 1.
+        weights: of the absolute error and of that of the differences of successive frames, beside the squared error.
+    """
+    difference = decoded - video
+    weight = 1 + (weights.subject_weight - 1) * cover
+    weight = weight / weight.mean()
+    square, absolute = (weight * difference.square()).mean(), (weight * difference.abs()).mean()
+    changes = difference.diff(dim=2).abs().mean()
+    total = square + weights.absolute_weight * absolute + weights.change_weight * changes
+    return total, difference.detach().square().mean()
 
 
 def away_from_normal(latent: Latent) -> Tensor:

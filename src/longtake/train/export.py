@@ -7,7 +7,7 @@ import torch
 
 from longtake.core.configs import WanVAEConfig
 from longtake.core.vocabulary import Vocabulary
-from longtake.train.codec_fit import STAGE as CODEC
+from longtake.train.decoder_tuning import decoder_stage
 from longtake.train.painter import STAGE as PAINTER
 from longtake.train.stage import Context
 from longtake.train.teacher import STAGE as TEACHER
@@ -26,7 +26,7 @@ def export(context: Context, student: str, start: str | None = None, vocabulary:
         vocabulary: the words of the captions, where they are those of a world.
     """
     folder = context.out / "model"
-    for name, stage in (("student", student), ("teacher", TEACHER), ("codec", CODEC)):
+    for name, stage in (("student", student), ("teacher", TEACHER), ("codec", decoder_stage(context))):
         tensors = read_weights(context.folder(stage), name)
         exact = name == "codec" and isinstance(context.preset.codec, WanVAEConfig)  # whose latents others read
         save_weights(folder, name, tensors, dtype=torch.float32 if exact else torch.float16)

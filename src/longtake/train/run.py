@@ -17,6 +17,7 @@ from longtake.train import (
     ar_teacher,
     codec_fit,
     consistency,
+    decoder_tuning,
     dmd,
     latents,
     ode_init,
@@ -28,6 +29,7 @@ from longtake.train import (
 )
 from longtake.train.ar_teacher import ArTeacherStage
 from longtake.train.consistency import ConsistencyStage
+from longtake.train.decoder_tuning import DecoderStage
 from longtake.train.dmd import DmdStage
 from longtake.train.export import export
 from longtake.train.loop import Limits
@@ -63,6 +65,7 @@ class Recipe:
     consistency: ConsistencyStage | None = None
     painter_pairs: PainterPairsStage | None = None
     painter: PainterStage | None = None
+    decoder: DecoderStage | None = None  # tuned last, on what the student makes
 
     def __post_init__(self) -> None:
         preset, world = self.preset, self.world
@@ -82,7 +85,7 @@ class Recipe:
                 if mine != other:
                     raise ConfigError(f"the world's {what} is {mine}, the preset's {other}; they must be the same")
         lengths = {"a teacher phase": max(p.latent_frames for p in self.teacher.phases), **self._checked_end()}
-        for what in ("ode_pairs", "ar_teacher", "consistency"):
+        for what in ("ode_pairs", "ar_teacher", "consistency", "decoder"):
             if (stage := getattr(self, what)) is not None:
                 lengths[what] = stage.latent_frames
         most = dict.fromkeys(lengths, longest)
@@ -176,6 +179,8 @@ class Recipe:
             found[painter_pairs.STAGE] = lambda c: painter_pairs.run(shown, self.world, c)
         if (painting := self.painter) is not None:
             found[painter.STAGE] = lambda c: painter.run(painting, self.student, c)
+        if (tuned := self.decoder) is not None and isinstance(made := self.latents, latents.LatentStage):
+            found[decoder_tuning.STAGE] = lambda c: decoder_tuning.run(tuned, made, self.world, self.student, c)
         return found
 
     def _latents(self, context: Context) -> bool:
@@ -221,6 +226,7 @@ class Recipe:
             teacher=replace(self.teacher, start=about.model),
             painter_pairs=None,  # videos have one look
             painter=None,
+            decoder=None,
         )
 
 
