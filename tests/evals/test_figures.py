@@ -3,7 +3,16 @@
 import pytest
 import torch
 
-from longtake.evals.figures import brightness, contrast, dynamics, flicker, saturation, sharpness, smoothness
+from longtake.evals.figures import (
+    brightness,
+    contrast,
+    dynamics,
+    flicker,
+    moving_sharpness,
+    saturation,
+    sharpness,
+    smoothness,
+)
 
 
 def plain(*values: int, frames: int = 1) -> torch.Tensor:
@@ -50,3 +59,15 @@ def test_colour_and_contrast() -> None:
     halves[:, :16] = 255
     assert contrast(halves) == pytest.approx(0.5, abs=1e-3)
     assert sharpness(halves) > sharpness(plain(0, 255))
+
+
+def test_the_sharpness_of_what_moves_sees_it_alone() -> None:
+    """A blurred square is less sharp; a sharp pattern that stands still beside it changes nothing."""
+    sharp = moving(3)
+    blurred = torch.nn.functional.avg_pool2d(sharp.permute(0, 3, 1, 2).float(), 5, 1, 2).byte().permute(0, 2, 3, 1)
+    assert moving_sharpness(blurred) < 0.4 * moving_sharpness(sharp)
+    beside = sharp.clone()
+    beside[:, 40:44, ::2] = 255
+    assert moving_sharpness(beside) == pytest.approx(moving_sharpness(sharp), rel=0.02)
+    assert sharpness(beside) > 1.3 * sharpness(sharp)
+    assert moving_sharpness(plain(5, 5, 5)) == 0

@@ -1,6 +1,7 @@
 """The network is Wan's: names, shapes, sizes, and the meaning of each part. No weights are needed for that."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -240,3 +241,21 @@ def test_rows_beyond_the_prompt_are_read_too() -> None:
     dit = random_dit()
     shorter, longer = text.clone(), functional.pad(text, (0, 0, 0, 8))
     assert (dit(x, sigma, shorter) - dit(x, sigma, longer)).abs().max() > 1e-4
+
+
+@torch.no_grad()
+def test_all_tokens_kept_in_any_order_are_the_whole_forward() -> None:
+    config = replace(DIT, grid=(2, 3), pooled_text=True)
+    dit = random_dit(config)
+    rng = torch.Generator().manual_seed(0)
+    x = torch.randn(2, DIT.in_dim, 3, 4, 6, generator=rng, dtype=torch.float64)
+    sigma = torch.rand(2, 3, generator=rng, dtype=torch.float64)
+    text = torch.randn(2, 1, DIT.text_len, DIT.text_dim, generator=rng, dtype=torch.float64)
+    kept = torch.stack([torch.stack([torch.randperm(6, generator=rng) for _ in range(3)]) for _ in range(2)])
+    whole = dit.patches(dit(x, sigma, text))
+    found = dit.forward_sparse(x, sigma, text, kept)
+    wanted = whole.gather(2, kept[..., None].expand(-1, -1, -1, whole.shape[3]))
+    assert (found - wanted).abs().max() < 1e-12
+    few = dit.forward_sparse(x, sigma, text, kept[:, :, :4])
+    assert few.shape == (2, 3, 4, DIT.in_dim * 4)
+    assert (few - wanted[:, :, :4]).abs().max() > 1e-3  # the others are not there to be looked at

@@ -11,6 +11,8 @@ The rendered truth of the same prompts goes through the codec and the same figur
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from math import isnan
 from statistics import mean
 
 import torch
@@ -19,22 +21,34 @@ from torch import Tensor
 
 from longtake.core.shapes import Pictures
 from longtake.evals.fidelity import fidelity
-from longtake.evals.figures import brightness, contrast, dynamics, flicker, saturation, sharpness, smoothness
-from longtake.evals.judge import SECONDS, Judge, Progress
-from longtake.evals.prompts import TASKS, Asked, Switch, asked_of, switches_of
+from longtake.evals.figures import (
+    brightness,
+    contrast,
+    dynamics,
+    flicker,
+    moving_sharpness,
+    saturation,
+    sharpness,
+    smoothness,
+)
+from longtake.evals.judge import NO_SUBJECT, SECONDS, Judge, Progress
+from longtake.evals.prompts import TASKS, Asked, Switch, asked_of, still_of, switches_of
 from longtake.evals.statistics import Figure, figure, frechet_distance, spread
+from longtake.evals.stillness import stillness
+from longtake.flow.distortion import excess_change, moving_psnr, psnr
 from longtake.media.frames import from_pictures, to_pictures
 from longtake.nets.light_codec import CodecState
 from longtake.sample.cues import Cue
 from longtake.sample.generate import Model, generate
 from longtake.worlds.render import render
-from longtake.worlds.scenes import WorldConfig
+from longtake.worlds.scenes import Scene, WorldConfig
 
 OF_A_CLIP: Mapping[str, Callable[[Pictures], float]] = {
     "flicker": flicker,
     "smoothness": smoothness,
     "dynamics": dynamics,
     "sharpness": sharpness,
+    "sharpness of what moves": moving_sharpness,
     "contrast": contrast,
     "saturation": saturation,
     "brightness": brightness,
@@ -53,6 +67,9 @@ class Plan:
     spread_prompts: int = 4
     switches: int = 12
     given: int = 12  # prompts whose scenes are given as a picture and as a source
+    still: int = 8  # prompts under which nothing moves
+    kept: int = 8  # takes in each second of which the subject is looked for
+    kept_s: float = 20.0
     long_takes: int = 2
     long_s: float = 30.0
 
@@ -93,16 +110,37 @@ def truth_row(model: Model, world: WorldConfig, judge: Judge, plan: Plan, progre
     """The rendered scenes of the prompts, as the model's codec shows them: what can be reached at most."""
     asked = asked_of(world, plan.prompts)
     clips = []
+    coded: dict[str, list[float]] = {}
     for one in asked:
         scene = replace(one.scene.lasting(_clip_frames(model)), height_px=model.size.height, width_px=model.size.width)
-        video = from_pictures(render([scene])[0]).to(model.dit.device)
-        with torch.inference_mode():
-            latent, _ = model.codec.encode(video, CodecState())
-            clips.append(to_pictures(model.codec.decode(latent, CodecState())[0]))
+        clip, found = _through_codec(model, scene)
+        clips.append(clip)
+        _, still = _through_codec(model, scene.at_rest())
+        found["codec: change of what is still, levels"] = still["codec: change, levels"]
+        for key, value in found.items():
+            coded.setdefault(key, []).append(value)
         progress("rendered truth", len(clips), len(asked), {})
     figures, values, examples, features = _of_clips(asked, clips, None, model.fps, judge)
+    # Where nothing moves, there is no PSNR of what does.
+    figures |= {key: figure(known) for key, each in coded.items() if (known := [x for x in each if not isnan(x)])}
     name = "rendered truth, through the codec"
     return Row(name=name, figures=figures, values=values, examples=examples, features=features)
+
+
+def _through_codec(model: Model, scene: Scene) -> tuple[Pictures, dict[str, float]]:
+    """A scene's clip as the codec gives it back, and how far that is from the clip."""
+    truth = render([scene])[0]
+    video = from_pictures(truth).to(model.dit.device)
+    with torch.inference_mode():
+        latent, _ = model.codec.encode(video, CodecState())
+        decoded = model.codec.decode(latent, CodecState())[0].clamp(-1, 1)
+    clip = to_pictures(decoded)
+    return clip, {
+        "codec: PSNR, dB": float(psnr((decoded - video).square().mean())),
+        "codec: PSNR of what moves, dB": moving_psnr(decoded, video),
+        "codec: sharpness of what moves, of the truth's": moving_sharpness(clip) / max(moving_sharpness(truth), 1e-6),
+        "codec: change, levels": float(excess_change(decoded, video)),
+    }
 
 
 def model_row(
@@ -110,7 +148,7 @@ def model_row(
 ) -> Row:
     """All figures of a model; `truth` is the row that `truth_row` made with the same plan."""
     asked = asked_of(world, plan.prompts)
-    seconds = _clip_frames(model) / model.fps
+    seconds = _clip_s(model)
     clips, first_s, fps = [], [], []
     for seed, one in enumerate(asked):
         clip, first, rate = _timed(model, one.prompt, seconds, seed)
@@ -126,6 +164,8 @@ def model_row(
     if delays := [delay for delay in followed if delay is not None]:
         figures["change seen after, s"] = figure(delays)
     if not model.is_teacher:
+        figures |= _still(name, model, world, plan, progress)
+        figures |= _kept(name, model, asked, judge, plan, progress)
         figures |= fidelity(name, model, asked[: plan.given], judge, progress)
     drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
     if drift is not None:
@@ -176,13 +216,41 @@ def _spreads(
         progress(f"{name}: seeds", num, len(few), {})
 
 
+def _still(name: str, model: Model, world: WorldConfig, plan: Plan, progress: Progress) -> dict[str, Figure]:
+    """Takes in which nothing should move."""
+    found = []
+    for num, one in enumerate(few := still_of(world, plan.still), 1):
+        chunks = list(generate(model, (Cue(at_s=0.0, prompt=one.prompt),), seconds=_clip_s(model), seed=num))
+        lengths = [len(chunk.pictures) for chunk in chunks]
+        found.append(stillness(torch.cat([c.pictures for c in chunks]), list(accumulate(lengths))[:-1]))
+        progress(f"{name}: stillness", num, len(few), {})
+    return {
+        "still: change, levels": figure([one.change for one in found]),
+        "still: rhythm": figure([one.rhythm for one in found]),
+        "still: chunk borders": figure([one.border for one in found]),
+    }
+
+
+def _kept(
+    name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: Plan, progress: Progress
+) -> dict[str, Figure]:
+    """Of the seconds of long takes in which the judge sees a subject: the share with the right one."""
+    shares = []
+    for num, one in enumerate(few := asked[: plan.kept], 1):
+        clip, _, _ = _timed(model, one.prompt, plan.kept_s, 2000 + num)
+        seen = [subject for subject in judge.subjects_over_time(clip, model.fps) if subject != NO_SUBJECT]
+        shares.append(mean(subject == one.expected["subject"] for subject in seen) if seen else 0.0)
+        progress(f"{name}: subjects", num, len(few), {})
+    return {"subject kept": figure(shares)}
+
+
 def _followed(
     name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan, progress: Progress
 ) -> Iterator[float | None]:
     """For each change of a prompt, seconds from the cue until the judge sees it; None: it does not."""
     switches = switches_of(world, plan.switches)
     chunk_s = model.preset.stream.chunk * model.preset.codec.stride.time / model.fps
-    seconds = _clip_frames(model) / model.fps if model.is_teacher else 3 * SECONDS
+    seconds = _clip_s(model) if model.is_teacher else 3 * SECONDS
     for num, switch in enumerate(switches, 1):
         yield _seen_after(model, switch, judge, int(seconds / 2 / chunk_s) * chunk_s, seconds)
         progress(f"{name}: changes", num, len(switches), {})
@@ -247,6 +315,10 @@ def _timed(model: Model, prompt: str, seconds: float, seed: int) -> tuple[Pictur
         first = first or time.perf_counter() - begun
     clip = torch.cat(parts)
     return clip, first, len(clip) / (time.perf_counter() - begun)
+
+
+def _clip_s(model: Model) -> float:
+    return _clip_frames(model) / model.fps
 
 
 def _clip_frames(model: Model) -> int:

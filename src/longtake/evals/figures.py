@@ -11,9 +11,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from longtake.core.shapes import Pictures
+from longtake.flow.distortion import moving_pixels
+from longtake.media.frames import from_pictures
 
 BLOCK = 8  # pixels of a block whose motion is sought
 REACH = 6  # pixels that it may have moved
+EDGE_PX = 2  # pixels around what moves that still belong to it
 LIVELIEST = 0.05  # of the blocks that count for `dynamics` (VBench: of the pixels)
 
 
@@ -42,6 +45,16 @@ def sharpness(clip: Pictures) -> float:
     x = luma(clip)[:, None]
     kernel = x.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
     return functional.conv2d(x, kernel).abs().mean().item()
+
+
+def moving_sharpness(clip: Pictures) -> float:
+    """Mean absolute response of the Laplacian around pixels that show something moving; of all where nothing moves."""
+    x = luma(clip)[:, None]
+    moving = moving_pixels(from_pictures(clip))[0][:, None].float()
+    around = functional.max_pool2d(moving, 2 * EDGE_PX + 1, 1, EDGE_PX) > 0
+    kernel = x.new_tensor([[0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    response = functional.conv2d(functional.pad(x, (1, 1, 1, 1), mode="replicate"), kernel).abs()
+    return float((response[around] if bool(around.any()) else response).mean())
 
 
 def contrast(clip: Pictures) -> float:

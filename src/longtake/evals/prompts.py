@@ -53,6 +53,13 @@ def switches_of(world: WorldConfig, num: int) -> list[Switch]:
     return list(islice(_switches(replace(calm(world), event_probability=1.0, last_event_chunk=2)), num))
 
 
+def still_of(world: WorldConfig, num: int) -> list[Asked]:
+    """The first prompts under which nothing moves: a subject that stands still in clear weather, in its usual hour."""
+    still = replace(calm(world), motions=("stands still",), weather_probability=0.0, time_probability=0.0)
+    dry = (one for one in _asked(still, "train") if one.scene.actors[0].support != "water")
+    return list(islice(dry, num))
+
+
 def facts(scene: Scene, state: State) -> dict[str, str]:
     """The class of each task that a scene shows; a subject that goes nowhere has no direction."""
     actor = scene.actors[0]

@@ -17,9 +17,10 @@ THETA = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Every token's rotations as complex numbers of length 1, shaped to broadcast over batch and heads."""
+    """Every token's rotations as complex numbers of length 1, shaped to broadcast over heads, and over the batch
+    unless each of its clips has tokens of its own."""
 
-    turns: Complex[Tensor, "s 1 half"]
+    turns: Complex[Tensor, "*b s 1 half"]
 
     def __call__(self, x: Float[Tensor, "b s n k"]) -> Float[Tensor, "b s n k"]:
         """Turn queries or keys by their positions."""

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jaxtyping import Int
 from torch import Tensor
+from torch.nn import functional
 
 from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import logit_normal_sigma
@@ -42,6 +44,7 @@ class Phase:
     latent_frames: int
     batch: int
     shifts: tuple[float, ...]  # of the noise levels; the clips of a batch take them in turn
+    kept: float = 1.0  # share of each latent frame's tokens that take part: those of subjects first, others at random
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,7 +75,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
     dit = placed(dit, context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
-    forward = stage.loop.program(dit)
+    forward, sparse = stage.loop.program(dit), stage.loop.program(dit.forward_sparse)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         phase = stage.phase(step)
@@ -81,9 +84,19 @@ def run(stage: TeacherStage, context: Context) -> bool:
         sigma = logit_normal_sigma((phase.batch, 1), shifts[:, None], rng).to(batch.x0)
         sigma = sigma.expand(-1, phase.latent_frames)
         eps = normal(batch.x0.shape, rng, context.device)
-        v = forward(add_noise(batch.x0, eps, sigma), sigma, batch.text)
-        error = (v - velocity(batch.x0, eps)).square()
-        weighted = (error * cell_weights(batch, stage.subject_weight)).mean()
+        x_t, wanted = add_noise(batch.x0, eps, sigma), velocity(batch.x0, eps)
+        weights = cell_weights(batch, stage.subject_weight)
+        if phase.kept < 1:
+            kept = kept_tokens(batch, phase.kept, context.preset.dit.patch, rng)
+            v = sparse(x_t, sigma, batch.text, kept)
+            wanted, weights = (
+                each.gather(2, kept[..., None].expand(-1, -1, -1, each.shape[3]))
+                for each in (dit.patches(wanted), dit.patches(weights.expand_as(wanted)))
+            )
+        else:
+            v = forward(x_t, sigma, batch.text)
+        error = (v - wanted).square()
+        weighted = (error * weights).sum() / weights.expand_as(error).sum()
         return weighted, {"loss": float(error.detach().mean()), "weighted": float(weighted.detach())}
 
     return train_and_keep(
@@ -97,11 +110,20 @@ def run(stage: TeacherStage, context: Context) -> bool:
 
 
 def cell_weights(batch: Batch, subject_weight: float) -> Tensor:
-    """What the cells of a batch count in a loss, [b, 1, f, h, w] with a mean of 1: more where subjects are."""
+    """What the cells of a batch count in a loss, [b, 1, f, h, w]: 1, and more where subjects are."""
     if batch.cover is None:
-        return torch.ones(())
-    weights = 1 + (subject_weight - 1) * batch.cover[:, None]
-    return weights / weights.mean()
+        return torch.ones_like(batch.x0[:, :1])
+    return 1 + (subject_weight - 1) * batch.cover[:, None]
+
+
+def kept_tokens(batch: Batch, share: float, patch: int, rng: torch.Generator) -> Int[Tensor, "b f s"]:
+    """Numbers of the tokens of each latent frame that take part: those that show a subject, then others at random."""
+    clips, _, frames, height, width = batch.x0.shape
+    rank = torch.rand((clips, frames, height * width // patch**2), generator=rng).to(batch.x0.device)
+    if batch.cover is not None:
+        shown = functional.max_pool2d(batch.cover, patch).flatten(2)
+        rank = rank + (shown > 0)
+    return rank.topk(max(1, round(share * rank.shape[2])), dim=2).indices
 
 
 def placed(dit: DiT, context: Context, loop: LoopConfig) -> DiT:
