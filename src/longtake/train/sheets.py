@@ -21,12 +21,12 @@ from longtake.train.ranks import give_back
 from longtake.train.stage import Context
 
 PROMPTS = (
-    "a tiger walks through a forest",
-    "an elephant walks right on a city street",
-    "a red car drives to the left in the desert",
+    "a tiger walks along a mountain road",
+    "an elephant walks right across a city square",
+    "a red car drives to the left on a bridge",
     "a sailboat sails on the sea",
-    "a penguin hops in a park, then snow starts to fall",
-    "a balloon rises over the desert",
+    "a penguin hops in a park at night",
+    "a balloon rises over a terrace",
 )
 SHEET_STEPS = 20  # of the teacher's sampler: enough to judge
 
