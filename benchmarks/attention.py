@@ -45,7 +45,7 @@ def timed(device: torch.device, work: Callable[[], object]) -> float:
 def compared(model: str, size: PictureSize, window: int, device: torch.device) -> dict[str, float]:
     """Kernel -> milliseconds."""
     preset = preset_named(model)
-    height, width = size.latent(preset.codec.stride, preset.dit.patch)
+    height, width = preset.latent_grid(size)
     per_frame = height * width // preset.dit.patch**2
     dtype = torch.bfloat16 if has_bf16_units(device) else torch.float32
     heads = preset.dit.num_heads, preset.dit.head_dim

@@ -27,7 +27,7 @@ from longtake.weights.presets import RandomStates, preset_named
 def velocities(dit: DiT, size: PictureSize, model: str, chunks: int) -> list[torch.Tensor]:
     """Of the last chunk, at each of the student's noise levels."""
     preset = preset_named(model)
-    height, width = size.latent(preset.codec.stride, preset.dit.patch)
+    height, width = preset.latent_grid(size)
     shape = (1, preset.dit.in_dim, preset.stream.chunk, height, width)
     states = RandomStates(preset.dit.text_len, preset.dit.text_dim)("a red boat on the sea")
     text = dit.read_text(states.to(dit.device))

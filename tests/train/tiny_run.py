@@ -38,7 +38,7 @@ def prepared(out: Path, encoder: TextEncoder, preset: Preset = PRESET) -> Contex
     """A run with latents, a teacher and a student's start that did not come from training."""
     run = context(out, encoder, preset)
     rng = torch.Generator().manual_seed(0)
-    rows, columns = preset.size.latent(preset.codec.stride, preset.dit.patch)
+    rows, columns = preset.latent_grid(preset.size)
     clips = torch.randn(CLIPS, preset.dit.in_dim, LATENT_FRAMES, rows, columns, generator=rng).half()
     chunks = LATENT_FRAMES // preset.stream.chunk
     captions = [[opening if idx < 2 else f"{opening}, it snows" for idx in range(chunks)] for opening in OPENINGS]

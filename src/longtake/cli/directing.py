@@ -197,7 +197,7 @@ class Job:
         opened = open_model(model, teacher=True, device=self.device)
         self._tell(opened)
         size = options["size"] or opened.size
-        size.latent(opened.preset.codec.stride, opened.preset.dit.patch)
+        opened.preset.latent_grid(size)
         self.load_s = time.perf_counter() - started
         chunks = generate(opened, cues, **options)
         made = record(

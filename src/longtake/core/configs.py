@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
-from longtake.core.errors import ConfigError
+from longtake.core.errors import ConfigError, InputError
 from longtake.core.shapes import PictureSize, Stride
 
 
@@ -169,7 +169,26 @@ class Preset:
             raise ConfigError(
                 f"the network reads {self.dit.in_dim} latent channels, the codec writes {self.codec.latent_channels}"
             )
-        self.size.latent(self.codec.stride, self.dit.patch)
+        rows, columns = self.latent_grid(self.size)
+        tokens = rows // self.dit.patch, columns // self.dit.patch
+        for what, grid, own in (("network", self.dit.grid, tokens), ("codec", self.codec_grid, (rows, columns))):
+            if grid not in (None, own):
+                raise ConfigError(f"the {what} has learned a grid of {grid}, pictures of {self.size} have {own}")
+
+    @property
+    def codec_grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the cells that the codec has learned, where it has."""
+        return self.codec.grid if isinstance(self.codec, CoarseCodecConfig) else None
+
+    def latent_grid(self, size: PictureSize) -> tuple[int, int]:
+        """Latent rows and columns of pictures of a size.
+
+        Raises:
+            InputError: a side does not fit the codec and the network, or the model has learned another size by heart.
+        """
+        if size != self.size and not (self.dit.grid is None and self.codec_grid is None):
+            raise InputError(f"{self.name} makes pictures of {self.size} only, got {size}; --scale writes them larger")
+        return size.latent(self.codec.stride, self.dit.patch)
 
 
 def check_positive(config: object, *names: str) -> None:

@@ -213,7 +213,7 @@ def plan_for(
 ) -> Plan:
     """Check a request and work it out. Raises InputError as `generate` does."""
     preset = model.preset
-    shape = (size or preset.size).latent(preset.codec.stride, preset.dit.patch)
+    shape = preset.latent_grid(size or preset.size)
     num_chunks = chunks_for(seconds, fps=preset.fps, chunk=preset.stream.chunk, stride=preset.codec.stride)
     if model.is_teacher and num_chunks * preset.stream.chunk > preset.clip_latent_frames:
         longest = preset.codec.stride.frames(preset.clip_latent_frames) / preset.fps

@@ -118,7 +118,7 @@ class Sampler:
         self.size = size or model.size
         self.stream = model.preset.stream
         self.device = model.dit.device
-        height, width = self.size.latent(model.preset.codec.stride, model.preset.dit.patch)
+        height, width = model.preset.latent_grid(self.size)
         self.shape = (1, model.preset.dit.in_dim, self.stream.chunk, height, width)
         self._schedules: dict[tuple[int | None, float], Schedule] = {}
         self._words: OrderedDict[Wording, TextMemory] = OrderedDict()

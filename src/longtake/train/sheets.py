@@ -84,7 +84,7 @@ class averaged:  # noqa: N801  (a context manager, used as a verb)
 
 
 def _grid(context: Context) -> tuple[int, int]:
-    return context.preset.size.latent(context.preset.codec.stride, context.preset.dit.patch)
+    return context.preset.latent_grid(context.preset.size)
 
 
 def _write(context: Context, latents: Latent, path: Path) -> None:

@@ -138,7 +138,7 @@ def footprint(
 ) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes on the device: what stays, part by part, and what comes on top, phase by phase."""
     dit, item, stream = preset.dit, placement.dtype.itemsize, preset.stream
-    height, width = size.latent(preset.codec.stride, dit.patch)
+    height, width = preset.latent_grid(size)
     per_frame = height * width // dit.patch**2
     own = (preset.clip_latent_frames if teacher else stream.chunk) * per_frame
     past = 0 if teacher else (placement.window - stream.chunk) * per_frame
