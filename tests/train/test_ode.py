@@ -64,6 +64,16 @@ def test_a_teacher_that_passes_the_students_levels_by_is_refused(teacher: int, s
         kept_steps(stage, SamplingConfig(num_steps=student, shift=3.0))
 
 
+def test_noise_levels_that_the_teacher_does_not_pass_are_refused() -> None:
+    """CausVid's own levels are no steps of a shifted schedule: pairs would be labelled with levels they do not have."""
+    stage = OdePairStage(num_pairs=1, batch=1, num_steps=48, latent_frames=9)
+    causvid = SamplingConfig(num_steps=3, shift=8.0, sigmas=(1.0, 0.757, 0.522))
+    with pytest.raises(ConfigError, match=r"noise level 0.757, where the teacher's 48 steps pass 0.9412"):
+        kept_steps(stage, causvid)
+    said = SamplingConfig(num_steps=2, shift=3.0, sigmas=tuple(few_step_sigmas(2, 3.0)))
+    assert kept_steps(stage, said) == (0, 24, 48)
+
+
 def test_pairs_lie_on_the_guided_teachers_trajectory(paired: Context) -> None:
     pairs = OdePairs.read(paired.folder(ode_pairs.STAGE))
     assert pairs.states.shape == (3, 3, PRESET.dit.in_dim, 9, 4, 6)

@@ -25,6 +25,7 @@ from longtake.cli.train import train
 from longtake.cli.vbench import vbench
 from longtake.cli.worlds import worlds
 from longtake.core.errors import LongtakeError
+from longtake.core.version import __version__
 
 EXIT_MISTAKE = 2
 EXIT_INTERRUPTED = 130
@@ -49,10 +50,19 @@ app.command()(serve)
 app.add_typer(keys, name="keys")
 
 
+def _version(asked: bool | None) -> None:
+    if asked:
+        sys.stdout.write(f"longtake {__version__}\n")
+        raise typer.Exit
+
+
 @app.callback()
 def longtake(
     *,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error, too.")] = False,
+    version: Annotated[
+        bool | None, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = None,
 ) -> None:
     """Video that streams while it is imagined: the first frames are there before the rest is made."""
 

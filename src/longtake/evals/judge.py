@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from longtake.core.errors import WeightsError
+from longtake.core.files import atomic
 from longtake.core.noise import rng_for
 from longtake.core.shapes import Pictures
 from longtake.evals.prompts import TASKS, calm, facts
@@ -253,7 +254,8 @@ def judge_for(world: WorldConfig, path: Path, progress: Progress, **options: int
         judge = trained_judge(world, progress, **options)
         about = {"classes": judge.classes, "accuracy": judge.accuracy, "world": world.hash}
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(judge.state_dict(), path, {"judge": json.dumps(about)})
+        with atomic(path) as part:
+            save_file(judge.state_dict(), part, {"judge": json.dumps(about)})
         judge.digest = digest([path])
         return judge
     try:

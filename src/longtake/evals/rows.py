@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from longtake.core.errors import InputError
+from longtake.core.files import atomic
 from longtake.evals.evaluate import Drift, Example, Plan, Row
 from longtake.evals.judge import Judge
 from longtake.evals.statistics import Figure
@@ -73,9 +74,8 @@ def write_row(path: Path, row: Row) -> None:
     if row.features is not None:
         tensors["features"] = row.features
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"row": json.dumps(about)})
-    part.replace(path)
+    with atomic(path) as part:
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"row": json.dumps(about)})
 
 
 def read_row(path: Path) -> Row:

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from longtake.core.errors import WeightsError
+from longtake.core.files import atomic
 
 
 @runtime_checkable
@@ -178,9 +179,8 @@ class UMT5Encoder:
         if states is None:
             states = self._encoded(prompt)
             self.cache.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(f".{os.getpid()}.part")
-            save_file({"states": states}, part)
-            part.replace(path)
+            with atomic(path) as part:
+                save_file({"states": states}, part)
         return functional.pad(states.float(), (0, 0, 0, self.text_len - len(states)))[None, None]
 
     def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:

@@ -26,10 +26,9 @@ from longtake.sample.denoise import Guidance, Schedule, denoise
 from longtake.sample.generate import Model
 from longtake.sample.plans import ChunkPlan, Wording
 from longtake.sample.rollout import rebuilt
+from longtake.weights.plan import KEPT_WORDINGS
 
 Piece = Float[Tensor, "1 c _ h w"]  # latents of a chunk, or of a part of one
-
-KEPT_WORDINGS = 5  # whose cross-attention memory stays: two prompts of a fade, those around it, the negative one
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from longtake.core.configs import WanVAEConfig
 from longtake.core.errors import TrainingError
+from longtake.core.files import atomic
 from longtake.core.shapes import Latent, Video
 from longtake.flow.distortion import excess_change, moving_psnr, psnr
 from longtake.nets.coarse_codec import CoarseCodec, Origin
@@ -39,6 +40,7 @@ from longtake.worlds.render import render
 from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
 
 STAGE = "codec"
+CLIPS = "clips.npy"
 CLIP_FRAMES = 21  # of a rendered clip, from anywhere in its scene
 FROM_THE_START = 0.5  # share of the clips that begin with their scene
 
@@ -96,13 +98,16 @@ def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> 
         told = {"psnr": float(psnr(mean_square)), "normal": float(normal.detach())}
         return fidelity + stage.normal_weight * normal, told
 
-    return train_and_keep(
+    complete = train_and_keep(
         context,
         STAGE,
         stage.loop,
         [Trainee(name="codec", net=codec, optim=stage.loop.optim, loss=loss, ema=ema)],
         facts=lambda: held_out_figures(codec, world, context.device),
     )
+    if complete:
+        (context.folder(STAGE) / CLIPS).unlink()
+    return complete
 
 
 def _taken(stage: BaseCodec, context: Context) -> bool:
@@ -188,21 +193,20 @@ def with_cover(scenes: Sequence[Scene]) -> UInt8[Tensor, "b frames height width 
 def rendered_clips(world: WorldConfig, stage: CodecStage, context: Context) -> np.ndarray:
     """Clips of the world with the cover of their subjects, uint8 [clips, frames, height, width, rgba].
 
-    They lie in a file of the stage's folder, made once: more of them than memory has room for.
+    They lie in a file of the stage's folder until it is done: more of them than memory has room for.
     """
-    path = context.folder(STAGE) / "clips.npy"
+    path = context.folder(STAGE) / CLIPS
     if not path.exists():
-        part = path.with_suffix(".part")
         shape = (stage.num_clips, CLIP_FRAMES, world.size.height, world.size.width, 4)
-        clips = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        done = 0
         seeds = range(stage.loop.seed, stage.loop.seed + stage.num_clips)
-        for _, pictures in rendered(world, seeds, context.workers, with_cover):
-            clips[done : done + len(pictures)] = pictures.numpy()
-            done += len(pictures)
-            context.progress("rendering", done, stage.num_clips, {})
-        clips.flush()
-        part.replace(path)
+        done = 0
+        with atomic(path) as part:
+            clips = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+            for _, pictures in rendered(world, seeds, context.workers, with_cover):
+                clips[done : done + len(pictures)] = pictures.numpy()
+                done += len(pictures)
+                context.progress("rendering", done, stage.num_clips, {})
+            clips.flush()
     return np.load(path, mmap_mode="r")
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
+from longtake.core.files import atomic
 from longtake.core.shapes import Stride
 from longtake.nets.codec import Codec
 from longtake.nets.light_codec import CodecState
@@ -104,10 +105,9 @@ def encode_world(
                     first = first_chunk(scene, length)
                     captions.append(captions_for(scene, scene.seed)[first : first + length // world.chunk])
                 context.progress(name, start + len(captions), stage.num_clips, {})
-        part = path.with_suffix(".part")
         tensors = {look: torch.cat(each) for look, each in parts.items()}
-        save_file(tensors, part, {"captions": json.dumps(captions)})
-        part.replace(path)
+        with atomic(path) as part:
+            save_file(tensors, part, {"captions": json.dumps(captions)})
         if context.limits.reached() and stop < stage.num_clips:
             return False
     context.finish(name, clips=stage.num_clips)

@@ -13,8 +13,9 @@ from torch import Tensor
 from longtake.core.bf16 import has_bf16_units
 from longtake.core.configs import SamplingConfig
 from longtake.core.errors import ConfigError, TrainingError
+from longtake.core.files import atomic
 from longtake.core.noise import rng_for
-from longtake.flow.schedule import sigmas_of
+from longtake.flow.schedule import sigmas_of, solver_sigmas
 from longtake.sample.teacher import teacher_states
 from longtake.train.batches import LatentClips, normal
 from longtake.train.latents import STAGE as LATENTS
@@ -23,6 +24,7 @@ from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit
 
 STAGE = "ode_pairs"
+SAME_SIGMA = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +50,15 @@ def kept_steps(stage: OdePairStage, student: SamplingConfig) -> tuple[int, ...]:
             f"the teacher's {stage.num_steps} steps must be a multiple of the student's {student.num_steps}"
         )
     stride = stage.num_steps // student.num_steps
-    return (*range(0, stage.num_steps, stride), stage.num_steps)
+    kept = (*range(0, stage.num_steps, stride), stage.num_steps)
+    passed = solver_sigmas(stage.num_steps, student.shift)
+    for wanted, found in zip(sigmas_of(student), (passed[step] for step in kept), strict=False):
+        if abs(wanted - found) > SAME_SIGMA:
+            raise ConfigError(
+                f"the student is called at noise level {wanted:g}, where the teacher's {stage.num_steps} steps pass "
+                f"{found:.4f}: pairs need a student whose levels are evenly spaced and shifted, as the teacher's are"
+            )
+    return kept
 
 
 def run(stage: OdePairStage, context: Context) -> bool:
@@ -81,11 +91,10 @@ def run(stage: OdePairStage, context: Context) -> bool:
                 if step in kept:
                     states.append(x)
         pairs = torch.stack(states, 1).half().cpu()
-        part = path.with_suffix(".part")
         levels = (*sigmas_of(preset.student), 0.0)
         tensors = {"states": pairs, "text": batch.text.half().cpu()}
-        save_file(tensors, part, {"sigmas": json.dumps(levels)})
-        part.replace(path)
+        with atomic(path) as part:
+            save_file(tensors, part, {"sigmas": json.dumps(levels)})
         context.progress(STAGE, start + num, stage.num_pairs, {})
         if context.limits.reached() and start + num < stage.num_pairs:
             return False

@@ -22,6 +22,7 @@ from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.optim import Optimizer
 
 from longtake.core.errors import TrainingError
+from longtake.core.files import atomic
 from longtake.train.ranks import Ranks, like
 from longtake.train.trainee import Trainee
 
@@ -65,15 +66,13 @@ class Checkpoints:
         state = self._state(step)
         try:
             if self.ranks.mesh is None:
-                part = self.folder / "state.part"
-                torch.save(state, part)
-                part.replace(self.folder / "state.pt")
+                with atomic(self.folder / "state.pt") as part:
+                    torch.save(state, part)
                 self._remove_all_but("state.pt")
             else:
                 path = self.folder / f"state-{step:08d}"
                 self._writing = path, cast("Future[Any]", async_save(state, checkpoint_id=path))
         except (OSError, RuntimeError) as err:  # torch's own writer reports a full disk as RuntimeError
-            (self.folder / "state.part").unlink(missing_ok=True)
             raise _not_written(self.folder, err) from err
 
     def settle(self) -> None:

@@ -24,6 +24,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from longtake.core.errors import InputError, MediaError, TrainingError
+from longtake.core.files import atomic
 from longtake.core.shapes import Pictures
 from longtake.media.clips import Fit, stream_video
 from longtake.nets.light_codec import CodecState
@@ -171,9 +172,8 @@ def _shard(path: Path, name: str, captions: Captions, out: Path, opened: OpenCod
     if not latents:
         seconds = stride.frames(preset.clip_latent_frames) / preset.fps
         raise InputError(f"shorter than a clip of {seconds:.2f} s")
-    part = shard.with_suffix(".part")
-    save_file({"latents": torch.cat(latents)}, part, {"captions": json.dumps(words), "source": source})
-    part.replace(shard)
+    with atomic(shard) as part:
+        save_file({"latents": torch.cat(latents)}, part, {"captions": json.dumps(words), "source": source})
     return len(latents)
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from longtake.core.errors import WeightsError
+from longtake.core.files import atomic
 
 MAX_FILE_BYTES = 15_500_000
 HASHED_AT_ONCE = 16 * 2**20
@@ -138,9 +139,8 @@ def digest(paths: list[Path]) -> str:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON whole or not at all."""
-    part = path.with_suffix(path.suffix + ".part")
-    part.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
-    part.replace(path)
+    with atomic(path) as part:
+        part.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def link_files(files: Sequence[Path], folder: Path) -> None:

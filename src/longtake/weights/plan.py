@@ -23,7 +23,7 @@ from longtake.nets.float8 import has_float8
 
 GIB = 2**30
 UMT5_BYTES = {"bf16": 11_361_820_672, "int8": 6_731_857_920}  # 5.68 billion parameters, the embedding always in bf16
-KEPT_WORDINGS = 4  # as `Sampler` keeps
+KEPT_WORDINGS = 5  # prompts whose memory `Sampler` keeps: two of a fade, those around it, the negative one
 # Numbers a codec remembers for each pixel of a picture, and has at hand for each pixel it makes at once: Wan's makes a
 # latent frame's pictures at once, the others those of a chunk.
 CODEC_STATE = {"wan": 2365, "light": 84, "coarse": 23}

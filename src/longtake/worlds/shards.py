@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from longtake.core.errors import ConfigError, InputError, MediaError
+from longtake.core.files import atomic
 from longtake.core.shapes import Pictures
 from longtake.worlds.captions import captions_for
 from longtake.worlds.render import render
@@ -134,12 +135,10 @@ def _num_records(path: Path) -> int:
 
 
 def _save_frames(frames: UInt8[Tensor, "b f h w c"], path: Path) -> None:
-    partial = path.with_suffix(".tmp")
-    save_file({"frames": frames}, partial)
-    partial.replace(path)
+    with atomic(path) as part:
+        save_file({"frames": frames}, part)
 
 
 def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text)
-    partial.replace(path)
+    with atomic(path) as part:
+        part.write_text(text)
