@@ -52,7 +52,7 @@ def recipe() -> Recipe:
         world=WorldConfig.tiny(),
         codec=CodecStage(
             loop=LoopConfig(
-                steps=7500,
+                steps=6500,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=50, cooldown=0.4),
                 ema_decay=0.998,
                 log_every=50,
