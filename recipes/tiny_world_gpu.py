@@ -3,7 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-from longtake.train.codec_fit import CodecStage
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.run import Recipe, load_recipe
@@ -24,9 +23,8 @@ def loop(steps: int, lr: float, *, cooldown: float = 0.3, ema_decay: float = 0.9
 
 
 def recipe() -> Recipe:
-    """Two commands: codec, latents and teacher (ten minutes); the rest (five)."""
+    """Two commands: latents and teacher (ten minutes); the rest (five). The codec is the default's, already trained."""
     default = load_recipe(str(Path(__file__).with_name("tiny_world_320.py")))
-    assert isinstance(default.codec, CodecStage)
     assert default.ode_pairs is not None
     assert default.ode_init is not None
     assert default.dmd is not None
@@ -36,15 +34,14 @@ def recipe() -> Recipe:
     slow = OptimConfig(adam_lr=5e-5, betas=(0.0, 0.999), warmup=10, max_grad_norm=10.0)
     return replace(
         default,
-        codec=replace(default.codec, loop=loop(4000, 1e-3, cooldown=0.5, ema_decay=0.998), batch=24),
         latents=replace(default.latents, num_clips=8000, clips_per_shard=1000),
         teacher=replace(
             default.teacher,
-            loop=loop(9000, 2e-3, ema_decay=0.9995, sample_every=3000),
+            loop=loop(12000, 2e-3, ema_decay=0.9995, sample_every=4000),
             phases=(
-                Phase(until=4500, latent_frames=1, batch=1024, shifts=(1.5, 4.0), kept=0.5),
-                Phase(until=7500, latent_frames=12, batch=64, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
-                Phase(until=9000, latent_frames=12, batch=48, shifts=(3.0, 8.0, 8.0, 12.0)),
+                Phase(until=6000, latent_frames=1, batch=1024, shifts=(1.5, 4.0), kept=0.5),
+                Phase(until=10000, latent_frames=12, batch=64, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
+                Phase(until=12000, latent_frames=12, batch=48, shifts=(3.0, 8.0, 8.0, 12.0)),
             ),
         ),
         ode_pairs=replace(default.ode_pairs, num_pairs=1024, batch=256, bf16=True),

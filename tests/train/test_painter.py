@@ -117,7 +117,7 @@ def test_pairs_are_made_of_both_looks_and_made_again_alike(tmp_path: Path) -> No
 
 def test_a_recipe_has_both_stages_and_clips_that_are_long_enough() -> None:
     recipe = load_recipe(str(RECIPES / "smoke.py"))
-    assert [*recipe.stages()][-2:] == [painter_pairs.STAGE, painter.STAGE]
+    assert [*recipe.stages()][-3:] == [painter_pairs.STAGE, painter.STAGE, decoder_tuning.STAGE]
     with pytest.raises(ConfigError, match="both painter_pairs and painter"):
         replace(recipe, painter_pairs=None)
     with pytest.raises(ConfigError, match=r"painter has 6 latent frames.* at most the 3"):
