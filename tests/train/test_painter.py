@@ -13,7 +13,7 @@ from longtake.core.errors import ConfigError
 from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import sigmas_of
 from longtake.nets.text import MiniLMEncoder
-from longtake.train import codec_fit, dmd, painter, painter_pairs
+from longtake.train import codec_fit, decoder_tuning, dmd, painter, painter_pairs
 from longtake.train.batches import LatentClips, normal
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
