@@ -109,7 +109,6 @@ export function Composer() {
           (state.draft.value = event.currentTarget.value)}
         onKeyDown=${type}
       ></textarea>
-      <${UnknownWords} />
       <div class="under">
         ${
           inTake &&
@@ -119,6 +118,7 @@ export function Composer() {
         </label>`
         }
         ${inTake && html`<${Choices} />`}
+        <${UnknownWords} />
         <button
           class="send"
           aria-label=${label}
