@@ -151,7 +151,7 @@ class CoarseCodec(nn.Module):
             p=ENTER_PATCH,
             q=ENTER_PATCH,
         )
-        memory = Memory(len(video), state)
+        memory = BlockMemory(len(video), state)
         x = memory.through([self.fine_encoder], self.enter(_channels_last(patches)))
         x = rearrange(x, "n c (h p) (w q) -> n (c p q) h w", p=self.cells, q=self.cells)
         x = self.down(_channels_last(x))
@@ -169,7 +169,7 @@ class CoarseCodec(nn.Module):
         """
         check_latent(latent, self.config.latent_channels)
         at = self._checked_origin(latent.shape[3], latent.shape[4], origin)
-        memory = Memory(len(latent), state)
+        memory = BlockMemory(len(latent), state)
         x = self.from_latent(_channels_last(rearrange(latent.to(self.dtype), "b c f h w -> (b f) c h w")))
         if self.decoder_cells is not None:
             x = self.decoder_cells(x, at)
@@ -209,7 +209,7 @@ class CoarseCodec(nn.Module):
         return origin or (0, 0)
 
 
-class Memory:
+class BlockMemory:
     """What the blocks of one pass remember of the pieces before, and what they leave for the next one."""
 
     def __init__(self, batch: int, state: CodecState) -> None:
