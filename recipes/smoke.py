@@ -77,7 +77,7 @@ def recipe() -> Recipe:
         teacher=TeacherStage(
             loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9, sample_every=20),
             phases=(
-                Phase(until=10, latent_frames=3, batch=4, shifts=(1.0,)),
+                Phase(until=10, latent_frames=3, batch=4, shifts=(1.0,), layers=1),
                 Phase(until=20, latent_frames=6, batch=2, shifts=(1.0,)),
             ),
             subject_weight=3.0,

@@ -76,7 +76,8 @@ def recipe() -> Recipe:
                 compile=True,
             ),
             phases=(
-                Phase(until=10000, latent_frames=1, batch=48, shifts=(1.5, 4.0), kept=0.5),
+                Phase(until=8000, latent_frames=1, batch=64, shifts=(1.5, 4.0), kept=0.4, layers=4),
+                Phase(until=10000, latent_frames=1, batch=64, shifts=(1.5, 4.0), kept=0.5),
                 Phase(until=16000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
                 Phase(until=20000, latent_frames=12, batch=6, shifts=(3.0, 8.0, 8.0, 12.0)),
             ),

@@ -259,3 +259,21 @@ def test_all_tokens_kept_in_any_order_are_the_whole_forward() -> None:
     few = dit.forward_sparse(x, sigma, text, kept[:, :, :4])
     assert few.shape == (2, 3, 4, DIT.in_dim * 4)
     assert (few - wanted[:, :, :4]).abs().max() > 1e-3  # the others are not there to be looked at
+
+
+def test_blocks_that_come_in_later_change_nothing_at_first_and_then_learn() -> None:
+    config = replace(DIT, num_layers=4)
+    dit = random_dit(config)
+    given = inputs()
+    whole = dit(*given)
+    dit.start_shallow(2)
+    shallow = dit(*given)
+    assert not torch.allclose(shallow, whole)
+    for block in (1, 3):  # those between do not take part
+        for p in dit.blocks[block].parameters():
+            assert torch.autograd.grad(dit(*given).sum(), p, allow_unused=True) == (None,)
+    dit.depth = 4
+    assert torch.allclose(dit(*given), shallow, rtol=0, atol=1e-12)
+    for block in (1, 3):
+        grads = torch.autograd.grad(dit(*given).square().sum(), dit.blocks[block].ffn[2].weight)
+        assert grads[0].abs().max() > 0

@@ -192,6 +192,7 @@ class DiT(nn.Module):
         super().__init__()
         self.config = config
         self.recompute = False  # in training: blocks are gone through again on the way back, instead of remembered
+        self.depth = config.num_layers  # in training: how many blocks take part
         self._program: Callable[..., Latent] | None = None  # of a pass over a chunk
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
@@ -223,6 +224,20 @@ class DiT(nn.Module):
         nn.init.zeros_(self.head.head.weight)
         if self.pooled_embedding is not None:
             nn.init.zeros_(cast("nn.Linear", self.pooled_embedding[-1]).weight)
+
+    def start_shallow(self, depth: int) -> None:
+        """Let `depth` of the blocks take part. The others are made to change nothing, for when they come in later.
+
+        Training few layers first costs less for each step and loses nothing: a block whose last projections are zero
+        adds zero to its tokens (Gong et al. 2019, "Efficient training of BERT by progressively stacking").
+        """
+        self.depth = depth
+        taking_part = {id(block) for block in self._layers()}
+        for block in cast("Iterable[TransformerBlock]", self.blocks):
+            if id(block) not in taking_part:
+                for last in (block.self_attn.o, block.cross_attn.o, cast("nn.Linear", block.ffn[-1])):
+                    nn.init.zeros_(last.weight)
+                    nn.init.zeros_(last.bias)
 
     def add_source(self) -> None:
         """Let it read the latents of a source video; at the start they say nothing to it."""
@@ -392,8 +407,10 @@ class DiT(nn.Module):
 
     # The network itself.
 
-    def _layers(self) -> Iterable[TransformerBlock]:
-        return cast("Iterable[TransformerBlock]", self.blocks)
+    def _layers(self) -> Sequence[TransformerBlock]:
+        """The blocks that take part: all, or `depth` of them at even distances, the first among them."""
+        blocks = cast("Sequence[TransformerBlock]", self.blocks)
+        return [blocks[i * len(blocks) // self.depth] for i in range(self.depth)]
 
     def _run(
         self,

@@ -45,6 +45,7 @@ class Phase:
     batch: int
     shifts: tuple[float, ...]  # of the noise levels; the clips of a batch take them in turn
     kept: float = 1.0  # share of each latent frame's tokens that take part: those of subjects first, others at random
+    layers: int | None = None  # how many of the network's take part, evenly spaced (DiT.start_shallow); None: all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +73,8 @@ def run(stage: TeacherStage, context: Context) -> bool:
         begin_with(dit, stage.start)
     if (rank := stage.lora_rank) is not None:
         seeded(stage.loop.seed, lambda: add_low_rank(dit, rank))
+    if (layers := stage.phases[0].layers) is not None:
+        dit.start_shallow(layers)
     dit = placed(dit, context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
@@ -79,6 +82,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         phase = stage.phase(step)
+        dit.depth = phase.layers or context.preset.dit.num_layers
         batch = clips.draw(phase.batch, phase.latent_frames, rng, stage.caption_dropout)
         shifts = torch.tensor([phase.shifts[i % len(phase.shifts)] for i in range(phase.batch)])
         sigma = logit_normal_sigma((phase.batch, 1), shifts[:, None], rng).to(batch.x0)
