@@ -25,7 +25,8 @@ import longtake
 from longtake.cli.measuring import PROMPT, cue_latency
 from longtake.media.encode import Mp4Writer
 from longtake.sample.cues import cues_from
-from longtake.sample.generate import Model, generate, open_model
+from longtake.sample.model import Model, open_model
+from longtake.studio.generate import generate
 from longtake.studio.studio import Studio
 
 
@@ -39,11 +40,11 @@ def streamed(model: Model, seconds: float, prompt: str = PROMPT) -> dict[str, ob
         with Mp4Writer(Path(folder) / "take.mp4", fps=model.fps, size=model.size) as writer:
             for chunk in generate(model, cues_from(prompt, [], seconds), seconds=seconds):
                 before = time.perf_counter()
-                writer.push(chunk.pictures)
+                writer.push(chunk.frames)
                 now = time.perf_counter()
                 for name, value in {**chunk.timings, "encode": now - before}.items():
                     stages[name] = stages.get(name, 0.0) + value
-                frames += len(chunk.pictures)
+                frames += len(chunk.frames)
                 first = first or now - wall
                 chunk_s.append(now - last)
                 last = now
@@ -129,11 +130,11 @@ def going_back(studio: Studio, seconds: float) -> dict[str, object]:
     for _ in take.stream(seconds):
         pass
     assert take.head is not None
-    alone = studio.snapshots.num_bytes(host)
+    alone = studio.engine.snapshots.num_bytes(host)
     branch = take.retake(at=take.head.idx - 3, prompt=f"{PROMPT}, night falls")
     for _ in branch.stream(chunks=4):
         pass
-    both = studio.snapshots.num_bytes(host)
+    both = studio.engine.snapshots.num_bytes(host)
     times = []
     for back in range(1, 40):
         before = time.perf_counter()
@@ -142,7 +143,7 @@ def going_back(studio: Studio, seconds: float) -> dict[str, object]:
         assert rewound.to_rebuild == 0, f"{back} chunks back"
     return {
         "seconds": seconds,
-        "kept": len(studio.snapshots),
+        "kept": len(studio.engine.snapshots),
         "mib": round(alone / 2**20, 1),
         "second_branch_ratio": round(both / alone, 4),
         "rewind_max_ms": round(1000 * max(times), 3),

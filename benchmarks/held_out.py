@@ -11,7 +11,8 @@ import torch
 from longtake.core.shapes import Pictures
 from longtake.media.sheets import Row, contact_sheet
 from longtake.sample.cues import cues_from
-from longtake.sample.generate import Model, generate, open_model
+from longtake.sample.model import Model, open_model
+from longtake.studio.generate import generate
 from longtake.train.run import load_recipe
 from longtake.worlds.captions import captions_for
 from longtake.worlds.scenes import WorldConfig, sample_scene
@@ -38,7 +39,7 @@ def held_out_prompts(world: WorldConfig, num: int) -> list[str]:
 def take(model: Model, prompt: str, seconds: float, seed: int) -> Pictures:
     """All pictures of a take."""
     chunks = generate(model, cues_from(prompt, [], seconds), seconds=seconds, seed=seed)
-    return torch.cat([chunk.pictures for chunk in chunks])
+    return torch.cat([chunk.frames for chunk in chunks])
 
 
 def main() -> None:

@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from torch import Tensor
-
 from longtake.core.shapes import Pictures, PictureSize
-from longtake.sample.generate import open_model
+from longtake.sample.model import open_model
 from longtake.sample.plans import ChunkPlan
-from longtake.sample.sampler import GoOn, Made, Memory, Sampler, Wanted, always
+from longtake.sample.sampler import ChunkRequest, ChunkResult, Sampler
 from longtake.studio.studio import Studio
 from tests.tiny import PRESET
 
@@ -61,29 +59,18 @@ class Barcoded:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def make(
-        self,
-        memory: Memory,
-        plan: ChunkPlan,
-        source: Tensor | None = None,
-        known: Tensor | None = None,
-        go_on: GoOn = always,
-    ) -> Made:
-        return self._numbered(self._inner.make(memory, plan, source, known, go_on), plan)
+    def step(self, requests: Sequence[ChunkRequest]) -> list[ChunkResult | None]:
+        results = self._inner.step(requests)
+        return [r and self._numbered(r, request.plan) for r, request in zip(results, requests, strict=True)]
 
-    def make_together(self, wanted: Sequence[Wanted]) -> list[Made | None]:
-        made = self._inner.make_together(wanted)
-        return [m and self._numbered(m, w.plan) for m, w in zip(made, wanted, strict=True)]
-
-    def _numbered(self, made: Made, plan: ChunkPlan) -> Made:
+    def _numbered(self, result: ChunkResult, plan: ChunkPlan) -> ChunkResult:
         first = 0 if plan.idx == 0 else 9 + 12 * (plan.idx - 1)
         prompt = " ".join(words for words, _ in plan.wording)
-        return replace(made, pictures=painted(made.pictures, first, prompt))
+        return replace(result, pictures=painted(result.pictures, first, prompt))
 
 
 def barcoded_studio(model: str, *, device: str | None = None, **_: bool) -> Studio:
     """What `open_studio` gives, but every frame is numbered."""
     studio = Studio(open_model(model, device=device))
-    studio.sampler = Barcoded(studio.sampler)  # type: ignore[assignment]
-    studio.follower = Barcoded(studio.follower)  # type: ignore[assignment]
+    studio.engine.sampler = Barcoded(studio.engine.sampler)  # type: ignore[assignment]
     return studio

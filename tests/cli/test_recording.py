@@ -22,7 +22,7 @@ from torch import Tensor
 from longtake.cli.recording import ChunkLog, JsonLines, LiveLine, Report, Take, record
 from longtake.core.errors import MediaError
 from longtake.core.shapes import PictureSize
-from longtake.sample.cues import Cue, cues_from
+from longtake.sample.cues import TimedPrompt, cues_from
 
 SIZE = PictureSize(height=32, width=48)
 
@@ -36,11 +36,10 @@ class PaintedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class PaintedChunk:
-    idx: int
-    num_chunks: int
+    index: int
     start_s: float
     prompt: str
-    pictures: Tensor
+    frames: Tensor
     timings: dict[str, float]
 
 
@@ -52,16 +51,15 @@ def ctrl_c_reaches_python() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-def painted(cues: Sequence[Cue], num_chunks: int = 4) -> Iterator[PaintedChunk]:
+def painted(cues: Sequence[TimedPrompt], num_chunks: int = 4) -> Iterator[PaintedChunk]:
     """Twelve grey frames a chunk."""
     for idx in range(num_chunks):
         start_s = idx * 0.75
         yield PaintedChunk(
-            idx=idx,
-            num_chunks=num_chunks,
+            index=idx,
             start_s=start_s,
             prompt=[cue.prompt for cue in cues if cue.at_s <= start_s][-1],
-            pictures=torch.full((12, 32, 48, 3), 40 * idx, dtype=torch.uint8),
+            frames=torch.full((12, 32, 48, 3), 40 * idx, dtype=torch.uint8),
             timings={"denoise": 0.25, "decode": 0.125},
         )
 
@@ -74,8 +72,8 @@ def interrupted_after(chunks: Iterator[PaintedChunk], num: int) -> Iterator[Pain
     time.sleep(5)
 
 
-def shoot(out: Path, chunks: Iterator[PaintedChunk], cues: Sequence[Cue], report: Report) -> Take:
-    return record(PaintedModel(), chunks, cues=cues, size=SIZE, out=out, report=report, load_s=0.5)
+def shoot(out: Path, chunks: Iterator[PaintedChunk], cues: Sequence[TimedPrompt], report: Report) -> Take:
+    return record(PaintedModel(), chunks, cues=cues, size=SIZE, out=out, report=report, load_s=0.5, num_chunks=4)
 
 
 def num_frames(path: Path) -> int:
@@ -175,7 +173,7 @@ def test_the_file_grows_while_chunks_arrive(tmp_path: Path) -> None:
 
     def watched() -> Iterator[PaintedChunk]:
         for chunk in painted(cues):
-            if chunk.idx:
+            if chunk.index:
                 seen.append(num_frames(tmp_path / "take.part.mp4"))
             yield chunk
 
@@ -201,13 +199,12 @@ def test_a_real_interrupt_ends_the_process_with_a_whole_file(tmp_path: Path) -> 
 
         @dataclass
         class Chunk:
-            idx: int
-            num_chunks: int = 1000
+            index: int
             start_s: float = 0.0
             prompt: str = "a tiger walks"
 
             @property
-            def pictures(self):
+            def frames(self):
                 return torch.zeros(12, 32, 48, 3, dtype=torch.uint8)
 
             @property

@@ -16,8 +16,9 @@ from longtake.evals.prompts import asked_of
 from longtake.evals.report import earlier_results, regressions, write_report
 from longtake.evals.rows import read_row, write_row
 from longtake.evals.statistics import Figure
-from longtake.sample.cues import Cue
-from longtake.sample.generate import Chunk, Model, open_model
+from longtake.sample.cues import TimedPrompt
+from longtake.sample.model import Model, open_model
+from longtake.studio.controller import Chunk
 from longtake.train.run import load_recipe
 from longtake.worlds.render import render
 from tests.tiny import PRESET, write_model
@@ -74,11 +75,11 @@ def test_a_model_gets_every_figure(rows: list[Row]) -> None:
 def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {one.prompt: one for one in asked_of(WORLD, 3)}
 
-    def shown(_: Model, cues: tuple[Cue, ...], *, seconds: float, seed: int) -> Iterator[Chunk]:
+    def shown(_: Model, cues: tuple[TimedPrompt, ...], *, seconds: float, seed: int) -> Iterator[Chunk]:
         one = asked.get(cues[-1].prompt) or next(iter(asked.values()))
         num = 1 + 4 * round(seconds * 4)
         pictures = render([one.scene.lasting(num)])[0]
-        yield Chunk(idx=0, num_chunks=1, start_s=0.0, prompt="", pictures=pictures, timings={"seed": seed})
+        yield Chunk(index=0, start_s=0.0, prompt="", cue=None, frames=pictures, timings={"seed": seed})
 
     monkeypatch.setattr(evaluate, "generate", shown)
     truth = truth_row(model, WORLD, judge, PLAN, quiet)

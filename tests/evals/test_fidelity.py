@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longtake.evals.fidelity import chunk_frames, first_frame, iou, looks, luma, painted, psnr, silhouettes
-from longtake.sample.generate import Model, open_model
+from longtake.sample.model import Model, open_model
 from longtake.studio.studio import Studio
 from longtake.worlds.scenes import WorldConfig, sample_scene
 from tests.tiny import PRESET, write_model

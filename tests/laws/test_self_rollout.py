@@ -1,5 +1,6 @@
 """The student's own rollout: what inference does, with gradients only where they belong."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import torch
@@ -11,9 +12,10 @@ from longtake.flow.path import x0_from_velocity
 from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import KVCache
 from longtake.sample.denoise import Schedule, denoise
-from longtake.sample.rollout import rollout
+from longtake.sample.plans import ChunkPlan
+from longtake.sample.sampler import Sampler, rollout
 from longtake.train.self_rollout import self_rollout
-from tests.tiny import DIT, random_dit
+from tests.tiny import DIT, PRESET, random_codec, random_dit
 
 STREAM = StreamConfig(chunk=3, window=6)
 SAMPLING = SamplingConfig(num_steps=3, shift=3.0)
@@ -35,15 +37,34 @@ def noise(batch: int = 1) -> Tensor:
     return torch.cat(chunks, 3).double()
 
 
+class States:
+    """A text encoder whose prompts are the numbers of `text`."""
+
+    text_len = DIT.text_len
+
+    def __call__(self, prompt: str) -> Tensor:
+        return text()[:, int(prompt or 0) : int(prompt or 0) + 1]
+
+    def each(self, prompts: Iterable[str]) -> Iterator[Tensor]:
+        return (self(prompt)[0, 0] for prompt in prompts)
+
+    def num_tokens(self, prompt: str) -> int:
+        return len(prompt.split())
+
+
 def test_at_the_last_step_it_equals_the_rollout_of_inference() -> None:
     dit = random_dit()
-    schedule = Schedule.of(dit, SAMPLING)
-    trained = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=2, scored=FRAMES)
-    with torch.no_grad():
-        memories = [dit.read_text(text()[:, i : i + 1]) for i in range(3)]
-    steps = rollout(dit, schedule, STREAM, lambda span: memories[span.idx], (HEIGHT, WIDTH), SEED, num_chunks=3)
-    streamed = torch.cat([step.latent for step in steps], 2)
-    assert (trained - streamed).abs().max() < 1e-12
+    preset = replace(PRESET, student=SAMPLING, stream=STREAM)
+    sampler = Sampler(preset, dit, random_codec(), States())
+    for recache in (False, True):
+        plans = [
+            ChunkPlan(idx=i, wording=((str(i), 1.0),), seed=SEED, transition="recache" if recache and i else None)
+            for i in range(3)
+        ]
+        streamed = torch.cat([result.latent for result in rollout(sampler, plans)], 2)
+        schedule = Schedule.of(dit, SAMPLING)
+        trained = self_rollout(dit, schedule, STREAM, text(), noise(), exit_step=2, scored=FRAMES, recache=recache)
+        assert (trained - streamed).abs().max() < 1e-12
 
 
 def test_no_gradient_flows_through_the_cache() -> None:

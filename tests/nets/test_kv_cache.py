@@ -19,7 +19,7 @@ def block(start: int, stop: int) -> Block:
     """Keys that carry their latent frame's number, values its negative."""
     frames = torch.arange(start, stop).repeat_interleave(TOKENS).float()
     k = frames.view(1, 1, -1, 1, 1).expand(2, 1, -1, 1, 4).clone()
-    return Block(k, -k, start, stop)
+    return Block(k, -k, torch.arange(start, stop).view(1, 1, -1, 1, 1).float(), start, stop)
 
 
 class Take(NamedTuple):

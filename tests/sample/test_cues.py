@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.core.errors import InputError
-from longtake.sample.cues import MAX_PROMPT_CHARACTERS, Cue, cues_from
+from longtake.sample.cues import MAX_PROMPT_CHARACTERS, TimedPrompt, cues_from
 
 TEXTS = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=40).filter(
     lambda text: text.strip() and "then" not in text.lower()
@@ -15,13 +15,13 @@ TEXTS = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1
 
 
 def test_a_plain_prompt_is_one_cue() -> None:
-    assert cues_from("  a tiger walks  ", [], 10) == (Cue(at_s=0.0, prompt="a tiger walks"),)
+    assert cues_from("  a tiger walks  ", [], 10) == (TimedPrompt(at_s=0.0, prompt="a tiger walks"),)
 
 
 def test_then_inside_the_prompt_changes_the_take_half_way() -> None:
     assert cues_from("a tiger walks through a forest, then snow starts to fall", [], 10) == (
-        Cue(at_s=0.0, prompt="a tiger walks through a forest"),
-        Cue(at_s=5.0, prompt="a tiger walks through a forest, snow starts to fall"),
+        TimedPrompt(at_s=0.0, prompt="a tiger walks through a forest"),
+        TimedPrompt(at_s=5.0, prompt="a tiger walks through a forest, snow starts to fall"),
     )
 
 
@@ -38,7 +38,10 @@ def test_timed_changes_come_in_order_of_time_between_the_beats() -> None:
 @given(at_s=st.floats(0.001, 59.9).map(lambda value: round(value, 3)), opening=TEXTS, text=TEXTS)
 def test_what_is_written_is_what_is_read(at_s: float, opening: str, text: str) -> None:
     cues = cues_from(opening, [f"{at_s:.3f}s: {text}"], 60)
-    assert cues == (Cue(at_s=0.0, prompt=opening.strip()), Cue(at_s=at_s, prompt=f"{opening.strip()}, {text.strip()}"))
+    assert cues == (
+        TimedPrompt(at_s=0.0, prompt=opening.strip()),
+        TimedPrompt(at_s=at_s, prompt=f"{opening.strip()}, {text.strip()}"),
+    )
 
 
 @given(prompt=st.text(), then=st.lists(st.text(), max_size=3), seconds=st.floats())

@@ -398,7 +398,7 @@ def gone_on(client: TestClient, take: dict[str, Any], chunk: int) -> dict[str, A
 def shown(client: TestClient, take: str) -> torch.Tensor:
     """All that a take of a host in this process has made, before H.264."""
     host = client.app.state.host.hosts[0]  # type: ignore[attr-defined]
-    return torch.cat(list(host.studio.shown(host.session(take).take.head)))
+    return torch.cat(list(host.session(take).take.frames()))
 
 
 def test_a_take_that_is_over_goes_on_as_another(client: TestClient) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from longtake.core.errors import InputError
-from longtake.sample.plans import Given
+from longtake.sample.plans import InitFrames
 from longtake.studio.commands import (
     Abandon,
     Accepted,
@@ -181,7 +181,7 @@ def test_memory_stays_where_only_the_seed_changes() -> None:
 
 
 def test_given_pictures_open_a_take_and_take_their_own_time() -> None:
-    given = Given(chunks=2, frames=21)
+    given = InitFrames(chunks=2, frames=21)
     state = TakeState(clock=CLOCK, opening=Settings(prompt="a", seed=0), given=given)
     state = made(state, 2)
     nodes = path_to(state.head)

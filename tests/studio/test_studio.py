@@ -13,8 +13,11 @@ import longtake
 from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import Pictures
 from longtake.media.clips import read_video
-from longtake.sample.cues import Cue as TimedCue
-from longtake.sample.generate import generate, open_model
+from longtake.sample.cues import TimedPrompt
+from longtake.sample.model import open_model
+from longtake.sample.plans import ChunkPlan, InitFrames
+from longtake.sample.sampler import ChunkRequest
+from longtake.studio.generate import generate
 from longtake.studio.snapshots import HostCopies
 from longtake.studio.sources import IteratorSource, LiveSource
 from longtake.studio.studio import Studio
@@ -58,8 +61,8 @@ def directed(studio: Studio) -> Take:
 
 
 def test_a_take_without_cues_is_what_generate_makes(studio: Studio) -> None:
-    plain = generate(studio.model, [TimedCue(at_s=0, prompt="a tiger walks")], seconds=4.0, seed=5)
-    assert same([chunk.pictures for chunk in plain], frames(studio.take("a tiger walks", seed=5), 6))
+    plain = generate(studio.model, [TimedPrompt(at_s=0, prompt="a tiger walks")], seconds=4.0, seed=5)
+    assert same([chunk.frames for chunk in plain], frames(studio.take("a tiger walks", seed=5), 6))
 
 
 def test_guidance_of_one_is_the_students_own_word_and_zero_does_not_read_the_prompt(studio: Studio) -> None:
@@ -105,13 +108,13 @@ def test_a_branch_leaves_its_parent_as_it_was(studio: Studio) -> None:
 def test_branches_share_the_memory_of_their_past(studio: Studio) -> None:
     parent = studio.take("a tiger walks")
     frames(parent, 20)
-    before = studio.snapshots.num_bytes(torch.device("cpu"))
+    before = studio.engine.snapshots.num_bytes(torch.device("cpu"))
     branch = parent.retake(at=19, prompt="a car")
     frames(branch, 1)
-    assert studio.snapshots.num_bytes(torch.device("cpu")) - before < before / 10
+    assert studio.engine.snapshots.num_bytes(torch.device("cpu")) - before < before / 10
     del branch
     gc.collect()
-    assert studio.snapshots.num_bytes(torch.device("cpu")) == before
+    assert studio.engine.snapshots.num_bytes(torch.device("cpu")) == before
 
 
 def test_memory_that_was_dropped_is_made_again_bit_for_bit(folder: Path) -> None:
@@ -120,7 +123,7 @@ def test_memory_that_was_dropped_is_made_again_bit_for_bit(folder: Path) -> None
     with Studio(rich.model, snapshot_mib=0) as poor:
         take = directed(poor)
         frames(take, 12)
-        assert len(poor.snapshots) == 1
+        assert len(poor.engine.snapshots) == 1
         rewound = take.rewind(to=8)
         assert rewound.to_rebuild == 9
         take.cue(seed=9, steps=1, at=9)  # in force since 8
@@ -130,15 +133,15 @@ def test_memory_that_was_dropped_is_made_again_bit_for_bit(folder: Path) -> None
 
 def test_the_memory_budget_is_kept_and_old_memories_thin_out(folder: Path) -> None:
     with longtake.open(str(folder)) as studio:
-        studio.snapshots.host_bytes = 600_000
+        studio.engine.snapshots.host_bytes = 600_000
         take = studio.take("a tiger walks")
         for _ in take.stream(chunks=40):
-            assert studio.snapshots.num_bytes(torch.device("cpu")) <= 600_000
+            assert studio.engine.snapshots.num_bytes(torch.device("cpu")) <= 600_000
         assert take.head is not None
-        assert take.head in studio.snapshots
-        assert 2 < len(studio.snapshots) < 40
+        assert take.head in studio.engine.snapshots
+        assert 2 < len(studio.engine.snapshots) < 40
         rewound = [take.retake(at=k + 1) for k in range(39)]
-        gaps = [len(studio.snapshots.find(r.head).missing) for r in rewound]
+        gaps = [len(studio.engine.snapshots.find(r.head).missing) for r in rewound]
         assert max(gaps[-3:]) <= max(gaps)
 
 
@@ -147,7 +150,7 @@ def test_memories_that_move_to_the_host_still_share(studio: Studio) -> None:
     for _ in take.stream(chunks=4):
         pass
     assert take.head is not None
-    memories = [studio.snapshots.find(node).memory for node in path_to(take.head)]
+    memories = [studio.engine.snapshots.find(node).memory for node in path_to(take.head)]
     copies = HostCopies()
     moved = [memory.moved(copies) for memory in memories]
     here = {key: tensor for memory in memories for key, tensor in memory.tensors().items()}
@@ -181,7 +184,7 @@ def test_a_branch_replays_as_a_take_of_its_own(studio: Studio) -> None:
 def test_saved_frames_are_the_frames_that_were_shown(studio: Studio, tmp_path: Path) -> None:
     take = directed(studio)
     streamed = torch.cat(frames(take, 9))
-    assert torch.equal(torch.cat(list(studio.shown(take.head))), streamed)  # type: ignore[arg-type]
+    assert torch.equal(torch.cat(list(take.frames())), streamed)
     path = take.save(tmp_path / "out.mp4")
     assert read_video(path).shape == streamed.shape
 
@@ -218,7 +221,7 @@ def test_a_cue_from_another_thread_overtakes_a_chunk_until_it_is_denoised(
     begun = frames(take, 2)
     places: list[int] = []
     asked = 0
-    go_on = take.still_wanted
+    go_on = take.controller.should_continue
 
     def cue_meanwhile(done: bool) -> bool:
         nonlocal asked
@@ -230,7 +233,7 @@ def test_a_cue_from_another_thread_overtakes_a_chunk_until_it_is_denoised(
             thread.join()
         return go_on(done) if answer is None else answer
 
-    monkeypatch.setattr(take, "still_wanted", cue_meanwhile)
+    monkeypatch.setattr(take.controller, "should_continue", cue_meanwhile)
     chunks = list(take.stream(chunks=2))
     assert places == [due]
     assert [chunk.prompt.endswith("night falls") for chunk in chunks] == [due == 2, True]
@@ -241,13 +244,13 @@ def test_a_cue_from_another_thread_overtakes_a_chunk_until_it_is_denoised(
 
 def test_a_chunk_is_overtaken_only_once(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
     take = studio.take("a tiger walks")
-    go_on, due = take.still_wanted, []
+    go_on, due = take.controller.should_continue, []
 
     def cue_always(done: bool) -> bool:
         due.append(take.cue(seed=len(due)).due_at.chunk)
         return go_on(done)
 
-    monkeypatch.setattr(take, "still_wanted", cue_always)
+    monkeypatch.setattr(take.controller, "should_continue", cue_always)
     assert [chunk.index for chunk in take.stream(chunks=1)] == [0]
     assert due == [0, 1, 1, 1]
 
@@ -297,7 +300,7 @@ def test_long_changes_drop_the_oldest_ones(studio: Studio) -> None:
 def test_changes_are_dropped_before_a_script_could_not_hold_the_prompt(
     studio: Studio, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Studio, "_num_tokens", lambda *_: 1)  # of a model that reads pages
+    monkeypatch.setattr(studio.model.text_encoder, "num_tokens", lambda _: 1)  # of a model that reads pages
     take = studio.take("a tiger walks")
     for letter in "abc":
         take.cue(letter * 400)
@@ -312,14 +315,16 @@ def test_an_image_opens_a_take_and_a_clip_is_gone_on_with(studio: Studio, tmp_pa
     chunks = list(animated.stream(chunks=3))
     assert [len(c.frames) for c in chunks] == [1, 12, 12]
     still = clip[:1].expand(9, -1, -1, -1)
-    rebuilt = studio.sampler.after_pictures(still, (("it moves", 1.0),)).pictures
-    assert torch.equal(chunks[0].frames, rebuilt[:1])
+    plan = ChunkPlan(idx=0, wording=(("it moves", 1.0),), seed=0, given=InitFrames(chunks=1, frames=9, pictures=still))
+    (shown,) = studio.engine.sampler.step([ChunkRequest(plan=plan)])
+    assert shown is not None
+    assert torch.equal(chunks[0].frames, shown.pictures[:1])
     extended = studio.extend(clip, "it goes on")
     chunks = list(extended.stream(chunks=2))
     assert [len(c.frames) for c in chunks] == [21, 12]
     for take in (animated, extended):
         path = take.script().save(tmp_path / "given.take.json")
-        assert same([c.frames for c in studio.replay(path).stream()], list(studio.shown(take.head)))  # type: ignore[arg-type]
+        assert same([c.frames for c in studio.replay(path).stream()], list(take.frames()))
         assert take.rewind(to=0 if take is animated else 1).to_rebuild == 0
 
 
@@ -331,7 +336,7 @@ def test_an_image_can_come_in_the_middle(studio: Studio) -> None:
     chunks = list(take.stream(chunks=4))
     assert [len(c.frames) for c in chunks] == [9, 12, 1, 12]
     assert same([c.frames for c in studio.replay(take.script()).stream()], [c.frames for c in chunks])
-    assert same(list(studio.shown(take.head)), [c.frames for c in chunks])  # type: ignore[arg-type]
+    assert same(list(take.frames()), [c.frames for c in chunks])
 
 
 @pytest.mark.parametrize(
@@ -400,7 +405,7 @@ def test_a_file_is_restyled_frame_for_frame(studio: Studio, tmp_path: Path) -> N
     again = studio.restyle(tmp_path / "source.mp4", "a red car", strength=0.7)
     again.cue("snow", at=1)
     assert same([c.frames for c in again.stream()], [c.frames for c in chunks])
-    assert same(list(studio.shown(restyled.head)), [c.frames for c in chunks])  # type: ignore[arg-type]
+    assert same(list(restyled.frames()), [c.frames for c in chunks])  # type: ignore[arg-type]
     for refused in (lambda: restyled.rewind(to=0), lambda: restyled.retake(at=1), restyled.script):
         with pytest.raises(InputError, match="follows its source"):
             refused()
@@ -414,9 +419,7 @@ def test_a_source_that_ends_within_a_chunk_ends_the_take_there(studio: Studio) -
     assert one_by_one.head is not None
     assert one_by_one.duration_s == 25 / 16
     in_pieces = studio.restyle(iter(source.split(7)), "a red car")
-    assert torch.equal(
-        torch.cat([c.frames for c in in_pieces.stream()]), torch.cat(list(studio.shown(one_by_one.head)))
-    )  # type: ignore[arg-type]
+    assert torch.equal(torch.cat([c.frames for c in in_pieces.stream()]), torch.cat(list(one_by_one.frames())))  # type: ignore[arg-type]
 
 
 def test_a_source_is_pulled_no_further_than_the_chunk_that_is_made(studio: Studio) -> None:

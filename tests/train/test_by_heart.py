@@ -13,7 +13,8 @@ from longtake.nets.kv_cache import KVCache
 from longtake.nets.low_rank import corrected
 from longtake.nets.text import MiniLMEncoder
 from longtake.sample.denoise import Schedule, denoise
-from longtake.sample.rollout import rollout
+from longtake.sample.plans import ChunkPlan
+from longtake.sample.sampler import Sampler, rollout
 from longtake.sample.teacher import teacher_clip
 from longtake.train import (
     ar_teacher,
@@ -37,7 +38,7 @@ from longtake.train.painter import PainterStage
 from longtake.train.stage import Context
 from longtake.train.teacher import Phase, TeacherStage, load_dit
 from longtake.weights.checkpoint import read_weights
-from tests.tiny import PRESET
+from tests.tiny import PRESET, random_codec
 from tests.train.test_overfit import clip
 from tests.train.tiny_run import context
 
@@ -119,10 +120,9 @@ def by_teacher(run: Context) -> Tensor:
 
 def by_student(run: Context, stage: str) -> Tensor:
     dit = load_dit(run, run.folder(stage), "student")
-    with torch.no_grad():
-        text = dit.read_text(run.encoder(PROMPT))
-        steps = rollout(dit, Schedule.of(dit, SMALL.student), SMALL.stream, lambda _: text, (4, 6), 7, num_chunks=2)
-        return torch.cat([step.latent for step in steps], 2)
+    sampler = Sampler(SMALL, dit, random_codec(dtype=torch.float32), run.encoder)
+    plans = (ChunkPlan(idx=i, wording=((PROMPT, 1.0),), seed=7) for i in range(2))
+    return torch.cat([result.latent for result in rollout(sampler, plans)], 2)
 
 
 def by_painter(run: Context, source: Tensor) -> Tensor:

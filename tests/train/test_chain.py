@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from longtake.sample.cues import cues_from
-from longtake.sample.generate import generate, open_model
+from longtake.sample.model import open_model
+from longtake.studio.generate import generate
 from longtake.train.run import load_recipe, run_recipe
 from longtake.weights.checkpoint import digest, weight_files
 from longtake.weights.manifest import NETS
@@ -49,8 +50,8 @@ def test_the_exported_model_makes_a_take(whole: Path, teacher: bool) -> None:
     model = open_model(str(whole / "model"), teacher=teacher)
     cues = cues_from("a tiger walks, then snow starts to fall", (), seconds=1.0)
     chunks = list(generate(model, cues, seconds=1.0, seed=3))
-    assert [len(chunk.pictures) for chunk in chunks] == [9, 12]
-    assert {chunk.pictures.shape[1:] for chunk in chunks} == {(96, 160, 3)}
+    assert [len(chunk.frames) for chunk in chunks] == [9, 12]
+    assert {chunk.frames.shape[1:] for chunk in chunks} == {(96, 160, 3)}
     assert chunks[-1].prompt.endswith("snow starts to fall")
 
 

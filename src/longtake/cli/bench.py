@@ -141,7 +141,7 @@ def _opened(
     """The studio to be timed; `codec` None: of a model that is here."""
     from dataclasses import replace
 
-    from longtake.sample.generate import Model, open_model
+    from longtake.sample.model import Model, open_model
     from longtake.studio.studio import Studio
     from longtake.weights.presets import preset_named, random_nets
     from longtake.weights.wan_presets import TAEW

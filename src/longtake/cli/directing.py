@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longtake.core.errors import InputError
-from longtake.sample.cues import Cue, cues_from
+from longtake.sample.cues import TimedPrompt, cues_from
 from longtake.studio.subtitles import SUFFIXES, read_subtitles
 
 if TYPE_CHECKING:
     from longtake.cli.recording import Report
     from longtake.core.shapes import Pictures, PictureSize
-    from longtake.sample.generate import Model
+    from longtake.sample.model import Model
     from longtake.sample.words import UnknownWord
+    from longtake.studio.controller import Chunk
     from longtake.studio.studio import Studio
     from longtake.studio.takes import Take
 
@@ -51,7 +52,7 @@ class Opening:
     image: Path | None = None
     video: Path | None = None
 
-    def cues(self, seconds: float) -> tuple[Cue, ...]:
+    def cues(self, seconds: float) -> tuple[TimedPrompt, ...]:
         """The prompts and their times, from the words or from the subtitles.
 
         Raises:
@@ -74,7 +75,7 @@ class Opening:
     def take(
         self,
         studio: "Studio",
-        cues: Sequence[Cue],
+        cues: Sequence[TimedPrompt],
         *,
         seed: int,
         steps: int | None = None,
@@ -103,18 +104,6 @@ class Opening:
         for cue in cues[1:]:
             take.cue(prompt=cue.prompt, at_s=cue.at_s + given_s)
         return take, first
-
-
-@dataclass(frozen=True, kw_only=True)
-class MadeChunk:
-    """A chunk as the recorder takes it."""
-
-    idx: int
-    num_chunks: int
-    start_s: float
-    prompt: str
-    pictures: "Pictures"
-    timings: dict[str, float]
 
 
 @dataclass(kw_only=True)
@@ -162,7 +151,12 @@ class Job:
         return studio
 
     def record(
-        self, take: "Take", cues: Sequence[Cue], *, seconds: float | None = None, first: "Pictures | None" = None
+        self,
+        take: "Take",
+        cues: Sequence[TimedPrompt],
+        *,
+        seconds: float | None = None,
+        first: "Pictures | None" = None,
     ) -> None:
         """Make the take into the file. Ctrl-C ends it with what is there.
 
@@ -172,26 +166,31 @@ class Job:
         """
         from longtake.cli.recording import record
 
-        studio = take.studio
+        given = take.state.given
+        if seconds is not None and given is not None:
+            seconds += given.frames / take.clock.fps
         made = record(
-            studio.model,
+            take.model,
             self._chunks(take, seconds, first),
             cues=cues,
-            size=studio.size,
+            size=take.size,
+            num_chunks=_num_chunks(take, seconds),
             out=self.out,
             report=self._report(),
             load_s=self.load_s,
-            unknown_words=unknown_words(studio.model, cues),
+            unknown_words=unknown_words(take.model, cues),
             scale=self.scale,
         )
         if self.save_script is not None and take.head is not None:
             take.script().save(self.save_script)
         self._finish(interrupted=made.interrupted, has_file=made.path is not None)
 
-    def record_teacher(self, model: str, cues: Sequence[Cue], **options: Any) -> None:
+    def record_teacher(self, model: str, cues: Sequence[TimedPrompt], **options: Any) -> None:
         """Make a clip by the teacher into the file."""
         from longtake.cli.recording import record
-        from longtake.sample.generate import generate, open_model
+        from longtake.core.shapes import chunks_for
+        from longtake.sample.model import open_model
+        from longtake.studio.generate import generate
 
         started = time.perf_counter()
         opened = open_model(model, teacher=True, device=self.device)
@@ -205,6 +204,12 @@ class Job:
             chunks,
             cues=cues,
             size=size,
+            num_chunks=chunks_for(
+                options["seconds"],
+                fps=opened.fps,
+                chunk=opened.preset.stream.chunk,
+                stride=opened.preset.codec.stride,
+            ),
             out=self.out,
             report=self._report(),
             load_s=self.load_s,
@@ -226,25 +231,15 @@ class Job:
         if interrupted:
             raise typer.Exit(130)
 
-    def _chunks(self, take: "Take", seconds: float | None, first: "Pictures | None") -> Iterator[MadeChunk]:
-        given = take.state.given
-        if seconds is not None and given is not None:
-            seconds += given.frames / take.clock.fps
-        num_chunks = _num_chunks(take, seconds)
-        for count, chunk in enumerate(take.stream(seconds)):
-            pictures = chunk.frames
-            if count == 0 and first is not None and len(first):
+    def _chunks(self, take: "Take", seconds: float | None, first: "Pictures | None") -> "Iterator[Chunk]":
+        """The take's chunks, counted from 0; before the frames of the first one, those that stand before the take."""
+        for index, chunk in enumerate(take.stream(seconds)):
+            frames = chunk.frames
+            if index == 0 and first is not None and len(first):
                 import torch
 
-                pictures = torch.cat((first, pictures))
-            yield MadeChunk(
-                idx=count,
-                num_chunks=max(num_chunks, count + 1),
-                start_s=chunk.start_s,
-                prompt=chunk.prompt,
-                pictures=pictures,
-                timings=chunk.timings,
-            )
+                frames = torch.cat((first, frames))
+            yield replace(chunk, index=index, frames=frames)
 
     def _report(self) -> "Report":
         from longtake.cli.recording import ChunkLog, JsonLines, LiveLine
@@ -252,7 +247,7 @@ class Job:
         return JsonLines() if self.json_lines else ChunkLog() if self.chunk_log else LiveLine()
 
 
-def unknown_words(model: "Model", cues: Sequence[Cue]) -> "list[UnknownWord]":
+def unknown_words(model: "Model", cues: Sequence[TimedPrompt]) -> "list[UnknownWord]":
     """The words of the prompts that the model was not trained on, each once."""
     if model.words is None:
         return []

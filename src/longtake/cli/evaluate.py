@@ -62,7 +62,7 @@ def evaluate(
     from longtake.evals.judge import judge_for
     from longtake.evals.report import earlier_results, regressions, write_report
     from longtake.evals.rows import kept, row_path
-    from longtake.sample.generate import open_model
+    from longtake.sample.model import open_model
     from longtake.train.run import load_recipe
 
     world = load_recipe(recipe).world

@@ -101,8 +101,8 @@ def cold_start(words: Sequence[str]) -> float:
 
 def peak_mib(studio: Studio) -> float:
     """The most memory that was held: of the GPU, or of this process."""
-    if studio.sampler.device.type == "cuda":
-        return torch.cuda.max_memory_allocated(studio.sampler.device) / 2**20
+    if studio.engine.sampler.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(studio.engine.sampler.device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
@@ -159,6 +159,6 @@ def at(values: Sequence[float], share: float) -> float:
 
 def machine(studio: Studio) -> dict[str, object]:
     """What it was measured on."""
-    device = studio.sampler.device
+    device = studio.engine.sampler.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {"device": name, "torch": torch.__version__, "precision": str(studio.model.dit.dtype).removeprefix("torch.")}

@@ -20,7 +20,7 @@ from torch import Tensor
 from longtake.core.shapes import PictureSize
 from longtake.media.animations import open_writer
 from longtake.media.enlarged import scaled_size
-from longtake.sample.cues import Cue
+from longtake.sample.cues import TimedPrompt
 from longtake.sample.words import UnknownWord
 
 
@@ -49,18 +49,13 @@ class Chunk(Protocol):
     """Some seconds of a take, as the sampler hands them over."""
 
     @property
-    def pictures(self) -> Tensor | np.ndarray:
+    def frames(self) -> Tensor | np.ndarray:
         """uint8, `f h w c`, RGB."""
         ...
 
     @property
-    def idx(self) -> int:
+    def index(self) -> int:
         """Counted from 0."""
-        ...
-
-    @property
-    def num_chunks(self) -> int:
-        """Of the whole take."""
         ...
 
     @property
@@ -89,7 +84,7 @@ class Opening:
     size: str
     out: Path
     load_s: float
-    cues: tuple[Cue, ...]
+    cues: tuple[TimedPrompt, ...]
     unknown_words: tuple[UnknownWord, ...]  # of the prompts; the model was not trained on them
 
 
@@ -148,11 +143,12 @@ def record(
     model: Model,
     chunks: Iterable[Chunk],
     *,
-    cues: Sequence[Cue],
+    cues: Sequence[TimedPrompt],
     size: PictureSize,
     out: Path,
     report: Report,
     load_s: float,
+    num_chunks: int = 0,
     unknown_words: Sequence[UnknownWord] = (),
     scale: int = 1,
 ) -> Take:
@@ -166,6 +162,7 @@ def record(
         out: the file; its suffix chooses the format.
         report: told of every event.
         load_s: how long the model took to open.
+        num_chunks: that are expected, for the report; 0: nobody knows.
         unknown_words: of the prompts, for the report.
         scale: how many times larger than they are made the pictures are written.
 
@@ -191,17 +188,17 @@ def record(
         try:
             for chunk in chunks:
                 with interrupts_held():
-                    writer.push(torch.as_tensor(chunk.pictures))
+                    writer.push(torch.as_tensor(chunk.frames))
                     wall_s = time.perf_counter() - started
                     if first_frame_after_s is None:
                         first_frame_after_s = wall_s
                     if chunk.prompt != prompt:
                         prompt = chunk.prompt
-                        report.cue_applied(chunk.idx, chunk.start_s, prompt)
+                        report.cue_applied(chunk.index, chunk.start_s, prompt)
                     report.chunk_done(
                         Progress(
-                            idx=chunk.idx,
-                            num_chunks=chunk.num_chunks,
+                            idx=chunk.index,
+                            num_chunks=max(num_chunks, chunk.index + 1),
                             start_s=chunk.start_s,
                             prompt=prompt,
                             frames=writer.frames_written,

@@ -8,7 +8,7 @@ import typer
 
 from longtake.cli.directing import Device, Job, Opening, Scale, parsed_size
 from longtake.core.errors import InputError
-from longtake.sample.cues import Cue, cues_from
+from longtake.sample.cues import TimedPrompt, cues_from
 
 
 class Fit(StrEnum):
@@ -175,4 +175,4 @@ def replay(
     job.check()
     with job.open(model or read.model or "tiny-world", None if read.size is None else parsed_size(read.size)) as studio:
         take = studio.replay(read)
-        job.record(take, [Cue(at_s=0.0, prompt=read.opening.prompt)], seconds=seconds)
+        job.record(take, [TimedPrompt(at_s=0.0, prompt=read.opening.prompt)], seconds=seconds)

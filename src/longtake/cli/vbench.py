@@ -31,8 +31,9 @@ def make(
     from longtake.cli.progress import Bars
     from longtake.evals.vbench import videos_of
     from longtake.media.animations import open_writer
-    from longtake.sample.cues import Cue, checked_text
-    from longtake.sample.generate import generate, open_model
+    from longtake.sample.cues import TimedPrompt, checked_text
+    from longtake.sample.model import open_model
+    from longtake.studio.generate import generate
 
     if not 0 < seconds <= 600:
         raise InputError(f"--seconds must lie between 0 and 600, got {seconds:g}")
@@ -42,10 +43,10 @@ def make(
         for num, video in enumerate(videos, 1):
             path = out / video.name
             if not path.exists():
-                cues = (Cue(at_s=0.0, prompt=checked_text("a prompt", video.prompt)),)
+                cues = (TimedPrompt(at_s=0.0, prompt=checked_text("a prompt", video.prompt)),)
                 with open_writer(path, fps=opened.fps, size=opened.size) as writer:
                     for chunk in generate(opened, cues, seconds=seconds, seed=video.seed):
-                        writer.push(chunk.pictures)
+                        writer.push(chunk.frames)
             bars.update("videos", num, len(videos), {})
     sys.stdout.write(f"{len(videos)} videos in {out}\n")
 

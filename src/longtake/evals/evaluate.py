@@ -38,8 +38,9 @@ from longtake.evals.stillness import stillness
 from longtake.flow.distortion import excess_change, moving_psnr, psnr
 from longtake.media.frames import from_pictures, to_pictures
 from longtake.nets.light_codec import CodecState
-from longtake.sample.cues import Cue
-from longtake.sample.generate import Model, generate
+from longtake.sample.cues import TimedPrompt
+from longtake.sample.model import Model
+from longtake.studio.generate import generate
 from longtake.worlds.render import render
 from longtake.worlds.scenes import Scene, WorldConfig
 
@@ -220,9 +221,9 @@ def _still(name: str, model: Model, world: WorldConfig, plan: Plan, progress: Pr
     """Takes in which nothing should move."""
     found = []
     for num, one in enumerate(few := still_of(world, plan.still), 1):
-        chunks = list(generate(model, (Cue(at_s=0.0, prompt=one.prompt),), seconds=_clip_s(model), seed=num))
-        lengths = [len(chunk.pictures) for chunk in chunks]
-        found.append(stillness(torch.cat([c.pictures for c in chunks]), list(accumulate(lengths))[:-1]))
+        chunks = list(generate(model, (TimedPrompt(at_s=0.0, prompt=one.prompt),), seconds=_clip_s(model), seed=num))
+        lengths = [len(chunk.frames) for chunk in chunks]
+        found.append(stillness(torch.cat([c.frames for c in chunks]), list(accumulate(lengths))[:-1]))
         progress(f"{name}: stillness", num, len(few), {})
     return {
         "still: change, levels": figure([one.change for one in found]),
@@ -257,8 +258,8 @@ def _followed(
 
 
 def _seen_after(model: Model, switch: Switch, judge: Judge, at_s: float, seconds: float) -> float | None:
-    cues = (Cue(at_s=0.0, prompt=switch.opening), Cue(at_s=at_s, prompt=switch.changed))
-    clip = torch.cat([chunk.pictures for chunk in generate(model, cues, seconds=seconds, seed=switch.scene.seed)])
+    cues = (TimedPrompt(at_s=0.0, prompt=switch.opening), TimedPrompt(at_s=at_s, prompt=switch.changed))
+    clip = torch.cat([chunk.frames for chunk in generate(model, cues, seconds=seconds, seed=switch.scene.seed)])
     begin, looked_at, step = round(at_s * model.fps), round(model.fps), max(1, round(model.fps / 4))
     starts = range(begin, len(clip) - looked_at + 1, step)
     answers = judge.see([clip[start : start + looked_at] for start in starts], model.fps).answers[switch.task]
@@ -278,8 +279,8 @@ def _drift(name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: 
         pieces: list[Pictures] = []
         values: list[dict[str, float]] = []
         met.append([])
-        for chunk in generate(model, (Cue(at_s=0.0, prompt=one.prompt),), seconds=plan.long_s, seed=num):
-            pieces.append(chunk.pictures)
+        for chunk in generate(model, (TimedPrompt(at_s=0.0, prompt=one.prompt),), seconds=plan.long_s, seed=num):
+            pieces.append(chunk.frames)
             while sum(map(len, pieces)) >= part and len(values) < num_parts:
                 clip = torch.cat(pieces)
                 pieces = [clip[part:]]
@@ -310,8 +311,8 @@ def _per_second(ratios: Sequence[Sequence[float]], over_s: int) -> float:
 def _timed(model: Model, prompt: str, seconds: float, seed: int) -> tuple[Pictures, float, float]:
     """A take, the seconds until its first frames, and its frames a second."""
     begun, first, parts = time.perf_counter(), 0.0, []
-    for chunk in generate(model, (Cue(at_s=0.0, prompt=prompt),), seconds=seconds, seed=seed):
-        parts.append(chunk.pictures)
+    for chunk in generate(model, (TimedPrompt(at_s=0.0, prompt=prompt),), seconds=seconds, seed=seed):
+        parts.append(chunk.frames)
         first = first or time.perf_counter() - begun
     clip = torch.cat(parts)
     return clip, first, len(clip) / (time.perf_counter() - begun)

@@ -4,7 +4,7 @@ a picture               -> a take that begins with it: its first frame against t
 a scene's plain look    -> what the model paints over it: shapes against the scene's, colours against its full look
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import mean
 
@@ -16,10 +16,8 @@ from longtake.core.shapes import Pictures
 from longtake.evals.judge import Judge, Progress
 from longtake.evals.prompts import Asked
 from longtake.evals.statistics import Figure, figure
-from longtake.nets.light_codec import CodecState
-from longtake.sample.generate import Model
-from longtake.sample.plans import ChunkPlan
-from longtake.sample.sampler import Memory, Sampler
+from longtake.sample.model import Model
+from longtake.studio.studio import Studio
 from longtake.worlds.render import render
 from longtake.worlds.scenes import Scene
 
@@ -50,14 +48,14 @@ def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, prog
 
 
 def first_frame(model: Model, scene: Scene, prompt: str) -> Tensor:
-    """Of a take that begins with the first picture of a scene."""
-    sampler = Sampler(model, model.size)
-    pictures = render([scene], frames=range(1))[0].expand(chunk_frames(model, 1), -1, -1, -1)
-    return sampler.after_pictures(pictures, ((prompt, 1.0),)).pictures[0]
+    """The first frame of a take that begins with the first picture of a scene."""
+    with Studio(model) as studio:
+        take = studio.animate(render([scene], frames=range(1))[0], prompt)
+        return next(iter(take.stream(chunks=1))).frames[0]
 
 
 def painted(model: Model, plain: Pictures, prompt: str, *, seed: int, strength: float | None = None) -> Pictures:
-    """A source, painted chunk by chunk.
+    """A source, restyled.
 
     Args:
         model: a student.
@@ -66,15 +64,9 @@ def painted(model: Model, plain: Pictures, prompt: str, *, seed: int, strength: 
         seed: of the take.
         strength: at which the source enters; None: the model's own.
     """
-    sampler = Sampler(model.following, model.size)
-    memory, state, shown = Memory(), CodecState(), []
-    for idx, piece in enumerate(_pieces(model, plain)):
-        source, state = sampler.encode(piece, state)
-        plan = ChunkPlan(idx=idx, wording=((prompt, 1.0),), seed=seed, strength=strength or model.strength)
-        made = sampler.make(memory, plan, source)
-        memory = made.memory
-        shown.append(made.pictures)
-    return torch.cat(shown)
+    with Studio(model) as studio:
+        take = studio.restyle(plain, prompt, strength=strength, seed=seed)
+        return torch.cat([chunk.frames for chunk in take.stream()])
 
 
 def looks(scene: Scene, num_frames: int) -> tuple[Pictures, Pictures, Bool[Tensor, "frames height width"]]:
@@ -110,10 +102,3 @@ def silhouettes(pictures: Pictures) -> Bool[Tensor, "frames height width"]:
 def iou(a: Tensor, b: Tensor) -> float:
     """Of two sets of pixels, over a whole clip."""
     return float((a & b).sum() / (a | b).sum().clamp_min(1))
-
-
-def _pieces(model: Model, pictures: Pictures) -> Iterator[Pictures]:
-    """Chunk by chunk."""
-    first, rest = chunk_frames(model, 1), model.preset.codec.stride.time * model.preset.stream.chunk
-    yield pictures[:first]
-    yield from pictures[first:].split(rest)

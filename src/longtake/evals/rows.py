@@ -19,7 +19,7 @@ from longtake.core.files import atomic
 from longtake.evals.evaluate import Drift, Example, Plan, Row
 from longtake.evals.judge import Judge
 from longtake.evals.statistics import Figure
-from longtake.sample.generate import Model
+from longtake.sample.model import Model
 from longtake.worlds.scenes import WorldConfig
 
 SHOWN = 8  # examples a row

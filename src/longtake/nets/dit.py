@@ -387,7 +387,7 @@ class DiT(nn.Module):
             kept.append(kv)
         kept.append(last.memory(tokens, modulation.blocks))
         k, v = (torch.stack(tensors) for tensors in zip(*kept, strict=True))
-        return Block(k, v, past.start, past.stop)
+        return Block(k, v, x0, past.start, past.stop)
 
     def past(self, cache: KVCache, x_shape: Sequence[int]) -> Past:
         """Rotate what is remembered, for a chunk of shape [b, c, f, h, w] that follows it."""

@@ -14,19 +14,29 @@ from torch import Tensor
 
 from longtake.core.configs import StreamConfig
 from longtake.core.errors import ShapeError
+from longtake.core.shapes import Latent
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Keys and values that one clean chunk left behind, in all layers. Never written again."""
+    """Keys and values of one clean chunk in all layers, and the latents they are of. Never written again."""
 
     k: Float[Tensor, "layers b m n k"]  # normed, not rotated
     v: Float[Tensor, "layers b m n k"]
+    latent: Latent  # x0
     start: int
     stop: int  # latent frames of the take, half-open
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+
+def is_kept(start: int, stop: int, stream: StreamConfig) -> bool:
+    """Whether the block that begins at latent frame `start` is kept once `stop` latent frames have been made.
+
+    Kept are the sink, and as many recent blocks as leave room in the window for the next chunk.
+    """
+    return start < stream.sink or start >= stop + stream.chunk + stream.sink - stream.window
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +51,14 @@ class KVCache:
         return sum(len(block) for block in self.blocks)
 
     def append(self, block: Block, stream: StreamConfig) -> "KVCache":
-        """The cache one chunk later: the sink, and as many recent blocks as leave room for the next chunk.
+        """The cache one chunk later, without the blocks that `is_kept` lets go.
 
         Raises:
             ShapeError: the block does not begin where the cache stops.
         """
         if block.start != self.stop:
             raise ShapeError(f"the block starts at latent frame {block.start}, the cache stops at {self.stop}")
-        oldest = block.stop + stream.chunk + stream.sink - stream.window
-        kept = (b for b in (*self.blocks, block) if b.start < stream.sink or b.start >= oldest)
+        kept = (b for b in (*self.blocks, block) if is_kept(b.start, block.stop, stream))
         return KVCache(tuple(kept), block.stop)
 
     def keys(self, layer: int) -> Float[Tensor, "b m n k"]:

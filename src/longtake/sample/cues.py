@@ -23,14 +23,14 @@ TIMED = re.compile(r"\s*(?P<sign>-?)(?P<at_s>[0-9]+(?:\.[0-9]+)?)\s*s\s*:(?P<tex
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Cue:
+class TimedPrompt:
     """From `at_s` seconds on, the take shows `prompt`."""
 
     at_s: float
     prompt: str
 
 
-def cues_from(prompt: str, then: Sequence[str], seconds: float) -> tuple[Cue, ...]:
+def cues_from(prompt: str, then: Sequence[str], seconds: float) -> tuple[TimedPrompt, ...]:
     """The cues of a take in order of time; the first one opens it, at 0 s.
 
     Args:
@@ -51,11 +51,13 @@ def cues_from(prompt: str, then: Sequence[str], seconds: float) -> tuple[Cue, ..
         for idx, beat in enumerate(beats, start=1)
     ]
     changes = sorted([*changes, *(_timed(text, seconds) for text in then)])
-    cues = [Cue(at_s=0.0, prompt=opening)]
+    cues = [TimedPrompt(at_s=0.0, prompt=opening)]
     for at_s, text in changes:
         if at_s == cues[-1].at_s:
             raise InputError(f"two changes at {at_s:g} s; write them as one, or move one of them")
-        cues.append(Cue(at_s=at_s, prompt=checked_text("the prompt with its changes", f"{cues[-1].prompt}, {text}")))
+        cues.append(
+            TimedPrompt(at_s=at_s, prompt=checked_text("the prompt with its changes", f"{cues[-1].prompt}, {text}"))
+        )
     return tuple(cues)
 
 

@@ -1,77 +1,67 @@
-"""A take made chunk by chunk from outside: memory in, one chunk and the memory after it out.
+"""Chunks, one step at a time: memory and plan in, pictures and the memory after them out.
 
-`generate` tells the tale of one take from beginning to end. Here every chunk is asked for on its own, under its own
-prompt, from any memory that was kept; so a take can be steered, gone back to and branched. Memory is a value.
+`Sampler.step` is the only place where the product makes a chunk, of one take or of several of one layout. It goes
+through the same five parts each time: text, memory (`sample/memory.py`), denoising (`sample/denoise.py`), decoding.
+Nothing of any take is kept here, so a take can be steered, gone back to and branched: memory is a value.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
 from longtake.core.clock import Stopwatch
-from longtake.core.configs import Preset
+from longtake.core.configs import Preset, StreamConfig
 from longtake.core.errors import InputError, ShapeError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Video
 from longtake.flow.schedule import sigmas_of
 from longtake.media.frames import from_pictures, to_pictures
-from longtake.nets.dit import Modulation, Past, TextMemory
-from longtake.nets.kv_cache import Block, KVCache
+from longtake.nets.codec import Codec
+from longtake.nets.dit import DiT, TextMemory
+from longtake.nets.kv_cache import KVCache
 from longtake.nets.light_codec import CodecState
+from longtake.nets.text import TextEncoder
 from longtake.sample.denoise import Guidance, Schedule, denoise
-from longtake.sample.generate import Model
-from longtake.sample.plans import ChunkPlan, Wording
-from longtake.sample.rollout import rebuilt
+from longtake.sample.memory import Memory, Writer, joined_cache, joined_state, joined_text, split_cache
+from longtake.sample.model import Model
+from longtake.sample.plans import ChunkPlan, InitFrames, Wording
 from longtake.weights.plan import KEPT_WORDINGS
 
-Piece = Float[Tensor, "1 c _ h w"]  # latents of a chunk, or of a part of one
+ShouldContinue = Callable[[bool], bool]  # (denoising is done) -> whether the chunk is still wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Memory:
-    """What a take remembers after a chunk.
+def never_cancel(done: bool) -> bool:
+    """A `ShouldContinue` for chunks that are made in any case."""
+    del done
+    return True
 
-    The clean pass that writes a chunk's keys and values is left to the next chunk: the frames are out by then, and
-    a cue that rebuilds memory makes it unnecessary.
-    """
 
-    cache: KVCache = field(default_factory=KVCache)  # without the newest chunk
-    latents: tuple[Piece, ...] = ()  # of the cache's blocks, one each
-    newest: Piece | None = None
-    wording: Wording = ()  # that the newest chunk was made under
-    decoder: CodecState = field(default_factory=CodecState)
+class CancelledChunkError(Exception):
+    """A chunk was cancelled while it was made. Nothing has changed."""
 
-    def tensors(self) -> dict[int, Tensor]:
-        """Every tensor that is held, by identity: memories share most of them."""
-        held = [t for block in self.cache.blocks for t in (block.k, block.v)]
-        held += [*self.latents, *self.decoder.frames]
-        if self.newest is not None:
-            held.append(self.newest)
-        return {id(tensor): tensor for tensor in held}
 
-    def to(self, device: torch.device) -> "Memory":
-        """The same memory on another device; itself when it is there."""
-        if all(tensor.device == device for tensor in self.tensors().values()):
-            return self
-        return self.moved(lambda tensor: tensor.to(device))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChunkRequest:
+    """One take's entry in a step."""
 
-    def moved(self, move: Callable[[Tensor], Tensor]) -> "Memory":
-        """The same memory with every tensor replaced by what `move` makes of it."""
-        return replace(
-            self,
-            cache=replace(self.cache, blocks=tuple(replace(b, k=move(b.k), v=move(b.v)) for b in self.cache.blocks)),
-            latents=tuple(move(latent) for latent in self.latents),
-            newest=None if self.newest is None else move(self.newest),
-            decoder=replace(self.decoder, frames=tuple(move(frame) for frame in self.decoder.frames)),
-        )
+    plan: ChunkPlan
+    memory: Memory = field(default_factory=Memory)  # after the chunk before; empty at the start
+    source: Latent | None = None  # latents of the chunk's shape that it follows, entering at `plan.strength`
+    known: Latent | None = None  # the chunk's own latents, made before: only the memory after it is wanted
+    should_continue: ShouldContinue = never_cancel  # asked before each denoising step, and once after the last
+
+    def layout(self, stream: StreamConfig) -> tuple[object, ...] | None:
+        """Requests of equal layout can be made in one step; None: this one is made alone."""
+        plan = self.plan
+        if plan.given is not None or self.known is not None:
+            return None
+        return (plan.steps, plan.guidance, plan.strength, plan.transition, self.memory.layout(stream))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class ChunkResult:
     """A finished chunk."""
 
     latent: Latent
@@ -80,325 +70,243 @@ class Made:
     timings: dict[str, float]  # seconds: text, memory, denoise, decode; or encode
 
 
-GoOn = Callable[[bool], bool]  # (denoising is done) -> is the chunk still wanted?
+class Student:
+    """A causal network with what is derived from it once: tables of its noise levels, cross-attention of prompts."""
 
+    def __init__(self, dit: DiT, preset: Preset, text_encoder: TextEncoder) -> None:
+        self.dit = dit
+        self.preset = preset
+        self._text_encoder = text_encoder
+        self._schedules: dict[tuple[int | None, float], Schedule] = {}
+        self._texts: OrderedDict[Wording, TextMemory] = OrderedDict()
 
-class OvertakenError(Exception):
-    """A chunk was given up while it was made, because it was no longer wanted. Nothing has changed."""
+    @property
+    def writer(self) -> Writer:
+        return Writer(self.dit, self.schedule().clean, self.preset.stream)
 
+    def schedule(self, steps: int | None = None, entry: float = 1.0) -> Schedule:
+        """Noise levels of a number of steps (None: the preset's), from `entry` (a source's strength) downwards."""
+        key = (steps, entry)
+        if key not in self._schedules:
+            sigmas = sigmas_of(self.preset.student.with_steps(steps))
+            levels = sigmas if entry == 1.0 else (entry, *(s for s in sigmas if s < entry))
+            self._schedules[key] = Schedule.at(self.dit, levels)
+        return self._schedules[key]
 
-@dataclass(frozen=True, kw_only=True)
-class Wanted:
-    """A chunk of one of several takes that are made together."""
+    def text(self, wording: Wording) -> TextMemory:
+        """Cross-attention memory of a mixture of prompts: their states, averaged by weight."""
+        if wording not in self._texts:
+            states = [self._text_encoder(prompt) * weight for prompt, weight in wording]
+            dtype = self.dit.latent_dtype
+            self._texts[wording] = self.dit.read_text(torch.stack(states).sum(0).to(self.dit.device, dtype))
+            while len(self._texts) > KEPT_WORDINGS:
+                self._texts.popitem(last=False)
+        self._texts.move_to_end(wording)
+        return self._texts[wording]
 
-    memory: Memory
-    plan: ChunkPlan
-    go_on: GoOn
-
-
-def always(done: bool) -> bool:
-    """The answer of one who never changes their mind."""
-    del done
-    return True
+    def guidance(self, scale: float, takes: int) -> Guidance | None:
+        """Guidance away from the preset's negative prompt, for a batch of takes; None where `scale` is 1."""
+        if scale == 1:
+            return None
+        uncond = self.text(((self.preset.negative_prompt, 1.0),))
+        return Guidance(scale, joined_text([uncond] * takes))
 
 
 class Sampler:
-    """A model and a picture size, ready to make chunks. Nothing of any take is kept here."""
+    """The nets of a student and a picture size, ready to make chunks."""
 
-    def __init__(self, model: Model, size: PictureSize | None = None) -> None:
-        """Args: model: a student; size: of the pictures, None: what it was trained on.
+    def __init__(
+        self,
+        preset: Preset,
+        dit: DiT,
+        codec: Codec,
+        text_encoder: TextEncoder,
+        *,
+        painter: DiT | None = None,
+        size: PictureSize | None = None,
+    ) -> None:
+        """Args:
+            preset: of the model.
+            dit: the student.
+            codec: its codec.
+            text_encoder: its text encoder.
+            painter: the student as it follows a source; None: `dit` does.
+            size: of the pictures; None: what the model was trained on.
+
+        Raises:
+            InputError: the size does not fit the model.
+        """
+        self.preset = preset
+        self.codec = codec
+        self.size = size or preset.size
+        self.stream = preset.stream
+        self.device = dit.device
+        self.student = Student(dit, preset, text_encoder)
+        self.follower = self.student if painter is None else Student(painter, preset, text_encoder)
+        height, width = preset.latent_grid(self.size)
+        self.shape = (1, preset.dit.in_dim, self.stream.chunk, height, width)
+
+    @classmethod
+    def of(cls, model: Model, size: PictureSize | None = None) -> "Sampler":
+        """The sampler of an opened model.
 
         Raises:
             InputError: the model is a teacher, or the size does not fit it.
         """
         if model.is_teacher:
             raise InputError("a teacher makes whole clips; open the student to direct a take")
-        self.model = model
-        self.size = size or model.size
-        self.stream = model.preset.stream
-        self.device = model.dit.device
-        height, width = model.preset.latent_grid(self.size)
-        self.shape = (1, model.preset.dit.in_dim, self.stream.chunk, height, width)
-        self._schedules: dict[tuple[int | None, float], Schedule] = {}
-        self._words: OrderedDict[Wording, TextMemory] = OrderedDict()
-
-    @property
-    def preset(self) -> Preset:
-        return self.model.preset
+        return cls(model.preset, model.dit, model.codec, model.text_encoder, painter=model.painter, size=size)
 
     @torch.inference_mode()
-    def make(
-        self,
-        memory: Memory,
-        plan: ChunkPlan,
-        source: Latent | None = None,
-        known: Latent | None = None,
-        go_on: GoOn = always,
-    ) -> Made:
-        """The next chunk.
+    def step(self, requests: Sequence[ChunkRequest]) -> list[ChunkResult | None]:
+        """The next chunk of each of several takes, every pass of the networks made once for all of them.
 
         Args:
-            memory: after the chunk before it; `Memory()` at the start.
-            plan: what is wanted. Its picture is not looked at: see `after_pictures`.
-            source: latents of the chunk's shape that it shall follow, entering at `plan.strength`.
-            known: the chunk itself, made before: only the memory after it is wanted.
-            go_on: asked before each denoising step, and once after the last.
-
-        Raises:
-            OvertakenError: it said no.
-        """
-        watch = Stopwatch(self._settle)
-        with watch.span("text"):
-            self.read(plan.wording)
-        with watch.span("memory"):
-            cache, latents = self._before(memory, plan)
-        with watch.span("denoise"):
-            latent = self._denoised(cache, plan, source, go_on) if known is None else known.to(self.device)
-        with watch.span("decode"):
-            decoder = CodecState() if plan.transition == "cut" else memory.decoder
-            frames, decoder = self.model.codec.decode(latent, decoder)
-            pictures = to_pictures(frames)
-        after = Memory(cache, latents, latent, plan.wording, decoder)
-        return Made(latent=latent, pictures=pictures, memory=after, timings=watch.read())
-
-    def layout(self, memory: Memory, plan: ChunkPlan) -> tuple[object, ...] | None:
-        """Chunks of equal layout can be made together; None: this one is made alone."""
-        if plan.transition is not None or plan.given is not None:
-            return None
-        blocks = tuple(len(block) for block in memory.cache.blocks)
-        return (
-            plan.steps,
-            plan.guidance,
-            blocks,
-            memory.newest is None,
-            tuple(frame.shape for frame in memory.decoder.frames),
-        )
-
-    @torch.inference_mode()
-    def make_together(self, wanted: Sequence[Wanted]) -> list[Made | None]:
-        """The next chunks of several takes, each pass of the networks made once for all of them.
-
-        Args:
-            wanted: of one `layout`.
+            requests: one, or several of one layout that is not None.
 
         Returns:
-            a chunk for each; None for one that was overtaken. Its timings are those of all together.
+            A result for each request, None for one that was cancelled. Timings are those of the whole step.
+
+        Raises:
+            ShapeError: pictures or latents are of another size.
         """
-        watch = Stopwatch(self._settle)
+        first = requests[0]
+        if first.plan.given is not None:
+            return [self._prefill(first, first.plan.given) if first.should_continue(True) else None]
+        plans = [request.plan for request in requests]
+        student = self.student if first.plan.strength is None else self.follower
+        watch = Stopwatch(self._synchronise)
         with watch.span("text"):
-            text = joined_text([self.read(w.plan.wording) for w in wanted])
+            text = joined_text([student.text(plan.wording) for plan in plans])
         with watch.span("memory"):
-            befores = self._before_together([w.memory for w in wanted])
+            caches = self._caches(student, requests, text)
         with watch.span("denoise"):
-            go_ons = [w.go_on for w in wanted]
-            past = self.model.dit.past(joined_cache([cache for cache, _ in befores]), self.shape)
-            latents, kept = self._denoised_together(text, past, [w.plan for w in wanted], go_ons)
+            latents, wanted = self._latents(student, requests, joined_cache(caches), text)
+        if not any(wanted):
+            return [None] * len(requests)
         with watch.span("decode"):
-            state = joined_state([w.memory.decoder for w in wanted])
-            frames, state = self.model.codec.decode(latents, state)
+            states = [
+                CodecState() if plan.transition == "cut" else r.memory.decoder
+                for plan, r in zip(plans, requests, strict=True)
+            ]
+            frames, state = self.codec.decode(latents, joined_state(states))
             pictures = [to_pictures(clip[None]) for clip in frames]
         timings = watch.read()
-        made: list[Made | None] = []
-        for i, (w, (cache, known)) in enumerate(zip(wanted, befores, strict=True)):
-            decoder = replace(state, frames=tuple(frame[i : i + 1].clone() for frame in state.frames))
-            latent = latents[i : i + 1].clone()
-            after = Memory(cache, known, latent, w.plan.wording, decoder)
-            made.append(Made(latent=latent, pictures=pictures[i], memory=after, timings=timings) if kept[i] else None)
-        return made
-
-    @torch.inference_mode()
-    def after_pictures(self, pictures: Pictures, wording: Wording, first_idx: int = 0) -> Made:
-        """Chunks that are given, not made: the pictures as the codec gives them back, and the memory after them.
-
-        Args:
-            pictures: of the sampler's size, as many as whole chunks hold: 9, 21, ... for chunks of 3 latent frames.
-            wording: what they show.
-            first_idx: chunk at which they stand.
-        """
-        watch = Stopwatch(self._settle)
-        with watch.span("encode"):
-            latent, _ = self.model.codec.encode(self._video(pictures), CodecState())
-        num_latent = latent.shape[2]
-        if num_latent % self.stream.chunk:
-            raise ShapeError(f"{num_latent} latent frames are not a whole number of chunks of {self.stream.chunk}")
-        with watch.span("decode"):
-            frames, decoder = self.model.codec.decode(latent, CodecState())
-            shown = to_pictures(frames)
-        with watch.span("memory"):
-            *earlier, newest = latent.split(self.stream.chunk, 2)
-            cache, latents = self._written(KVCache(stop=first_idx * self.stream.chunk), (), earlier, wording)
-        after = Memory(cache, latents, newest, wording, decoder)
-        return Made(latent=latent, pictures=shown, memory=after, timings=watch.read())
+        results: list[ChunkResult | None] = []
+        for i, (plan, cache) in enumerate(zip(plans, caches, strict=True)):
+            own = [t if len(requests) == 1 else t[i : i + 1].clone() for t in (latents, *state.frames)]
+            decoder = replace(state, frames=tuple(own[1:]))
+            memory = Memory(cache, own[0], plan.wording, decoder)
+            result = ChunkResult(latent=own[0], pictures=pictures[i], memory=memory, timings=timings)
+            results.append(result if wanted[i] else None)
+        return results
 
     @torch.inference_mode()
     def encode(self, pictures: Pictures, state: CodecState) -> tuple[Latent, CodecState]:
         """Latents of the next pictures of a source video; see `LightCodec.encode`."""
-        return self.model.codec.encode(self._video(pictures), state)
+        return self.codec.encode(self._video(pictures), state)
 
     @torch.inference_mode()
     def decode(self, latent: Latent, state: CodecState) -> tuple[Pictures, CodecState]:
         """Pictures of latents that were made before."""
-        frames, state = self.model.codec.decode(latent.to(self.device), state)
+        frames, state = self.codec.decode(latent.to(self.device), state)
         return to_pictures(frames), state
 
-    def read(self, wording: Wording) -> TextMemory:
-        """Cross-attention memory of a mixture of prompts: their states, averaged by weight."""
-        if wording not in self._words:
-            states = [self.model.text_encoder(prompt) * weight for prompt, weight in wording]
-            self._words[wording] = self.model.dit.read_text(torch.stack(states).sum(0).to(self.device))
-            while len(self._words) > KEPT_WORDINGS:
-                self._words.popitem(last=False)
-        self._words.move_to_end(wording)
-        return self._words[wording]
+    def _caches(self, student: Student, requests: Sequence[ChunkRequest], text: TextMemory) -> list[KVCache]:
+        """Each take's cache before its next chunk: the clean pass that was put off, or what the transition says."""
+        plan, memories = requests[0].plan, [request.memory for request in requests]
+        caches = [memory.cache for memory in memories]
+        pieces = [memory.newest for memory in memories if memory.newest is not None]
+        if not pieces or plan.transition == "cut":
+            return [KVCache(stop=request.plan.idx * self.stream.chunk) for request in requests]
+        joined, newest = joined_cache(caches), torch.cat(pieces) if len(pieces) > 1 else pieces[0]
+        if plan.transition == "recache":
+            after = student.writer.recache(joined, newest, text)
+        elif plan.transition == "flush":
+            after = student.writer.flush(joined, newest, text)
+        else:
+            before = joined_text([student.text(memory.wording) for memory in memories])
+            after = student.writer.append(joined, newest, before)
+        return split_cache(after, joined, caches)
 
-    def _settle(self) -> None:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-
-    def _denoised(self, cache: KVCache, plan: ChunkPlan, source: Latent | None, go_on: GoOn) -> Latent:
-        past = self.model.dit.past(cache, self.shape)
-        latent, (kept,) = self._denoised_together(self.read(plan.wording), past, [plan], [go_on], source)
-        if not kept:
-            raise OvertakenError
-        return latent
-
-    def _denoised_together(
-        self,
-        text: TextMemory,
-        past: Past,
-        plans: Sequence[ChunkPlan],
-        go_ons: Sequence[GoOn],
-        source: Latent | None = None,
+    def _latents(
+        self, student: Student, requests: Sequence[ChunkRequest], cache: KVCache, text: TextMemory
     ) -> tuple[Latent, list[bool]]:
-        """The chunks of several takes, and which of them are still wanted; of one, it may follow a source."""
-        schedule = self._schedule(plans[0].steps, plans[0].strength or 1.0)
-        guidance = self._guidance(plans[0].guidance, len(plans))
-        kept = [True] * len(plans)
+        """x0 of the chunks, and which of them are still wanted."""
+        plan, known = requests[0].plan, requests[0].known
+        wanted = [True] * len(requests)
+        if known is not None:
+            return known.to(self.device), wanted
 
         def ask(*, done: bool) -> None:
-            for i, go_on in enumerate(go_ons):
-                kept[i] = kept[i] and go_on(done)
+            for i, request in enumerate(requests):
+                wanted[i] = wanted[i] and request.should_continue(done)
 
         def noise(step: int) -> Latent:
             ask(done=False)
-            if not any(kept):
-                raise OvertakenError
-            eps = [noise_for(plan.seed, ("chunk", plan.idx, "step", step), self.shape) for plan in plans]
-            return torch.cat(eps).to(self.device, self.model.dit.latent_dtype)
+            if not any(wanted):
+                raise CancelledChunkError
+            eps = [noise_for(r.plan.seed, ("chunk", r.plan.idx, "step", step), self.shape) for r in requests]
+            return torch.cat(eps).to(self.device, student.dit.latent_dtype)
 
+        sources = [request.source for request in requests if request.source is not None]
+        schedule = student.schedule(plan.steps, plan.strength or 1.0)
+        past = student.dit.past(cache, (len(requests), *self.shape[1:]))
         try:
-            latents = denoise(self.model.dit, schedule, text, past, noise, source=source, guidance=guidance)
-        except OvertakenError:
-            return torch.zeros(len(plans), *self.shape[1:], device=self.device), kept
+            latents = denoise(
+                student.dit,
+                schedule,
+                text,
+                past,
+                noise,
+                source=torch.cat(sources) if sources else None,
+                guidance=student.guidance(plan.guidance, len(requests)),
+            )
+        except CancelledChunkError:
+            return torch.zeros(len(requests), *self.shape[1:], device=self.device), wanted
         ask(done=True)
-        return latents, kept
+        return latents, wanted
 
-    def _guidance(self, scale: float, num: int) -> Guidance | None:
-        """Away from the negative prompt, for `num` takes of one layout."""
-        if scale == 1:
-            return None
-        uncond = self.read(((self.preset.negative_prompt, 1.0),))
-        return Guidance(scale, joined_text([uncond] * num))
+    def _prefill(self, request: ChunkRequest, given: InitFrames) -> ChunkResult:
+        """Chunks that are given: the pictures as the codec decodes them, and the memory after them."""
+        pictures, student = given.pictures, self.student
+        if given.frames == 1:  # the network knows chunks, not single frames: the image stands still for one
+            pictures = pictures.expand(self.preset.codec.stride.frames(self.stream.chunk), -1, -1, -1)
+        watch = Stopwatch(self._synchronise)
+        with watch.span("encode"):
+            latent, _ = self.codec.encode(self._video(pictures), CodecState())
+        if latent.shape[2] != given.chunks * self.stream.chunk:
+            raise ShapeError(
+                f"{len(pictures)} pictures are {latent.shape[2]} latent frames, not {given.chunks} chunks of "
+                f"{self.stream.chunk}"
+            )
+        with watch.span("decode"):
+            frames, decoder = self.codec.decode(latent, CodecState())
+            shown = to_pictures(frames)
+        with watch.span("memory"):
+            *earlier, newest = latent.split(self.stream.chunk, 2)
+            start = (request.plan.idx - given.chunks + 1) * self.stream.chunk
+            cache = student.writer.prefill(earlier, student.text(request.plan.wording), start)
+        memory = Memory(cache, newest, request.plan.wording, decoder)
+        return ChunkResult(latent=latent, pictures=shown, memory=memory, timings=watch.read())
 
-    # Memory before a chunk.
-
-    def _before(self, memory: Memory, plan: ChunkPlan) -> tuple[KVCache, tuple[Piece, ...]]:
-        """The clean pass that was left over, or what the transition makes of the past."""
-        cache, latents, newest = memory.cache, memory.latents, memory.newest
-        start = plan.idx * self.stream.chunk
-        if newest is None or plan.transition == "cut":
-            return KVCache(stop=start), ()
-        if plan.transition == "recache":
-            oldest = start + self.stream.chunk + self.stream.sink - self.stream.window
-            kept = [*zip((block.start for block in cache.blocks), latents, strict=True), (cache.stop, newest)]
-            kept = [k for k in kept if k[0] < self.stream.sink or k[0] >= oldest]
-            clean = self._schedule(None, 1.0).clean
-            cache = rebuilt(self.model.dit, clean, kept, self.read(plan.wording), self.stream)
-            return cache, tuple(latent for _, latent in kept)
-        if plan.transition == "flush":
-            in_sink = tuple(b for b in cache.blocks if b.start < self.stream.sink)
-            kept_latents = latents[: len(in_sink)]
-            last = newest[:, :, -1:]
-            return self._appended(KVCache(in_sink, start - 1), kept_latents, last, plan.wording)
-        return self._written(cache, latents, (newest,), memory.wording)
-
-    def _before_together(self, memories: Sequence[Memory]) -> list[tuple[KVCache, tuple[Piece, ...]]]:
-        """The clean passes that were left over, as one."""
-        if memories[0].newest is None:
-            return [(memory.cache, memory.latents) for memory in memories]
-        newest = torch.cat([memory.newest for memory in memories if memory.newest is not None])
-        text = joined_text([self.read(memory.wording) for memory in memories])
-        past = self.model.dit.past(joined_cache([memory.cache for memory in memories]), newest.shape)
-        blocks = self.model.dit.remember(newest, self._schedule(None, 1.0).clean, text, past)
-        after = []
-        for i, memory in enumerate(memories):
-            start, own = memory.cache.stop, slice(i, i + 1)
-            block = Block(blocks.k[:, own].clone(), blocks.v[:, own].clone(), start, start + len(blocks))
-            after.append(self._with_block(memory.cache, memory.latents, block, newest[own]))
-        return after
-
-    def _written(
-        self, cache: KVCache, latents: tuple[Piece, ...], newer: Sequence[Piece], wording: Wording
-    ) -> tuple[KVCache, tuple[Piece, ...]]:
-        """The cache with the blocks of newer chunks."""
-        for latent in newer:
-            cache, latents = self._appended(cache, latents, latent, wording)
-        return cache, latents
-
-    def _appended(
-        self, cache: KVCache, latents: tuple[Piece, ...], latent: Piece, wording: Wording
-    ) -> tuple[KVCache, tuple[Piece, ...]]:
-        """One clean pass. What leaves the window takes its latents along."""
-        dit = self.model.dit
-        past = dit.past(cache, latent.shape)
-        block = dit.remember(latent, self._schedule(None, 1.0).clean, self.read(wording), past)
-        return self._with_block(cache, latents, block, latent)
-
-    def _with_block(
-        self, cache: KVCache, latents: tuple[Piece, ...], block: Block, latent: Latent
-    ) -> tuple[KVCache, tuple[Piece, ...]]:
-        after = cache.append(block, self.stream)
-        by_start = {b.start: x for b, x in zip((*cache.blocks, block), (*latents, latent), strict=True)}
-        return after, tuple(by_start[b.start] for b in after.blocks)
-
-    def _schedule(self, steps: int | None, entry: float) -> Schedule:
-        key = (steps, entry)
-        if key not in self._schedules:
-            sigmas = sigmas_of(self.preset.student.with_steps(steps))
-            levels = sigmas if entry == 1.0 else (entry, *(s for s in sigmas if s < entry))
-            self._schedules[key] = Schedule.at(self.model.dit, levels)
-        return self._schedules[key]
+    def _synchronise(self) -> None:
+        """Wait for the device, so that times are those of finished work."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def _video(self, pictures: Pictures) -> Video:
         _, height, width, _ = pictures.shape
         if (height, width) != (self.size.height, self.size.width):
             raise ShapeError(f"the pictures are {width}x{height}, the take is {self.size}; resize them first")
-        return from_pictures(pictures).to(self.device, self.model.dit.latent_dtype)
+        return from_pictures(pictures).to(self.device, self.student.dit.latent_dtype)
 
 
-def joined_text(texts: Sequence[TextMemory]) -> TextMemory:
-    """Memories of texts, one a take, side by side."""
-    layers = range(len(texts[0].k))
-    k = tuple(torch.cat([text.k[layer] for text in texts]) for layer in layers)
-    v = tuple(torch.cat([text.v[layer] for text in texts]) for layer in layers)
-    added = [text.modulation for text in texts if text.modulation is not None]
-    modulation = None
-    if added:
-        modulation = Modulation(torch.cat([m.blocks for m in added]), torch.cat([m.head for m in added]))
-    return TextMemory(k, v, texts[0].groups, modulation)
-
-
-def joined_cache(caches: Sequence[KVCache]) -> KVCache:
-    """Caches of equal layout side by side. Places are relative to the cache, so the takes may be of any age."""
-    blocks = []
-    for alike in zip(*(cache.blocks for cache in caches), strict=True):
-        first = alike[0]
-        k, v = torch.cat([block.k for block in alike], 1), torch.cat([block.v for block in alike], 1)
-        blocks.append(Block(k, v, first.start, first.stop))
-    return KVCache(tuple(blocks), caches[0].stop)
-
-
-def joined_state(states: Sequence[CodecState]) -> CodecState:
-    """A codec's states, one a take, side by side."""
-    frames = zip(*(state.frames for state in states), strict=True)
-    return CodecState(tuple(torch.cat(alike) for alike in frames), states[0].started)
+def rollout(sampler: Sampler, plans: Iterable[ChunkPlan], memory: Memory | None = None) -> Iterator[ChunkResult]:
+    """The chunks of plans that are known in advance, each made when it is asked for, after `memory`."""
+    memory = memory or Memory()
+    for plan in plans:
+        (result,) = sampler.step([ChunkRequest(plan=plan, memory=memory)])
+        assert result is not None, "nothing cancels it"
+        yield result
+        memory = result.memory

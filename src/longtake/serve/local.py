@@ -29,6 +29,7 @@ from longtake.serve.metrics import Counts
 from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts, Finished, Recorded, Register
 from longtake.serve.sessions import INSIDE, Fresh, LiveSession, PictureOf
 from longtake.serve.viewers import Viewer
+from longtake.studio.controller import make_chunks
 from longtake.studio.games import GameSource
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.studio import Studio
@@ -375,9 +376,8 @@ class LocalHost:
         if len(sessions) == 1:
             return [sessions[0].make_chunk()]
         takes = [session.take for session in sessions]
-        chunks = self.studio.make_together(takes)
-        made = zip(sessions, takes, chunks, strict=True)
-        return [None if chunk is None else session.register(take, chunk) for session, take, chunk in made]
+        chunks = make_chunks([take.controller for take in takes])
+        return [session.register(take, chunk) for session, take, chunk in zip(sessions, takes, chunks, strict=True)]
 
     def _next(self) -> list[LiveSession]:
         """Whose turn it is: the one that has waited longest, and those whose chunks can be made along with its own."""
@@ -392,10 +392,10 @@ class LocalHost:
             first, rest = live[0], live[1:]
         else:
             return []
-        layout = self.studio.layout(first.take) if self.max_batch > 1 and rest else None
+        layout = first.take.controller.layout if self.max_batch > 1 and rest else None
         if layout is None:
             return [first]
-        return [first, *(s for s in rest if self.studio.layout(s.take) == layout)][: self.max_batch]
+        return [first, *(s for s in rest if s.take.controller.layout == layout)][: self.max_batch]
 
     def _give_slots(self) -> list[LiveSession]:
         """Let live sessions run that wanted to first; those whose place in the queue has changed."""

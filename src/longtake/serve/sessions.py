@@ -22,7 +22,6 @@ from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import Pictures
 from longtake.media.live import ChunkEncoder
 from longtake.media.targets import reason
-from longtake.sample.sampler import OvertakenError
 from longtake.serve.log import EventLog
 from longtake.serve.messages import (
     AcceptedCue,
@@ -50,10 +49,11 @@ from longtake.serve.messages import (
 from longtake.serve.recorded import Facts, Recorded, Why
 from longtake.serve.viewers import Viewer, Viewers
 from longtake.studio.commands import Place
+from longtake.studio.controller import Chunk as MadeChunk
+from longtake.studio.controller import NoChunk
 from longtake.studio.games import GameSource
 from longtake.studio.script import Script
 from longtake.studio.sources import LiveSource, Source
-from longtake.studio.takes import Chunk as MadeChunk
 from longtake.studio.takes import Take
 
 PictureOf = Callable[[str], Path]  # where an asset lies
@@ -176,7 +176,7 @@ class LiveSession(Recorded):
         over = self._complete or self._verdict is not None
         if over or (self.live and self._viewers.far_behind(self._tip)):
             return "ahead"
-        return "running" if self._take.ready else "starved"
+        return "running" if self._take.controller.ready else "starved"
 
     @property
     def wants_slot(self) -> bool:
@@ -273,7 +273,7 @@ class LiveSession(Recorded):
                 self._ended, self.failure = why, message
                 self._encoder = None
                 if self._take is not None:
-                    self._take.give_up()
+                    self._take.controller.stop()
                 if isinstance(self._source, LiveSource | GameSource):
                     self._source.close()
                 ended = Ended(event_id=event_id, why=why, message=message)
@@ -345,7 +345,7 @@ class LiveSession(Recorded):
                 **guided,
             )
             assert self._take is not None
-            self._take.give_up()
+            self._take.controller.stop()
             self._take = other
             self._takes.append(other)
             self._branch = len(self._takes) - 1
@@ -360,17 +360,12 @@ class LiveSession(Recorded):
     # Making chunks: the host's threads.
 
     def make_chunk(self) -> Fresh | None:
-        """The next chunk; None when it was given up, or nothing more will come."""
+        """The next chunk; None when it was cancelled, or nothing more will come."""
         take = self.take
         try:
-            made = take.make_next()
-        except OvertakenError:
-            return None
+            made = take.controller.next_chunk()
         except LongtakeError as error:
             self._verdict = Ended(why="failed", message=str(error))
-            return None
-        if made is None:
-            self._verdict = Ended(why="source")
             return None
         return self.register(take, made)
 
@@ -380,8 +375,12 @@ class LiveSession(Recorded):
         assert self._take is not None
         return self._take
 
-    def register(self, take: Take, made: MadeChunk) -> Fresh | None:
-        """A chunk of a take that was made; None when it is no longer wanted."""
+    def register(self, take: Take, made: MadeChunk | NoChunk) -> Fresh | None:
+        """A chunk of a take that was made; None when it is no longer wanted, or there is none."""
+        if made is NoChunk.ENDED:
+            self._verdict = Ended(why="source")
+        if isinstance(made, NoChunk):
+            return None
         with self._lock:
             if take is not self._take or self._ended is not None:
                 return None

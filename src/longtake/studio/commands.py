@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from longtake.core.errors import InputError
-from longtake.sample.plans import Given, Transition
+from longtake.sample.plans import InitFrames, Transition
 
 LONGEST_FADE = 64  # chunks
 MAX_GUIDANCE = 20
@@ -22,7 +22,7 @@ class Cue:
     seed: int | None = None
     steps: int | None = None
     guidance: float | None = None
-    given: Given | None = None  # a picture that the take goes on from
+    given: InitFrames | None = None  # a picture that the take goes on from
     transition: Transition = "recache"
     fade: int = 0  # chunks over which the prompt changes; 0: at once
 

@@ -16,9 +16,9 @@ from longtake.core.shapes import Pictures, PictureSize
 from longtake.core.version import __version__
 from longtake.media.targets import Target, reason
 from longtake.sample.cues import checked_text
-from longtake.sample.plans import Given, Transition
+from longtake.sample.plans import InitFrames, Transition
 from longtake.studio.commands import LONGEST_FADE, MAX_GUIDANCE, AddCue, Cue
-from longtake.studio.maker import Maker
+from longtake.studio.engine import Engine
 from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import path_to
 
@@ -64,10 +64,10 @@ class ScriptCue(Part):
     def _can_be(self) -> "ScriptCue":
         if self.chunk is not None and self.at_s is not None:
             raise ValueError("say when by a chunk or by seconds, not by both")
-        self.as_cue(None if self.given is None else Given(chunks=1, frames=1))
+        self.as_cue(None if self.given is None else InitFrames(chunks=1, frames=1))
         return self
 
-    def as_cue(self, given: Given | None) -> Cue:
+    def as_cue(self, given: InitFrames | None) -> Cue:
         """The cue that this line means."""
         return Cue(
             prompt=self.prompt,
@@ -140,7 +140,7 @@ class Script(Part):
             raise InputError(f"{path} is not a script that can be played: {where}: {first['msg'].lower()}") from error
 
 
-def script_of(state: TakeState, maker: Maker) -> Script:
+def script_of(state: TakeState, engine: Engine) -> Script:
     """What makes a take again: its opening and the cues that were applied, up to its head."""
     path = path_to(state.head)
     cues = []
@@ -162,9 +162,9 @@ def script_of(state: TakeState, maker: Maker) -> Script:
     opening = state.opening
     return Script(
         version=VERSION,
-        model=maker.model.name,
-        weights=maker.model.digest,
-        size=str(maker.size),
+        model=engine.model.name,
+        weights=engine.model.digest,
+        size=str(engine.size),
         opening=Opening(
             prompt=opening.prompt,
             seed=opening.seed,
@@ -177,16 +177,16 @@ def script_of(state: TakeState, maker: Maker) -> Script:
     )
 
 
-def state_of(script: Script, maker: Maker) -> TakeState:
+def state_of(script: Script, engine: Engine) -> TakeState:
     """The bookkeeping of a take that has all of the script before it.
 
     Raises:
         InputError: the script is for another model, other weights or another size, or a cue cannot be.
     """
     for what, wanted, have in (
-        ("the model", script.model, maker.model.name),
-        ("the weights", script.weights, maker.model.digest),
-        ("the size", script.size, str(maker.size)),
+        ("the model", script.model, engine.model.name),
+        ("the weights", script.weights, engine.model.digest),
+        ("the size", script.size, str(engine.size)),
     ):
         if wanted is not None and wanted != have:
             raise InputError(
@@ -194,28 +194,28 @@ def state_of(script: Script, maker: Maker) -> TakeState:
                 f"one, or take {what} out of the script to play it as it comes"
             )
     opening = script.opening
-    state = maker.begin(opening.prompt, opening.seed, opening.steps, opening.guidance)
+    state = engine.begin(opening.prompt, opening.seed, opening.steps, opening.guidance)
     if opening.given is not None:
-        state = replace(state, given=_given_of(maker, opening.given, "the opening"))
+        state = replace(state, given=_given_of(engine, opening.given, "the opening"))
     for number, line in enumerate(script.cues, 1):
         try:
             if line.prompt is not None:
-                maker.checked_prompt(line.prompt)
-            cue = line.as_cue(None if line.given is None else _given_of(maker, line.given, f"cue {number}"))
+                engine.checked_prompt(line.prompt)
+            cue = line.as_cue(None if line.given is None else _given_of(engine, line.given, f"cue {number}"))
             state, _ = apply(state, AddCue(cue=cue, at=line.chunk, at_s=line.at_s))
         except InputError as error:
             raise InputError(f"cue {number} of the script: {error}") from error
     return state
 
 
-def _pictures_of(given: Given) -> GivenPictures:
+def _pictures_of(given: InitFrames) -> GivenPictures:
     png = [_png(picture) for picture in given.pictures]
     return GivenPictures(png=png, chunks=given.chunks, frames=given.frames)
 
 
-def _given_of(maker: Maker, pictures: GivenPictures, where: str) -> Given:
-    decoded = torch.cat([_picture(png, maker.size, where) for png in pictures.png])
-    given = maker.give_image(decoded) if pictures.frames == 1 else maker.give_clip(decoded)
+def _given_of(engine: Engine, pictures: GivenPictures, where: str) -> InitFrames:
+    decoded = torch.cat([_picture(png, engine.size, where) for png in pictures.png])
+    given = engine.init_image(decoded) if pictures.frames == 1 else engine.init_clip(decoded)
     if (given.chunks, given.frames) != (pictures.chunks, pictures.frames):
         raise InputError(
             f"{where} of the script gives {len(decoded)} pictures for {pictures.chunks} chunks; they fill "

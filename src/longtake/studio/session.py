@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from longtake.core.errors import InputError
-from longtake.sample.plans import ChunkPlan, Given, Transition, Wording
+from longtake.sample.plans import ChunkPlan, InitFrames, Transition, Wording
 from longtake.studio.commands import (
     Abandon,
     Accepted,
@@ -56,7 +56,7 @@ class TakeState:
     clock: Clock
     opening: Settings
     join: Callable[[str, str], str] = joined
-    given: Given | None = None  # pictures that the take opens with
+    given: InitFrames | None = None  # pictures that the take opens with
     strength: float | None = None  # of the source that it follows
     head: Node | None = None
     planned: Node | None = None

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from longtake.sample.sampler import Memory
+from longtake.sample.memory import Memory
 from longtake.studio.timeline import Node, back_from
 
 HOST = torch.device("cpu")

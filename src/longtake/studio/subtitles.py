@@ -6,7 +6,7 @@ from pathlib import Path
 
 from longtake.core.errors import InputError
 from longtake.media.targets import reason
-from longtake.sample.cues import Cue, checked_text
+from longtake.sample.cues import TimedPrompt, checked_text
 
 MAX_BYTES = 4 * 1024**2
 SUFFIXES = (".vtt", ".srt")
@@ -16,7 +16,7 @@ TIMING = re.compile(rf"\s*{TIME}\s+-->\s+{TIME}(?:\s.*)?")
 TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 
 
-def read_subtitles(path: Path) -> tuple[Cue, ...]:
+def read_subtitles(path: Path) -> tuple[TimedPrompt, ...]:
     """The prompts of a subtitle file in order of time; the first one opens the take, whenever it begins.
 
     Args:
@@ -31,7 +31,7 @@ def read_subtitles(path: Path) -> tuple[Cue, ...]:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {reason(error)}") from error
-    cues: list[Cue] = []
+    cues: list[TimedPrompt] = []
     for block in re.split(r"\n\s*\n", text.replace("\r\n", "\n").replace("\r", "\n")):
         lines = block.strip().split("\n")
         timed = next((i for i, line in enumerate(lines[:2]) if "-->" in line), None)
@@ -46,7 +46,9 @@ def read_subtitles(path: Path) -> tuple[Cue, ...]:
             at_s = 0.0
         elif at_s <= cues[-1].at_s:
             raise InputError(f"{path}: the cue at {at_s:g} s does not come after the one at {cues[-1].at_s:g} s")
-        cues.append(Cue(at_s=at_s, prompt=checked_text(f"the cue at {at_s:g} s of {path}", " ".join(prompt.split()))))
+        cues.append(
+            TimedPrompt(at_s=at_s, prompt=checked_text(f"the cue at {at_s:g} s of {path}", " ".join(prompt.split())))
+        )
     if not cues:
         raise InputError(f"{path} holds no cue: a line with a time (00:01.000 --> 00:02.000) and a text under it")
     return tuple(cues)

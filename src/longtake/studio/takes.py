@@ -1,54 +1,22 @@
-"""Takes, as whoever directs them holds them. Bookkeeping is `session.apply`; chunks are made by the studio."""
+"""One continuous video being made: streamed, changed by cues, gone back in, branched, saved."""
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from longtake.core.errors import InputError
-from longtake.core.shapes import Pictures
+from longtake.core.shapes import Pictures, PictureSize
 from longtake.media.animations import open_writer
 from longtake.media.clips import Fit
-from longtake.nets.light_codec import CodecState
+from longtake.sample.model import Model
 from longtake.sample.plans import Transition
-from longtake.sample.sampler import Made, OvertakenError
-from longtake.studio.commands import (
-    Abandon,
-    Accepted,
-    AddCue,
-    Advance,
-    Begin,
-    CancelCue,
-    Command,
-    Cue,
-    End,
-    Place,
-    Plan,
-    Rewind,
-    Settle,
-    Shorten,
-)
-from longtake.studio.maker import Maker
+from longtake.studio.commands import Accepted, AddCue, Begin, CancelCue, Cue, End, Place, Rewind
+from longtake.studio.controller import Chunk, NoChunk, TakeController
 from longtake.studio.script import Script, script_of
-from longtake.studio.session import Answer, TakeState, apply
-from longtake.studio.sources import Source, checked_pictures
+from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import Clock, Node, back_from, path_to
 
 MAX_WAITING = 1000  # cues
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Chunk:
-    """Some seconds of a take, as soon as they are made."""
-
-    index: int
-    frames: Pictures  # uint8 [frames, height, width, 3]
-    start_s: float
-    prompt: str
-    cue: Cue | None  # the last of those that this chunk is the first to show
-    timings: dict[str, float]  # seconds by what was done
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,28 +59,36 @@ class Receipt:
 class Take:
     """One continuous video being made: a way through the tree of chunks, and what is to come."""
 
-    def __init__(self, studio: Maker, state: TakeState, chunks: int | None = None) -> None:
-        """Args: chunks: after which a stream without a length ends; None: never."""
-        self.studio = studio
-        self._state = state
+    def __init__(self, controller: TakeController, chunks: int | None = None) -> None:
+        """Args:
+        controller: makes the take's chunks; for servers, which make those of several takes together.
+        chunks: after which a stream without a length ends; None: never.
+        """
+        self.controller = controller
         self.num_scripted = chunks
-        self._lock = threading.Lock()
-        self._given_up = False
-        self.was_overtaken = False  # the last attempt at a chunk, by a cue: the next one must not be
+
+    @property
+    def model(self) -> Model:
+        return self.controller.engine.model
+
+    @property
+    def size(self) -> PictureSize:
+        """Of the pictures."""
+        return self.controller.engine.size
 
     @property
     def state(self) -> TakeState:
         """The whole bookkeeping, an immutable value."""
-        return self._state
+        return self.controller.state
 
     @property
     def head(self) -> Node | None:
         """The last chunk made."""
-        return self._state.head
+        return self.state.head
 
     @property
     def clock(self) -> Clock:
-        return self._state.clock
+        return self.state.clock
 
     @property
     def duration_s(self) -> float:
@@ -175,14 +151,14 @@ class Take:
             MediaError: the image cannot be read.
         """
         if change is not None:
-            change = self.studio.checked_prompt(change)
+            change = self.controller.engine.checked_prompt(change)
         if change is not None and prompt is None and transition == "cut":
             prompt, change = change, None
         elif prompt is not None:
-            prompt = self.studio.checked_prompt(prompt)
+            prompt = self.controller.engine.checked_prompt(prompt)
         if image is not None:
             self._check_repeatable()
-        given = None if image is None else self.studio.give_image(image, fit)
+        given = None if image is None else self.controller.engine.init_image(image, fit)
         cue = Cue(
             prompt=prompt,
             change=change,
@@ -193,9 +169,9 @@ class Take:
             transition=transition,
             fade=fade,
         )
-        if len(self._state.pending) >= MAX_WAITING:
+        if len(self.state.pending) >= MAX_WAITING:
             raise InputError(f"{MAX_WAITING} cues are waiting already; cancel some first")
-        accepted = self._apply(AddCue(cue=cue, at=at, at_s=at_s))
+        accepted = self.controller.apply(AddCue(cue=cue, at=at, at_s=at_s))
         assert isinstance(accepted, Accepted)
         return Receipt(self, accepted)
 
@@ -205,7 +181,7 @@ class Take:
         Raises:
             InputError: it has been, or there is none.
         """
-        self._apply(CancelCue(cue_id=cue_id))
+        self.controller.apply(CancelCue(cue_id=cue_id))
 
     def rewind(self, to: int) -> Rewound:
         """Make chunk `to` the last one again; -1 is the beginning. Cues that were applied later are forgotten.
@@ -214,8 +190,8 @@ class Take:
             InputError: there is no such chunk, or the take is being streamed.
         """
         self._check_repeatable()
-        self._apply(Rewind(to=to))
-        return Rewound(head=to, to_rebuild=self.studio.num_missing(self.head))
+        self.controller.apply(Rewind(to=to))
+        return Rewound(head=to, to_rebuild=self.controller.engine.num_missing(self.head))
 
     def retake(self, at: int, prompt: str | None = None, *, seed: int | None = None, **cue: object) -> "Take":
         """Another take that shares all chunks before `at` with this one, and costs nothing until it is streamed.
@@ -230,38 +206,12 @@ class Take:
             InputError: there is no chunk before `at`; or as `cue`.
         """
         self._check_repeatable()
-        with self._lock:
-            state, _ = apply(self._state, End())
+        state, _ = apply(self.state, End())
         state, _ = apply(replace(state, pending=()), Rewind(to=at - 1))
-        other = Take(self.studio, state)
+        other = Take(TakeController(self.controller.engine, state))
         if prompt is not None or seed is not None or cue:
             other.cue(prompt=prompt, seed=seed, **cue)  # type: ignore[arg-type]
         return other
-
-    def make_next(self) -> Chunk | None:
-        """One chunk after the head; None when nothing more will come. `stream` calls it, and whoever makes many takes.
-
-        A cue that comes while the chunk is made overtakes it once: it is begun again, so that the cue shows at once.
-
-        Raises:
-            OvertakenError: the take was given up meanwhile.
-            MediaError, DeviceError: as `stream`. The take stands where it stood.
-        """
-        try:
-            return self._attempt(settled=False)
-        except OvertakenError:
-            if self._given_up:
-                raise
-            return self._attempt(settled=True)
-
-    def give_up(self) -> None:
-        """Make nothing more of this take, and not even the chunk that is being made, if that can still be helped."""
-        self._given_up = True
-
-    @property
-    def ready(self) -> bool:
-        """Could a chunk be made without waiting for anything?"""
-        return True
 
     def save(self, path: Path | str, *, scale: int = 1) -> Path:
         """Write all chunks made so far to a file: .mp4, .gif, .webp, or .png for a contact sheet.
@@ -276,122 +226,35 @@ class Take:
         """
         if self.head is None:
             raise InputError("nothing has been made yet; stream the take first")
-        with open_writer(Path(path), fps=self.clock.fps, size=self.studio.size, scale=scale) as writer:
-            for pictures in self.studio.shown(self.head):
-                writer.push(pictures)
+        with open_writer(Path(path), fps=self.clock.fps, size=self.size, scale=scale) as writer:
+            for frames in self.frames():
+                writer.push(frames)
         return Path(path)
+
+    def frames(self) -> Iterator[Pictures]:
+        """The frames of all chunks made so far, chunk by chunk, decoded again from their latents."""
+        if self.head is not None:
+            yield from self.controller.engine.decoded(self.head)
 
     def script(self) -> Script:
         """What makes this take again, up to its head."""
         self._check_repeatable()
-        return script_of(self._state, self.studio)
+        return script_of(self.state, self.controller.engine)
 
     def _check_repeatable(self) -> None:
         """Raise InputError where what was made cannot be made again."""
+        if self.controller.source is not None:
+            raise InputError("a restyled take follows its source: no going back, no script, no images of its own")
 
     def _stream(self, seconds: float | None, chunks: int | None) -> Iterator[Chunk]:
-        self._apply(Begin())
+        self.controller.apply(Begin())
         start_s, made = self.duration_s, 0
         try:
             while made != chunks and (seconds is None or self.duration_s - start_s < seconds - 1e-6):
-                chunk = self.make_next()
-                if chunk is None:
+                chunk = self.controller.next_chunk()
+                if isinstance(chunk, NoChunk):
                     return
                 yield chunk
                 made += 1
         finally:
-            self._apply(End())
-
-    def _attempt(self, *, settled: bool) -> Chunk | None:
-        """Plan a chunk and make it; whatever goes wrong, its cues wait again and the take stands where it stood."""
-        node = self.plan_chunk(settled=settled)
-        try:
-            done = self._make(node)
-        except BaseException:
-            self.abandon_chunk()
-            raise
-        if done is None:
-            self.abandon_chunk()
-            return None
-        return self.finish_chunk(*done)
-
-    # A chunk in three steps, for whoever makes those of several takes together.
-
-    def plan_chunk(self, *, settled: bool = False) -> Node:
-        """Begin the next chunk. `settled`: cues that come from now on are for the one after it."""
-        node = self._apply(Plan(settled=settled))
-        assert isinstance(node, Node)
-        return node
-
-    def abandon_chunk(self) -> None:
-        """Give the planned chunk up; its cues wait again."""
-        self._apply(Abandon())
-
-    def finish_chunk(self, node: Node, made: Made) -> Chunk:
-        """The planned chunk has been made."""
-        self.was_overtaken = False
-        self._apply(Advance())
-        return Chunk(
-            index=node.idx,
-            frames=made.pictures[: node.num_frames],
-            start_s=node.start_frame / self.clock.fps,
-            prompt=node.settings.prompt,
-            cue=node.cues[-1][1] if node.cues else None,
-            timings=made.timings,
-        )
-
-    def _make(self, node: Node) -> tuple[Node, Made] | None:
-        return node, self.studio.make(node, go_on=self.still_wanted)
-
-    def still_wanted(self, done: bool) -> bool:
-        """Has no cue overtaken the chunk that is being made? Once its denoising is done, none can any more."""
-        if self._given_up:
-            return False
-        if not done:
-            return not self._state.overtaken
-        self._apply(Settle())
-        return self._state.settled
-
-    def _apply(self, command: Command) -> Answer:
-        with self._lock:
-            self._state, answer = apply(self._state, command)
-        return answer
-
-
-class Restyled(Take):
-    """A take that follows a source video, one chunk behind it. It cannot go back: its source has moved on."""
-
-    def __init__(self, studio: Maker, state: TakeState, source: Source) -> None:
-        super().__init__(studio, state)
-        self._source = source
-        self._encoder = CodecState()
-
-    def _check_repeatable(self) -> None:
-        raise InputError("a restyled take follows its source: no going back, no script, no images of its own")
-
-    @property
-    def ready(self) -> bool:
-        """Has the source given enough?"""
-        return self._source.ready(self.clock.opening_frames if self.head is None else self.clock.chunk_frames)
-
-    def make_next(self) -> Chunk | None:
-        """See `Take.make_next`; here no cue overtakes a chunk."""
-        return self._attempt(settled=True)  # what was taken from the source cannot be taken again
-
-    def _make(self, node: Node) -> tuple[Node, Made] | None:
-        pictures = self._source.take(node.num_frames)
-        if pictures is None:
-            return None
-        pictures = checked_pictures(pictures, self.studio.size)
-        opens = node.parent is None or node.plan.transition == "cut"
-        wanted = node.num_frames
-        if len(pictures) < wanted:
-            shortened = self._apply(Shorten(frames=len(pictures)))
-            assert isinstance(shortened, Node)
-            node = shortened
-        still = pictures[-1:].expand(wanted - len(pictures), -1, -1, -1)  # after the end the last picture stands still
-        state = CodecState() if opens else self._encoder
-        latent, encoder = self.studio.encode(torch.cat((pictures, still)), state)
-        made = self.studio.make(node, latent)
-        self._encoder = encoder
-        return node, made
+            self.controller.apply(End())

@@ -16,7 +16,7 @@ from longtake.flow.path import x0_from_velocity
 from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import KVCache
 from longtake.sample.denoise import Schedule, denoise
-from longtake.sample.rollout import rebuilt
+from longtake.sample.memory import Writer
 
 
 def self_rollout(
@@ -46,17 +46,19 @@ def self_rollout(
     """
     num_frames = noise.shape[3]
     chunks = []
-    cache, shown = KVCache(), {}
-    words = text[:, :1]
+    writer = Writer(dit, schedule.clean, stream)
+    cache, newest, memory, words = KVCache(), None, None, text[:, :1]
     for start in range(0, num_frames, stream.chunk):
         own = slice(start, start + stream.chunk)
         group = min(start // stream.chunk, text.shape[1] - 1)
         before, words = words, text[:, group : group + 1]
         with torch.no_grad():
-            memory = dit.read_text(words)
-            if recache and not torch.equal(words, before):
-                kept = [(block.start, shown[block.start]) for block in cache.blocks]
-                cache = rebuilt(dit, schedule.clean, kept, memory, stream)
+            memory_before, memory = memory, dit.read_text(words)
+            if newest is not None and memory_before is not None:
+                changed = recache and not torch.equal(words, before)
+                cache = (
+                    writer.recache(cache, newest, memory) if changed else writer.append(cache, newest, memory_before)
+                )
             past = dit.past(cache, noise[0, :, :, own].shape)
             x_t = denoise(dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step)
         level = torch.full((len(x_t), 1), schedule.sigmas[exit_step], dtype=torch.float64, device=x_t.device)
@@ -66,10 +68,5 @@ def self_rollout(
             x0 = x0_from_velocity(x_t, v, level.to(x_t))
         if is_scored:
             chunks.append(x0)
-        if own.stop < num_frames:
-            with torch.no_grad():
-                block = dit.remember(x0.detach(), schedule.clean, memory, past)
-            cache = cache.append(block, stream)
-            shown[start] = x0.detach()
-            shown = {block.start: shown[block.start] for block in cache.blocks}  # the rest is never seen again
+        newest = x0.detach()
     return torch.cat(chunks, 2)

@@ -1,18 +1,20 @@
 """Sample sheets: what a network makes in the middle of its training, always on the same six prompts."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from longtake.core.noise import noise_for
-from longtake.core.shapes import Latent
+from longtake.core.shapes import Pictures
 from longtake.media.frames import to_pictures
 from longtake.media.sheets import Row, contact_sheet
+from longtake.nets.codec import Codec
 from longtake.nets.dit import DiT
 from longtake.nets.light_codec import CodecState
-from longtake.sample.denoise import Schedule
-from longtake.sample.rollout import rollout
+from longtake.sample.plans import ChunkPlan
+from longtake.sample.sampler import Sampler, rollout
 from longtake.sample.teacher import teacher_clip
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
@@ -34,36 +36,30 @@ SHEET_STEPS = 20  # of the teacher's sampler: enough to judge
 def teacher_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
     """Clips by the averaged teacher, one a prompt, at the length it was trained on."""
     preset = context.preset
-    shape = (preset.dit.in_dim, preset.clip_latent_frames, *_grid(context))
+    shape = (preset.dit.in_dim, preset.clip_latent_frames, *preset.latent_grid(preset.size))
     noise = torch.stack([noise_for(i, ("sheet",), shape) for i in range(len(PROMPTS))])
     text = torch.stack(list(context.encoder.each(PROMPTS)))[:, None].to(context.device)
     uncond = context.encoder("").to(context.device).expand_as(text)
     sampling = replace(preset.teacher, num_steps=SHEET_STEPS)
     with averaged(dit, ema):
         latents = teacher_clip(dit, sampling, noise.to(context.device), text, uncond)
-    _write(context, latents, path)
+    codec = _codec(context)
+    with torch.no_grad():
+        clips = [to_pictures(codec.decode(latent[None], CodecState())[0]) for latent in latents]
+    _write(context, clips, path)
 
 
 def student_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
     """Takes by the averaged student, one a prompt, as it will stream."""
     preset = context.preset
     num_chunks = preset.clip_latent_frames // preset.stream.chunk
-    takes = []
-    with averaged(dit, ema), torch.no_grad():
-        schedule = Schedule.of(dit, preset.student)
+    clips = []
+    with averaged(dit, ema):
+        sampler = Sampler(preset, dit, _codec(context), context.encoder)
         for seed, prompt in enumerate(PROMPTS):
-            text = dit.read_text(context.encoder(prompt).to(context.device))
-            steps = rollout(
-                dit,
-                schedule,
-                preset.stream,
-                lambda _, text=text: text,
-                _grid(context),
-                seed,
-                num_chunks=num_chunks,
-            )
-            takes.append(torch.cat([step.latent for step in steps], 2))
-    _write(context, torch.cat(takes), path)
+            plans = (ChunkPlan(idx=i, wording=((prompt, 1.0),), seed=seed) for i in range(num_chunks))
+            clips.append(torch.cat([result.pictures for result in rollout(sampler, plans)]))
+    _write(context, clips, path)
 
 
 class averaged:  # noqa: N801  (a context manager, used as a verb)
@@ -83,17 +79,11 @@ class averaged:  # noqa: N801  (a context manager, used as a verb)
                 p.copy_(self.live[name])
 
 
-def _grid(context: Context) -> tuple[int, int]:
-    return context.preset.latent_grid(context.preset.size)
+def _codec(context: Context) -> Codec:
+    return load_codec(context.folder(CODEC), context.preset.codec, context.device)
 
 
-def _write(context: Context, latents: Latent, path: Path) -> None:
-    if not context.ranks.is_first:
-        return
-    codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)
-    rows = []
-    for latent, prompt in zip(latents, PROMPTS, strict=True):
-        with torch.no_grad():
-            video, _ = codec.decode(latent[None], CodecState())
-        rows.append(Row(pictures=to_pictures(video), caption=prompt))
-    contact_sheet(rows, columns=7).save(path)
+def _write(context: Context, clips: Sequence[Pictures], path: Path) -> None:
+    if context.ranks.is_first:
+        rows = [Row(pictures=clip, caption=prompt) for clip, prompt in zip(clips, PROMPTS, strict=True)]
+        contact_sheet(rows, columns=7).save(path)

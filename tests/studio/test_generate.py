@@ -1,4 +1,4 @@
-"""The one-page tale on random weights: streaming, reproducible, and clear about what cannot be."""
+"""Takes with cues known in advance, on random weights: streaming, reproducible, with clear errors."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +11,10 @@ from longtake.core.errors import DeviceError, InputError, WeightsError
 from longtake.core.shapes import PictureSize
 from longtake.nets.dit import DiT, Past
 from longtake.nets.kv_cache import KVCache
-from longtake.sample.cues import Cue, cues_from
-from longtake.sample.generate import Chunk, Model, generate, open_model
+from longtake.sample.cues import TimedPrompt, cues_from
+from longtake.sample.model import Model, open_model
+from longtake.studio.controller import Chunk
+from longtake.studio.generate import generate
 from longtake.weights.checkpoint import load_into, read_weights
 from tests.tiny import DIT, write_model
 
@@ -32,15 +34,14 @@ def take(model: Model, prompt: str = "a tiger walks", seconds: float = 2.0, **op
 
 
 def pictures(chunks: list[Chunk]) -> torch.Tensor:
-    return torch.cat([chunk.pictures for chunk in chunks])
+    return torch.cat([chunk.frames for chunk in chunks])
 
 
 def test_a_take_has_the_frames_it_promised(model: Model) -> None:
     chunks = take(model, seconds=2.0)
-    assert [len(c.pictures) for c in chunks] == [9, 12, 12]
+    assert [len(c.frames) for c in chunks] == [9, 12, 12]
     assert [c.start_s for c in chunks] == [0.0, 9 / 16, 21 / 16]
-    assert all(c.num_chunks == 3 for c in chunks)
-    assert chunks[0].pictures.shape[1:] == (32, 48, 3)
+    assert chunks[0].frames.shape[1:] == (32, 48, 3)
     assert pictures(chunks).float().std() > 1
 
 
@@ -58,10 +59,10 @@ def test_a_longer_take_begins_like_a_shorter_one(model: Model) -> None:
 def test_a_cue_changes_the_chunks_after_it_and_none_before(model: Model) -> None:
     plain = take(model, seconds=3.0)
     cued = take(model, "a tiger walks, then snow starts to fall", seconds=3.0)
-    applied = next(c.idx for c in cued if c.prompt == "a tiger walks, snow starts to fall")
+    applied = next(c.index for c in cued if c.prompt == "a tiger walks, snow starts to fall")
     assert cued[applied].start_s >= 1.5 > cued[applied - 1].start_s
     for a, b in zip(plain, cued, strict=True):
-        assert torch.equal(a.pictures, b.pictures) == (a.idx < applied)
+        assert torch.equal(a.frames, b.frames) == (a.index < applied)
 
 
 def test_pictures_leave_before_the_next_chunk_is_begun(model: Model) -> None:
@@ -92,7 +93,8 @@ def test_memory_stays_constant_however_long_the_take(model: Model, monkeypatch: 
         return past
 
     monkeypatch.setattr(DiT, "past", counted)
-    assert len(take(model, seconds=20.0)) == len(keys) > 20
+    assert 2 * len(take(model, seconds=20.0)) - 1 == len(keys) > 40
+    keys = keys[::2]  # of denoising; those between are of clean passes
     tokens = 3 * 2 * 3  # of a chunk
     assert keys[:3] == [0, tokens, 2 * tokens]
     assert set(keys[3:]) == {2 * tokens}
@@ -100,7 +102,7 @@ def test_memory_stays_constant_however_long_the_take(model: Model, monkeypatch: 
 
 def test_any_size_that_fits_the_stride(model: Model) -> None:
     chunks = take(model, seconds=0.5, size=PictureSize(height=48, width=64))
-    assert chunks[0].pictures.shape[1:] == (48, 64, 3)
+    assert chunks[0].frames.shape[1:] == (48, 64, 3)
 
 
 @pytest.mark.parametrize("size", [PictureSize(height=50, width=64), PictureSize(height=0, width=64)])
@@ -112,7 +114,7 @@ def test_a_size_that_does_not_fit_is_told(model: Model, size: PictureSize) -> No
 @pytest.mark.parametrize("seconds", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_length_that_cannot_be_is_told(model: Model, seconds: float) -> None:
     with pytest.raises(InputError, match="seconds must be"):
-        list(generate(model, [Cue(at_s=0.0, prompt="a cat")], seconds=seconds))
+        list(generate(model, [TimedPrompt(at_s=0.0, prompt="a cat")], seconds=seconds))
 
 
 @pytest.mark.parametrize("steps", [0, -2, 5000])
@@ -124,7 +126,7 @@ def test_a_number_of_steps_that_cannot_be_is_told(model: Model, steps: int) -> N
 def test_the_teacher_makes_whole_clips_and_no_longer_ones(folder: Path) -> None:
     teacher = open_model(str(folder), teacher=True)
     chunks = take(teacher, seconds=2.0)
-    assert [len(c.pictures) for c in chunks] == [9, 12, 12]
+    assert [len(c.frames) for c in chunks] == [9, 12, 12]
     with pytest.raises(InputError, match=r"at most 2\.06 s"):
         take(teacher, seconds=3.0)
 
@@ -170,7 +172,7 @@ def test_a_take_of_compiled_passes_is_the_same_take(tmp_path: Path) -> None:
     for compiled in (False, True):
         with longtake.open(model, compiled=compiled) as studio:
             take = studio.take("a tiger")
-            chunks = [take.make_next() for _ in range(4)]  # memory of every length
+            chunks = list(take.stream(chunks=4))  # memory of every length
             take.cue(guidance=2.0)
-            made.append(torch.cat([chunk.frames for chunk in (*chunks, take.make_next()) if chunk is not None]))
+            made.append(torch.cat([chunk.frames for chunk in (*chunks, *take.stream(chunks=1))]))
     assert (made[0].float() - made[1].float()).abs().mean() < 0.01

@@ -1,0 +1,165 @@
+"""Memory of a take, and what a change of prompt does to it. All functions are pure: caches go in, caches come out.
+
+append    the clean pass of a finished chunk, under the text it was made under
+recache   keys and values of all kept chunks, computed again under another text (LongLive, Yang et al. 2025, 3.1)
+flush     the sink and the last latent frame stay
+cut       nothing stays
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from longtake.core.configs import StreamConfig
+from longtake.core.shapes import Latent
+from longtake.nets.dit import DiT, Modulation, TextMemory
+from longtake.nets.kv_cache import Block, KVCache, is_kept
+from longtake.nets.light_codec import CodecState
+from longtake.sample.plans import Wording
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """The network that writes keys and values, the modulation of its clean pass (sigma 0), and the window."""
+
+    dit: DiT
+    clean: Modulation
+    stream: StreamConfig
+
+    def append(self, cache: KVCache, latent: Latent, text: TextMemory) -> KVCache:
+        """The cache after one clean pass over `latent`, which follows its last block; old blocks are evicted."""
+        block = self.dit.remember(latent, self.clean, text, self.dit.past(cache, latent.shape))
+        return cache.append(block, self.stream)
+
+    def prefill(self, latents: Sequence[Latent], text: TextMemory, start: int) -> KVCache:
+        """The cache after chunks that are given, the first of which begins at latent frame `start` of the take."""
+        cache = KVCache(stop=start)
+        for latent in latents:
+            cache = self.append(cache, latent, text)
+        return cache
+
+    def recache(self, cache: KVCache, newest: Latent, text: TextMemory) -> KVCache:
+        """The cache after `newest`, with every kept block computed again from its latents under `text`."""
+        stop = cache.stop + newest.shape[2]
+        pieces = [*((block.start, block.latent) for block in cache.blocks), (cache.stop, newest)]
+        rebuilt = KVCache()
+        for start, latent in pieces:
+            if is_kept(start, stop, self.stream):
+                rebuilt = self.append(replace(rebuilt, stop=start), latent, text)
+        return rebuilt
+
+    def flush(self, cache: KVCache, newest: Latent, text: TextMemory) -> KVCache:
+        """The cache after `newest`: the sink's blocks, and the last latent frame under `text`."""
+        sink = tuple(block for block in cache.blocks if block.start < self.stream.sink)
+        last = newest[:, :, -1:]
+        return self.append(KVCache(sink, cache.stop + newest.shape[2] - 1), last, text)
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """State of a take after a chunk.
+
+    The clean pass of the newest chunk is put off until the next chunk is asked for: by then its frames are out, and a
+    transition may make the pass unnecessary.
+    """
+
+    cache: KVCache = field(default_factory=KVCache)  # without the newest chunk
+    newest: Latent | None = None  # clean latents [1, c, chunk, h, w]; None at the start
+    wording: Wording = ()  # that the newest chunk was made under
+    decoder: CodecState = field(default_factory=CodecState)
+
+    def layout(self, stream: StreamConfig) -> tuple[object, ...]:
+        """Memories of equal layout can be joined: equal blocks, at equal distances from the newest chunk."""
+        blocks = [(self.cache.stop - b.start, len(b), b.start < stream.sink) for b in self.cache.blocks]
+        return tuple(blocks), self.newest is None, tuple(frame.shape for frame in self.decoder.frames)
+
+    def tensors(self) -> dict[int, Tensor]:
+        """Every tensor that is held, by identity: memories share most of them."""
+        held = [t for block in self.cache.blocks for t in (block.k, block.v, block.latent)]
+        held += self.decoder.frames
+        if self.newest is not None:
+            held.append(self.newest)
+        return {id(tensor): tensor for tensor in held}
+
+    def to(self, device: torch.device) -> "Memory":
+        """The same memory on another device; itself when it is there."""
+        if all(tensor.device == device for tensor in self.tensors().values()):
+            return self
+        return self.moved(lambda tensor: tensor.to(device))
+
+    def moved(self, move: Callable[[Tensor], Tensor]) -> "Memory":
+        """The same memory with every tensor replaced by what `move` makes of it."""
+        blocks = (replace(b, k=move(b.k), v=move(b.v), latent=move(b.latent)) for b in self.cache.blocks)
+        return replace(
+            self,
+            cache=replace(self.cache, blocks=tuple(blocks)),
+            newest=None if self.newest is None else move(self.newest),
+            decoder=replace(self.decoder, frames=tuple(move(frame) for frame in self.decoder.frames)),
+        )
+
+
+# Takes of one layout side by side in the batch dimension, and apart again. One take alone is never copied.
+
+
+def joined_text(texts: Sequence[TextMemory]) -> TextMemory:
+    """Cross-attention memories, one a take, as one batch."""
+    if len(texts) == 1:
+        return texts[0]
+    layers = range(len(texts[0].k))
+    k = tuple(torch.cat([text.k[layer] for text in texts]) for layer in layers)
+    v = tuple(torch.cat([text.v[layer] for text in texts]) for layer in layers)
+    added = [text.modulation for text in texts if text.modulation is not None]
+    modulation = None
+    if added:
+        modulation = Modulation(torch.cat([m.blocks for m in added]), torch.cat([m.head for m in added]))
+    return TextMemory(k, v, texts[0].groups, modulation)
+
+
+def joined_cache(caches: Sequence[KVCache]) -> KVCache:
+    """Caches of equal layout as one batch. Positions are relative to the cache, so the takes may be of any age."""
+    if len(caches) == 1:
+        return caches[0]
+    blocks = []
+    for alike in zip(*(cache.blocks for cache in caches), strict=True):
+        k, v = torch.cat([b.k for b in alike], 1), torch.cat([b.v for b in alike], 1)
+        blocks.append(replace(alike[0], k=k, v=v, latent=torch.cat([b.latent for b in alike])))
+    return KVCache(tuple(blocks), caches[0].stop)
+
+
+def split_cache(cache: KVCache, joined: KVCache, caches: Sequence[KVCache]) -> list[KVCache]:
+    """The caches of single takes.
+
+    Args:
+        cache: of the batch, as a transition made it of `joined`.
+        joined: the batch before.
+        caches: what `joined` was joined from. Their blocks that are still there are handed on, not copied.
+    """
+    if len(caches) == 1:
+        return [cache]
+    unchanged = {id(block): i for i, block in enumerate(joined.blocks)}
+    split = []
+    for take, before in enumerate(caches):
+        later = before.stop - joined.stop  # the batch counts the latent frames of its first take
+        blocks = (
+            before.blocks[unchanged[id(block)]] if id(block) in unchanged else _of_take(block, take, later)
+            for block in cache.blocks
+        )
+        split.append(KVCache(tuple(blocks), cache.stop + later))
+    return split
+
+
+def _of_take(block: Block, take: int, later: int) -> Block:
+    """One take's copy of a block of a batch."""
+    own = slice(take, take + 1)
+    k, v, latent = block.k[:, own].clone(), block.v[:, own].clone(), block.latent[own].clone()
+    return Block(k, v, latent, block.start + later, block.stop + later)
+
+
+def joined_state(states: Sequence[CodecState]) -> CodecState:
+    """A codec's states, one a take, as one batch."""
+    if len(states) == 1:
+        return states[0]
+    frames = zip(*(state.frames for state in states), strict=True)
+    return CodecState(tuple(torch.cat(alike) for alike in frames), states[0].started)
