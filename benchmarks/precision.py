@@ -30,12 +30,14 @@ def velocities(dit: DiT, size: PictureSize, model: str, chunks: int) -> list[tor
     height, width = preset.latent_grid(size)
     shape = (1, preset.dit.in_dim, preset.stream.chunk, height, width)
     states = RandomStates(preset.dit.text_len, preset.dit.text_dim)("a red boat on the sea")
-    text = dit.read_text(states.to(dit.device))
+    text = dit.project_text(states.to(dit.device))
     schedule, cache = Schedule.at(dit, sigmas_of(preset.student)), KVCache()
     for idx in range(chunks - 1):
         clean = noise_for(0, ("clean", idx), shape).to(dit.device)
-        cache = cache.append(dit.remember(clean, schedule.clean, text, dit.past(cache, shape)), preset.stream)
-    past = dit.past(cache, shape)
+        cache = cache.append(
+            dit.clean_pass(clean, schedule.clean, text, dit.rotated_context(cache, shape)), preset.stream
+        )
+    past = dit.rotated_context(cache, shape)
     x = noise_for(0, ("noisy",), shape).to(dit.device)
     return [dit.forward_cached(x, level, text, past).float().cpu() for level in schedule.modulations]
 

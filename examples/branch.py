@@ -31,7 +31,7 @@ def row(take: Take) -> Row:
     import torch
 
     assert take.head is not None
-    return Row(pictures=torch.cat(list(take.frames())), caption=take.head.settings.prompt)
+    return Row(pictures=torch.cat(list(take.frames())), caption=take.head.in_force.prompt)
 
 
 if __name__ == "__main__":

@@ -56,9 +56,9 @@ def two_chunks(dit: DiT) -> tuple[Tensor, KVCache]:
     rng = torch.Generator().manual_seed(0)
     x = torch.randn(1, DIT.in_dim, 3, 4, 6, generator=rng)
     schedule = Schedule.of(dit, PRESET.student)
-    text = dit.read_text(torch.randn(1, 1, DIT.text_len, DIT.text_dim, generator=rng))
-    cache = KVCache().append(dit.remember(x, schedule.clean, text, dit.past(KVCache(), x.shape)), STREAM)
-    return denoise(dit, schedule, text, dit.past(cache, x.shape), lambda step: x * (1 + step)), cache
+    text = dit.project_text(torch.randn(1, 1, DIT.text_len, DIT.text_dim, generator=rng))
+    cache = KVCache().append(dit.clean_pass(x, schedule.clean, text, dit.rotated_context(KVCache(), x.shape)), STREAM)
+    return denoise(dit, schedule, text, dit.rotated_context(cache, x.shape), lambda step: x * (1 + step)), cache
 
 
 def random_codec(seed: int = 0, dtype: torch.dtype = torch.float64) -> LightCodec:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from longtake.serve.app import Settings, create_app
-from longtake.serve.guard import Door
+from longtake.serve.app import ServerSettings, create_app
+from longtake.serve.guard import AccessPolicy
 from tests.browser.barcode import PRESET_WITH_ROOM, barcoded_studio
 from tests.serve.serving import listening
 from tests.tiny import write_model
@@ -99,7 +99,9 @@ def wait(page: Any, condition: str, arg: Any = None) -> None:
 @pytest.fixture(scope="session")
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     model = write_model(tmp_path_factory.mktemp("model"), preset=PRESET_WITH_ROOM)
-    settings = Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model), max_takes=8, door=Door(names=(FAR,)))
+    settings = ServerSettings(
+        folder=tmp_path_factory.mktemp("kept"), model=str(model), max_takes=8, access=AccessPolicy(names=(FAR,))
+    )
     with listening(create_app(settings, opener=barcoded_studio)) as base:
         yield int(base.rsplit(":", 1)[1])
 

@@ -19,7 +19,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from longtake.cli.recording import ChunkLog, JsonLines, LiveLine, Report, Take, record
+from longtake.cli.recording import ChunkLog, JsonLines, LiveLine, RecordingSummary, Report, record
 from longtake.core.errors import MediaError
 from longtake.core.shapes import PictureSize
 from longtake.sample.cues import TimedPrompt, cues_from
@@ -72,7 +72,7 @@ def interrupted_after(chunks: Iterator[PaintedChunk], num: int) -> Iterator[Pain
     time.sleep(5)
 
 
-def shoot(out: Path, chunks: Iterator[PaintedChunk], cues: Sequence[TimedPrompt], report: Report) -> Take:
+def shoot(out: Path, chunks: Iterator[PaintedChunk], cues: Sequence[TimedPrompt], report: Report) -> RecordingSummary:
     return record(PaintedModel(), chunks, cues=cues, size=SIZE, out=out, report=report, load_s=0.5, num_chunks=4)
 
 

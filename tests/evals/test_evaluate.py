@@ -10,7 +10,7 @@ import pytest
 from longtake.cli.main import main
 from longtake.core.errors import InputError
 from longtake.evals import evaluate
-from longtake.evals.evaluate import Plan, Row, model_row, truth_row
+from longtake.evals.evaluate import EvaluationPlan, EvaluationRow, model_row, truth_row
 from longtake.evals.judge import Judge, judge_for
 from longtake.evals.prompts import asked_of
 from longtake.evals.report import earlier_results, regressions, write_report
@@ -25,7 +25,9 @@ from tests.tiny import PRESET, write_model
 
 WORLD = load_recipe("smoke").world
 READS_MORE = replace(PRESET, dit=replace(PRESET.dit, text_len=48))
-PLAN = Plan(prompts=3, seeds=2, spread_prompts=1, switches=1, still=1, kept=1, kept_s=2.0, long_takes=1, long_s=10.0)
+PLAN = EvaluationPlan(
+    prompts=3, seeds=2, spread_prompts=1, switches=1, still=1, kept=1, kept_s=2.0, long_takes=1, long_s=10.0
+)
 ABOUT = {"model": "tiny <b>", "fps": 16.0, "judge": "5f"}
 
 
@@ -46,12 +48,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 @pytest.fixture(scope="module")
-def rows(judge: Judge, model: Model) -> list[Row]:
+def rows(judge: Judge, model: Model) -> list[EvaluationRow]:
     truth = truth_row(model, WORLD, judge, PLAN, quiet)
     return [truth, model_row("tiny", model, WORLD, judge, PLAN, truth, quiet)]
 
 
-def test_a_model_gets_every_figure(rows: list[Row]) -> None:
+def test_a_model_gets_every_figure(rows: list[EvaluationRow]) -> None:
     truth, tiny = rows
     coded = {name for name in truth.figures if name.startswith("codec: ")}  # of the codec, which is asked once
     assert len(coded) == 5
@@ -88,7 +90,7 @@ def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch
     assert believed.figures["spread across seeds"].value == pytest.approx(0, abs=1e-4)
 
 
-def test_the_report_has_pictures_films_and_a_table(rows: list[Row], tmp_path: Path) -> None:
+def test_the_report_has_pictures_films_and_a_table(rows: list[EvaluationRow], tmp_path: Path) -> None:
     page = write_report(rows, {"place": 0.9}, ABOUT, tmp_path / "report")
     text = page.read_text()
     assert "place 90.0%" in text
@@ -105,7 +107,7 @@ def test_the_report_has_pictures_films_and_a_table(rows: list[Row], tmp_path: Pa
     assert [row["name"] for row in results["rows"]] == [row.name for row in rows]
 
 
-def test_a_row_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
+def test_a_row_comes_back_as_it_was(rows: list[EvaluationRow], tmp_path: Path) -> None:
     for row in rows:
         write_row(tmp_path / "row.safetensors", row)
         again = read_row(tmp_path / "row.safetensors")
@@ -118,15 +120,15 @@ def test_a_row_comes_back_as_it_was(rows: list[Row], tmp_path: Path) -> None:
         assert again.features.equal(row.features)
 
 
-def test_the_gate_sees_what_became_worse_and_only_that(rows: list[Row], tmp_path: Path) -> None:
+def test_the_gate_sees_what_became_worse_and_only_that(rows: list[EvaluationRow], tmp_path: Path) -> None:
     write_report(rows, {}, ABOUT, tmp_path)
     earlier = earlier_results(tmp_path / "results.json", str(ABOUT["judge"]))
     assert regressions(rows, earlier) == []
     worse = Figure(value=-0.2, low=-0.3, high=-0.1, num=3)
-    fallen = [Row(name=rows[1].name, figures={**rows[1].figures, "adherence": worse, "flicker": worse})]
+    fallen = [EvaluationRow(name=rows[1].name, figures={**rows[1].figures, "adherence": worse, "flicker": worse})]
     assert len(regressions(fallen, earlier)) == 1
     far = Figure(value=1e6, low=1e6, high=1e6, num=3)
-    assert regressions([Row(name="tiny", figures={"distance to the truth": far})], earlier)
+    assert regressions([EvaluationRow(name="tiny", figures={"distance to the truth": far})], earlier)
     with pytest.raises(InputError, match="holds no results"):
         earlier_results(tmp_path / "row-0.png", "")
     with pytest.raises(InputError, match=r"was seen by another judge .* give that one with --judge"):

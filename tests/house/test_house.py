@@ -1,5 +1,6 @@
 """The rules of the house that a machine can check."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,17 @@ ROOT = Path(__file__).parents[2]
 
 def test_floors_are_kept() -> None:
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_no_class_name_is_used_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert len(places) > 100
+    doubled = {name: where for name, where in places.items() if len(where) > 1}
+    assert not doubled, "one word for one thing: rename all but one"
 
 
 def test_the_command_line_reference_equals_the_live_help() -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from longtake.core.configs import DiTConfig, StreamConfig
 from longtake.core.errors import ShapeError
-from longtake.nets.dit import DiT, Past
+from longtake.nets.dit import DiT, RotatedContext
 from longtake.nets.kv_cache import KVCache
 from longtake.nets.rope import rope_for
 from tests.tiny import DIT, STREAM, random_dit
@@ -43,13 +43,13 @@ def cached(
     cache, out = KVCache(), []
     for idx in range(NUM_CHUNKS):
         own = slice(idx * CHUNK, (idx + 1) * CHUNK)
-        words = dit.read_text(text[:, idx : idx + 1])
-        past = dit.past(cache, x_t[:, :, own].shape)
+        words = dit.project_text(text[:, idx : idx + 1])
+        past = dit.rotated_context(cache, x_t[:, :, own].shape)
         level = dit.modulation(sigma[:, own.start : own.start + 1])
         followed = None if source is None else source[:, :, own]
         out.append(dit.forward_cached(x_t[:, :, own], level, words, past, followed))
         clean = dit.modulation(memory_sigma[:, own.start : own.start + 1])
-        cache = cache.append(dit.remember(remembered[:, :, own], clean, words, past), stream)
+        cache = cache.append(dit.clean_pass(remembered[:, :, own], clean, words, past), stream)
     return torch.cat(out, 2)
 
 
@@ -125,14 +125,14 @@ def test_a_source_says_nothing_before_it_is_learned() -> None:
 def test_control_wrong_positions_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     dit, (x_t, _, sigma, text) = random_dit(), inputs()
     whole = dit(x_t, sigma, text, chunk=CHUNK)
-    right = DiT.past
+    right = DiT.rotated_context
 
-    def from_zero(self: DiT, cache: KVCache, shape: torch.Size) -> Past:
+    def from_zero(self: DiT, cache: KVCache, shape: torch.Size) -> RotatedContext:
         past = right(self, cache, shape)
         rope = rope_for(torch.arange(CHUNK).float(), HEIGHT // 2, WIDTH // 2, DIT.head_dim)
-        return Past(past.kv, rope, past.start, past.stop)
+        return RotatedContext(past.kv, rope, past.start, past.stop)
 
-    monkeypatch.setattr(DiT, "past", from_zero)
+    monkeypatch.setattr(DiT, "rotated_context", from_zero)
     assert (cached(dit, x_t, x_t, sigma, sigma, text, WHOLE) - whole).abs().max() > 1e-3
 
 
@@ -155,15 +155,15 @@ def test_a_windowed_rollout_sees_only_the_window() -> None:
     cache = KVCache()
     for idx in range(NUM_CHUNKS):
         own = slice(idx * CHUNK, (idx + 1) * CHUNK)
-        words = dit.read_text(text[:, idx : idx + 1])
-        past = dit.past(cache, x_t[:, :, own].shape)
+        words = dit.project_text(text[:, idx : idx + 1])
+        past = dit.rotated_context(cache, x_t[:, :, own].shape)
         level = dit.modulation(sigma[:, own.start : own.start + 1])
-        block = dit.remember(x_t[:, :, own], level, words, past)
+        block = dit.clean_pass(x_t[:, :, own], level, words, past)
         cache = cache.append(block, STREAM)
         assert len(cache) <= STREAM.window - CHUNK
     assert [(b.start, b.stop) for b in cache.blocks] == [(6, 9), (9, 12)]
-    past = dit.past(cache, x_t[:, :, :CHUNK].shape)
-    alone = dit.past(KVCache(cache.blocks), x_t[:, :, :CHUNK].shape)
+    past = dit.rotated_context(cache, x_t[:, :, :CHUNK].shape)
+    alone = dit.rotated_context(KVCache(cache.blocks), x_t[:, :, :CHUNK].shape)
     assert past.start == FRAMES
     assert past.kv is not None
     assert alone.kv is not None
@@ -179,10 +179,10 @@ def test_the_sink_is_never_evicted() -> None:
     cache = KVCache()
     for idx in range(NUM_CHUNKS):
         own = slice(idx * CHUNK, (idx + 1) * CHUNK)
-        words = dit.read_text(text[:, idx : idx + 1])
-        past = dit.past(cache, x_t[:, :, own].shape)
+        words = dit.project_text(text[:, idx : idx + 1])
+        past = dit.rotated_context(cache, x_t[:, :, own].shape)
         level = dit.modulation(sigma[:, own.start : own.start + 1])
-        cache = cache.append(dit.remember(x_t[:, :, own], level, words, past), stream)
+        cache = cache.append(dit.clean_pass(x_t[:, :, own], level, words, past), stream)
     assert [(b.start, b.stop) for b in cache.blocks] == [(0, 3), (9, 12)]
 
 
@@ -223,12 +223,12 @@ def test_one_text_for_all_equals_the_same_text_for_each_chunk() -> None:
 
 def test_a_cache_is_a_value() -> None:
     dit, (x_t, _, sigma, text) = random_dit(), inputs()
-    words, level = dit.read_text(text[:, :1]), dit.modulation(sigma[:, :1])
-    first = dit.past(KVCache(), x_t[:, :, :CHUNK].shape)
-    cache = KVCache().append(dit.remember(x_t[:, :, :CHUNK], level, words, first), WHOLE)
+    words, level = dit.project_text(text[:, :1]), dit.modulation(sigma[:, :1])
+    first = dit.rotated_context(KVCache(), x_t[:, :, :CHUNK].shape)
+    cache = KVCache().append(dit.clean_pass(x_t[:, :, :CHUNK], level, words, first), WHOLE)
     before = cache.blocks[0].k.clone()
-    past = dit.past(cache, x_t[:, :, :CHUNK].shape)
-    longer = cache.append(dit.remember(x_t[:, :, 3:6], level, words, past), WHOLE)
+    past = dit.rotated_context(cache, x_t[:, :, :CHUNK].shape)
+    longer = cache.append(dit.clean_pass(x_t[:, :, 3:6], level, words, past), WHOLE)
     assert (cache.stop, longer.stop) == (CHUNK, 2 * CHUNK)
     assert longer.blocks[0] is cache.blocks[0]
     assert torch.equal(cache.blocks[0].k, before)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from longtake.core.configs import SamplingConfig, StreamConfig
+from longtake.core.cue import Settings
 from longtake.core.noise import noise_for
 from longtake.flow.path import x0_from_velocity
 from longtake.nets.dit import DiT
@@ -58,7 +59,12 @@ def test_at_the_last_step_it_equals_the_rollout_of_inference() -> None:
     sampler = Sampler(preset, dit, random_codec(), States())
     for recache in (False, True):
         plans = [
-            ChunkPlan(idx=i, wording=((str(i), 1.0),), seed=SEED, transition="recache" if recache and i else None)
+            ChunkPlan(
+                idx=i,
+                wording=((str(i), 1.0),),
+                settings=Settings(seed=SEED),
+                transition="recache" if recache and i else None,
+            )
             for i in range(3)
         ]
         streamed = torch.cat([result.latent for result in rollout(sampler, plans)], 2)
@@ -115,22 +121,22 @@ def last_chunk_alone(dit: DiT, schedule: Schedule, *, attached: bool = False) ->
     with torch.no_grad():
         for idx in range(2):
             own = noise()[:, :, :, idx * 3 : idx * 3 + 3]
-            words = dit.read_text(text()[:, idx : idx + 1])
-            past = dit.past(cache, own[0].shape)
+            words = dit.project_text(text()[:, idx : idx + 1])
+            past = dit.rotated_context(cache, own[0].shape)
             x_t = denoise(dit, schedule, words, past, lambda i, own=own: own[i], stop=1)
             level = x_t.new_full((1, 1), schedule.sigmas[1])
             v = dit.forward_cached(x_t, dit.modulation(level), words, past)
             x0 = x0_from_velocity(x_t, v, level)
-            cache = cache.append(dit.remember(x0, schedule.clean, words, past), STREAM)
+            cache = cache.append(dit.clean_pass(x0, schedule.clean, words, past), STREAM)
         own = noise()[:, :, :, 6:9]
-        words = dit.read_text(text()[:, 2:3])
-        past = dit.past(cache, own[0].shape)
+        words = dit.project_text(text()[:, 2:3])
+        past = dit.rotated_context(cache, own[0].shape)
         x_t = denoise(dit, schedule, words, past, lambda i: own[i], stop=1)
     assert past.kv is not None
     if attached:
         past.kv[0].requires_grad_()
     level = x_t.new_full((1, 1), schedule.sigmas[1])
-    v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(text()[:, 2:3]), past)
+    v = dit.forward_cached(x_t, dit.modulation(level), dit.project_text(text()[:, 2:3]), past)
     return x0_from_velocity(x_t, v, level), past.kv[0]
 
 
@@ -144,10 +150,12 @@ def test_where_the_words_change_memory_is_made_anew_as_a_cue_does() -> None:
         assert torch.equal(anew[:, :, :6], kept[:, :, :6])
         assert (anew[:, :, 6:] - kept[:, :, 6:]).abs().max() > 1e-3
 
-        read = dit.read_text(words[:, 2:])
+        read = dit.project_text(words[:, 2:])
         cache = KVCache()
         for own in anew[:, :, :6].split(3, 2):
-            cache = cache.append(dit.remember(own, schedule.clean, read, dit.past(cache, own.shape)), stream)
+            cache = cache.append(
+                dit.clean_pass(own, schedule.clean, read, dit.rotated_context(cache, own.shape)), stream
+            )
         shape = anew[:, :, 6:].shape
-        last = denoise(dit, schedule, read, dit.past(cache, shape), lambda i: noise()[i, :, :, 6:])
+        last = denoise(dit, schedule, read, dit.rotated_context(cache, shape), lambda i: noise()[i, :, :, 6:])
     assert (anew[:, :, 6:] - last).abs().max() < 1e-12

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from longtake.core.configs import StreamConfig
+from longtake.core.cue import Settings, Transition
 from longtake.core.noise import noise_for
 from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import Block, KVCache
 from longtake.sample.denoise import Schedule
 from longtake.sample.memory import Memory
-from longtake.sample.plans import ChunkPlan, InitFrames, Transition
+from longtake.sample.plans import ChunkPlan, InitFrames
 from longtake.sample.sampler import ChunkRequest, ChunkResult, Sampler, rollout
 from tests.tiny import DIT, PRESET, random_codec, random_dit
 
@@ -48,12 +49,12 @@ def sampler(dit: DiT) -> Sampler:
 
 @pytest.fixture(scope="module")
 def shown(sampler: Sampler) -> list[ChunkResult]:
-    plans = (ChunkPlan(idx=i, wording=(("a tiger", 1.0),), seed=1) for i in range(CHUNKS))
+    plans = (ChunkPlan(idx=i, wording=(("a tiger", 1.0),), settings=Settings(seed=1)) for i in range(CHUNKS))
     return list(rollout(sampler, plans))
 
 
 def after(sampler: Sampler, memory: Memory, transition: Transition | None, prompt: str = "a car") -> ChunkResult:
-    plan = ChunkPlan(idx=CHUNKS, wording=((prompt, 1.0),), seed=1, transition=transition)
+    plan = ChunkPlan(idx=CHUNKS, wording=((prompt, 1.0),), settings=Settings(seed=1), transition=transition)
     (result,) = sampler.step([ChunkRequest(plan=plan, memory=memory)])
     assert result is not None
     return result
@@ -62,12 +63,12 @@ def after(sampler: Sampler, memory: Memory, transition: Transition | None, promp
 @torch.no_grad()
 def by_hand(dit: DiT, pieces: Sequence[tuple[int, Tensor]], prompt: str) -> list[Block]:
     """Blocks of latents under one prompt at sigma 0, each reading those before it."""
-    text = dit.read_text(NoisyStates()(prompt))
+    text = dit.project_text(NoisyStates()(prompt))
     zero = dit.modulation(torch.zeros(1, 1, dtype=torch.float64))
     blocks: list[Block] = []
     for start, latent in pieces:
         cache = KVCache(tuple(blocks), start)
-        blocks.append(dit.remember(latent, zero, text, dit.past(cache, latent.shape)))
+        blocks.append(dit.clean_pass(latent, zero, text, dit.rotated_context(cache, latent.shape)))
     return blocks
 
 
@@ -97,10 +98,10 @@ def test_without_a_transition_each_block_is_written_under_its_own_prompt(
     last = memory.cache.blocks[-1]
     assert torch.equal(last.latent, latents[-1])
     before = shown[-1].memory.cache
-    text = dit.read_text(NoisyStates()("a tiger"))
+    text = dit.project_text(NoisyStates()("a tiger"))
     zero = dit.modulation(torch.zeros(1, 1, dtype=torch.float64))
     with torch.no_grad():
-        expected = dit.remember(latents[-1], zero, text, dit.past(before, latents[-1].shape))
+        expected = dit.clean_pass(latents[-1], zero, text, dit.rotated_context(before, latents[-1].shape))
     assert_same([last], [expected])
 
 
@@ -122,11 +123,11 @@ def test_a_flush_keeps_the_sink_as_it_is_and_the_last_latent_frame_under_the_new
     assert sink is shown[-1].memory.cache.blocks[0]
     assert (last.start, last.stop) == (17, 18)
     assert torch.equal(last.latent, shown[-1].latent[:, :, -1:])
-    text = dit.read_text(NoisyStates()("a car"))
+    text = dit.project_text(NoisyStates()("a car"))
     zero = dit.modulation(torch.zeros(1, 1, dtype=torch.float64))
     with torch.no_grad():
-        past = dit.past(KVCache((sink,), 17), last.latent.shape)
-        assert_same([last], [dit.remember(last.latent, zero, text, past)])
+        past = dit.rotated_context(KVCache((sink,), 17), last.latent.shape)
+        assert_same([last], [dit.clean_pass(last.latent, zero, text, past)])
 
 
 def test_a_cut_is_the_beginning_of_another_take(sampler: Sampler, shown: list[ChunkResult]) -> None:
@@ -141,7 +142,7 @@ def test_a_cut_is_the_beginning_of_another_take(sampler: Sampler, shown: list[Ch
 def test_a_prefill_is_the_codecs_latents_under_the_prompt(dit: DiT, sampler: Sampler) -> None:
     pictures = torch.randint(0, 256, (21, 32, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     given = InitFrames(chunks=2, frames=21, pictures=pictures)
-    plan = ChunkPlan(idx=1, wording=(("a tiger", 1.0),), seed=1, given=given)
+    plan = ChunkPlan(idx=1, wording=(("a tiger", 1.0),), settings=Settings(seed=1), given=given)
     (result,) = sampler.step([ChunkRequest(plan=plan)])
     assert result is not None
     assert torch.equal(result.memory.newest, result.latent[:, :, 3:])  # type: ignore[arg-type]
@@ -150,10 +151,10 @@ def test_a_prefill_is_the_codecs_latents_under_the_prompt(dit: DiT, sampler: Sam
 
 
 def test_guidance_goes_from_the_negative_prompt_to_the_prompt(sampler: Sampler) -> None:
-    plan = ChunkPlan(idx=0, wording=(("a car", 1.0),), seed=1, steps=1)
+    plan = ChunkPlan(idx=0, wording=(("a car", 1.0),), settings=Settings(seed=1, steps=1))
     (plain,) = sampler.step([ChunkRequest(plan=plan)])
     (negative,) = sampler.step([ChunkRequest(plan=replace(plan, wording=((PRESET.negative_prompt, 1.0),)))])
-    (guided,) = sampler.step([ChunkRequest(plan=replace(plan, guidance=3.0))])
+    (guided,) = sampler.step([ChunkRequest(plan=replace(plan, settings=replace(plan.settings, guidance=3.0)))])
     assert plain is not None
     assert negative is not None
     assert guided is not None

@@ -96,7 +96,7 @@ def test_texts_that_do_not_fit_the_latents_are_told(batch: int, groups: int) -> 
     text = torch.zeros(batch, groups, DIT.text_len, DIT.text_dim, dtype=torch.float64)
     dit = random_dit()
     with pytest.raises(ShapeError, match="text"):
-        dit.forward_cached(x, dit.modulation(sigma), dit.read_text(text), dit.past(KVCache(), x.shape))
+        dit.forward_cached(x, dit.modulation(sigma), dit.project_text(text), dit.rotated_context(KVCache(), x.shape))
 
 
 @pytest.mark.parametrize("num_heads", [5, 48])
@@ -196,12 +196,12 @@ def test_the_six_modulations_are_shift_scale_gate_of_attention_then_of_the_feed_
         for i in zeroed:
             modulation[:, :, i] = -block.modulation[:, i]
         rope = dit._rope(torch.arange(FRAMES), x)
-        memory = dit.read_text(text)
+        memory = dit.project_text(text)
         tokens = dit._patchify(x, dit.patch_embedding)
         return block(tokens, modulation, rope, (memory.k[0], memory.v[0]), 0, lambda _, q, k, v: 0 * q + k + v)[0]
 
     tokens = dit._patchify(x, dit.patch_embedding)
-    memory = dit.read_text(text)
+    memory = dit.project_text(text)
     text_alone = tokens + block._read_text(block.norm3(tokens), memory.k[0], memory.v[0])
     assert (run((2, 5)) - text_alone).abs().max() < 1e-12
     for i in range(6):

@@ -34,9 +34,9 @@ test('records are whole however the network cuts them', () => {
 });
 
 test('a key travels as a name that sockets allow', () => {
-  assert.deepEqual(subprotocols(null), ['longtake.v1']);
+  assert.deepEqual(subprotocols(null), ['longtake.v2']);
   const [version, key] = subprotocols('sécret?>');
-  assert.equal(version, 'longtake.v1');
+  assert.equal(version, 'longtake.v2');
   assert.match(key, /^key\.[A-Za-z0-9_-]+$/);
   assert.equal(Buffer.from(key.slice(4), 'base64url').toString(), 'sécret?>');
 });

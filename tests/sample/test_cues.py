@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longtake.core.errors import InputError
-from longtake.sample.cues import MAX_PROMPT_CHARACTERS, TimedPrompt, cues_from
+from longtake.core.limits import MAX_PROMPT_CHARACTERS
+from longtake.sample.cues import TimedPrompt, cues_from
 
 TEXTS = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, max_size=40).filter(
     lambda text: text.strip() and "then" not in text.lower()

@@ -16,7 +16,7 @@ from PIL import Image
 from longtake.serve import assets, videos
 from longtake.serve.assets import Assets
 from longtake.serve.errors import HANDLERS
-from longtake.serve.guard import Door, Guard
+from longtake.serve.guard import AccessPolicy, Guard
 from longtake.serve.jobs import Jobs
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import events
@@ -42,8 +42,8 @@ class Server:
         for router in (assets.router, videos.router):
             self.app.include_router(router)
         self.app.add_api_route("/metrics", self.metrics.page)
-        door = Door(names=("testserver",), keys_required=keys_required)
-        self.app.add_middleware(Guard, door=door, store=self.store, metrics=self.metrics)
+        access = AccessPolicy(names=("testserver",), keys_required=keys_required)
+        self.app.add_middleware(Guard, access=access, store=self.store, metrics=self.metrics)
         self.jobs.resume()
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from longtake.core.errors import WeightsError
-from longtake.serve.app import Settings, create_app
+from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.devices import Devices
 from longtake.serve.processes import ProcessHost
 from tests.serve.serving import Watcher
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.slow  # each process takes some seconds to start
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
+def settings(tmp_path_factory: pytest.TempPathFactory) -> ServerSettings:
     model = write_model(tmp_path_factory.mktemp("model"))
     folder = tmp_path_factory.mktemp("kept")
-    return Settings(folder=folder, model=str(model), devices=("cpu", "cpu"), max_takes=1)
+    return ServerSettings(folder=folder, model=str(model), devices=("cpu", "cpu"), max_takes=1)
 
 
 @pytest.fixture(scope="module")
-def client(settings: Settings) -> Iterator[TestClient]:
+def client(settings: ServerSettings) -> Iterator[TestClient]:
     with TestClient(create_app(settings), base_url=HERE) as client:
         yield client
 
@@ -62,7 +62,7 @@ def test_each_take_has_the_device_that_was_least_busy(client: TestClient) -> Non
     assert sorted(next(i for i, host in enumerate(hosts) if host.has(take)) for take in takes) == [0, 1]
     for take in takes:  # each in its turn: with one device, the second would wait
         with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
-            Watcher(socket).until("status", state="ahead")
+            Watcher(socket).until("status", state="buffered")
     one, other = (answered(client, f"/api/takes/{take}/chunks/0.frames").content for take in takes)
     assert one == other
     assert {one["id"] for one in client.get("/api/takes").json()["takes"]} == set(takes)
@@ -140,7 +140,7 @@ def test_a_mistake_is_answered_as_by_a_thread(client: TestClient) -> None:
 
 # The last one with this client: it kills one of the processes.
 def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_another(
-    client: TestClient, settings: Settings
+    client: TestClient, settings: ServerSettings
 ) -> None:
     one, other = hosts_of(client)
     video = client.post("/v1/videos", json={"prompt": "a red boat", "seconds": "20", "seed": 3}).json()["id"]
@@ -151,7 +151,7 @@ def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_a
         for chunk in range(2):
             viewer.whole_chunk(chunk)
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
-        Watcher(socket).until("status", state="ahead")
+        Watcher(socket).until("status", state="buffered")
         os.kill(one.pid, signal.SIGKILL)
         assert answered(client, "/readyz").json()["status"] == "ready"
     until_s = time.monotonic() + PATIENCE_S
@@ -172,7 +172,7 @@ def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_a
 
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live") as socket:
         viewer = Watcher(socket)
-        viewer.until("status", state="ahead")
+        viewer.until("status", state="buffered")
         os.kill(other.pid, signal.SIGKILL)
         ended = viewer.until("ended", why="lost")
     assert "has stopped" in ended["message"]
@@ -188,6 +188,6 @@ def test_when_a_device_is_lost_its_viewers_are_told_and_its_videos_are_made_by_a
 
 
 def test_a_model_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
-    settings = Settings(folder=tmp_path / "kept", model=str(tmp_path / "nothing"), devices=("cpu", "cpu"))
+    settings = ServerSettings(folder=tmp_path / "kept", model=str(tmp_path / "nothing"), devices=("cpu", "cpu"))
     with pytest.raises(WeightsError, match="nothing"), TestClient(create_app(settings), base_url=HERE):
         pass

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from longtake.serve.app import Settings, create_app
+from longtake.serve.app import ServerSettings, create_app
 from tests.tiny import write_model
 
 # the server's threads draw random numbers of their own, which hypothesis takes for the test's
@@ -41,7 +41,7 @@ SAID = st.builds(lambda kind, rest: {**rest, "type": kind}, KINDS, st.dictionari
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     model = write_model(tmp_path_factory.mktemp("model"))
-    app = create_app(Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model), max_video_s=2.0))
+    app = create_app(ServerSettings(folder=tmp_path_factory.mktemp("kept"), model=str(model), max_video_s=2.0))
     with TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False) as client:
         yield client
 

@@ -17,7 +17,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from longtake.core.errors import InputError, MediaError
 from longtake.serve.errors import HANDLERS, BusyError, ConflictError, UnsupportedError
-from longtake.serve.guard import Door, Guard, MiB, key_of
+from longtake.serve.guard import AccessPolicy, Guard, MiB, key_of
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import Store
 from tests.serve.serving import listening
@@ -47,10 +47,10 @@ ERRORS: dict[str, Exception] = {
 }
 
 
-def app_with(store: Store, door: Door, clock: Clock | None = None) -> FastAPI:
+def app_with(store: Store, access: AccessPolicy, clock: Clock | None = None) -> FastAPI:
     app = FastAPI(exception_handlers=HANDLERS)
     app.state.metrics = Metrics()
-    app.add_middleware(Guard, door=door, store=store, metrics=app.state.metrics, clock=clock or Clock())
+    app.add_middleware(Guard, access=access, store=store, metrics=app.state.metrics, clock=clock or Clock())
 
     @app.get("/")
     def page() -> str:
@@ -78,7 +78,7 @@ def app_with(store: Store, door: Door, clock: Clock | None = None) -> FastAPI:
 
     @app.websocket("/api/takes/{take}/live")
     async def live(websocket: WebSocket) -> None:
-        await websocket.accept(subprotocol="longtake.v1")
+        await websocket.accept(subprotocol="longtake.v2")
         key = key_of(websocket)
         await websocket.send_text("nobody" if key is None else key.name)
         await websocket.close()
@@ -95,7 +95,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def client(store: Store) -> Iterator[TestClient]:
-    with TestClient(app_with(store, Door(names=("testserver",)))) as client:
+    with TestClient(app_with(store, AccessPolicy(names=("testserver",)))) as client:
         yield client
 
 
@@ -133,7 +133,7 @@ def test_every_answer_has_an_id_and_headers_that_shut_the_door(client: TestClien
     ],
 )
 def test_only_known_names_lead_here(host: str, loopback_only: bool, known: bool) -> None:
-    assert Door(names=("studio.example",), loopback_only=loopback_only).knows(host) is known
+    assert AccessPolicy(names=("studio.example",), loopback_only=loopback_only).allows_host(host) is known
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_keys_are_asked_for_where_something_is_done(store: Store) -> None:
     row, text = store.create_key("laptop")
     bearer = {"Authorization": f"Bearer {text}"}
     encoded = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-    with TestClient(app_with(store, Door(names=("testserver",), keys_required=True))) as client:
+    with TestClient(app_with(store, AccessPolicy(names=("testserver",), keys_required=True))) as client:
         assert client.get("/").status_code == 200
         assert client.get("/api/takes/a/chunks/1.jpg").status_code == 200
         for headers in ({}, {"Authorization": "Bearer lt_no_no"}, {"Authorization": text}):
@@ -170,10 +170,10 @@ def test_keys_are_asked_for_where_something_is_done(store: Store) -> None:
             assert "key" in said(answer)
         assert client.post("/api/takes/a/chunks/1.jpg").status_code == 401
         assert client.get("/api/takes/a", headers=bearer).json() == {"key": "laptop"}
-        with client.websocket_connect("/api/takes/a/live", ["longtake.v1", f"key.{encoded}"]) as socket:
-            assert socket.accepted_subprotocol == "longtake.v1"
+        with client.websocket_connect("/api/takes/a/live", ["longtake.v2", f"key.{encoded}"]) as socket:
+            assert socket.accepted_subprotocol == "longtake.v2"
             assert socket.receive_text() == "laptop"
-        for protocols in (["longtake.v1"], ["longtake.v1", "key.%%%"], ["longtake.v1", "key.bm8"]):
+        for protocols in (["longtake.v2"], ["longtake.v2", "key.%%%"], ["longtake.v2", "key.bm8"]):
             with (
                 pytest.raises(WebSocketDenialResponse) as denied,
                 client.websocket_connect("/api/takes/a/live", protocols),
@@ -188,8 +188,8 @@ def test_a_key_may_ask_so_often_and_then_waits(store: Store) -> None:
     clock = Clock()
     _, text = store.create_key("laptop", requests_per_minute=6)
     _, other = store.create_key("desk", requests_per_minute=6)
-    door = Door(names=("testserver",), keys_required=True)
-    with TestClient(app_with(store, door, clock), headers={"Authorization": f"Bearer {text}"}) as client:
+    access = AccessPolicy(names=("testserver",), keys_required=True)
+    with TestClient(app_with(store, access, clock), headers={"Authorization": f"Bearer {text}"}) as client:
         statuses = [client.get("/api/takes/a").status_code for _ in range(7)]
         assert statuses == [200] * 6 + [429]
         answer = client.get("/api/takes/a")
@@ -224,7 +224,7 @@ def test_a_body_without_end_is_cut_off(store: Store) -> None:
             return await client.post(f"{url}/api/takes", content=endless())
 
     closed_early = suppress(httpx.TransportError)  # before all is sent, so that the answer may be lost
-    with listening(app_with(store, Door())) as url, closed_early:
+    with listening(app_with(store, AccessPolicy())) as url, closed_early:
         assert anyio.run(attempt, url).status_code == 413
     assert sent < 64 * MiB
 

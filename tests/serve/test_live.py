@@ -18,9 +18,9 @@ from longtake.core.shapes import PictureSize
 from longtake.core.vocabulary import Vocabulary
 from longtake.media.animations import open_writer
 from longtake.media.live import pictures_of
-from longtake.serve.app import Settings, create_app
+from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.local import LocalHost
-from longtake.serve.messages import Chunk, Status, events
+from longtake.serve.messages import ChunkEvent, Status, events
 from longtake.serve.sessions import LiveSession
 from longtake.weights.manifest import write_manifest
 from tests.serve.serving import Watcher, listening
@@ -36,7 +36,7 @@ HERE, SOCKETS = "http://127.0.0.1", "ws://127.0.0.1"  # a name that the server k
 def client(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[TestClient]:
     model, num = write_model(tmp_path_factory.mktemp("model")), request.param
     write_manifest(model, PRESET, {}, Vocabulary(groups={"subjects": {"tiger": ("tiger",)}}, other=("walks",)))
-    settings = Settings(
+    settings = ServerSettings(
         folder=tmp_path_factory.mktemp("kept"), model=str(model), devices=("cpu",) * num, max_takes=2 // num
     )
     app = create_app(settings)
@@ -48,7 +48,7 @@ def client(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """Of a server on a real socket: answers that never end need one."""
     model = write_model(tmp_path_factory.mktemp("model"))
-    app = create_app(Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model)))
+    app = create_app(ServerSettings(folder=tmp_path_factory.mktemp("kept"), model=str(model)))
     with listening(app) as base:
         yield int(base.rsplit(":", 1)[1])
 
@@ -94,11 +94,11 @@ def test_the_model_runs_only_so_far_ahead_of_what_is_seen(client: TestClient) ->
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
         viewer = Watcher(socket)
         lead = viewer.next()["lead"]
-        viewer.until("status", state="ahead")
+        viewer.until("status", state="buffered")
         viewer.has_frame(0, 8)  # which may be written after it is said to be ahead
         assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == 1  # the link is not known yet
         viewer.whole_chunk(0)
-        viewer.until("status", state="ahead")
+        viewer.until("status", state="buffered")
         viewer.has_frame(lead, 11)
         assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == 1 + lead
         viewer.whole_chunk(1)
@@ -113,7 +113,7 @@ def test_on_a_slow_link_it_is_one_chunk_ahead_until_chunks_come_in_time(
         pytest.skip("the clock of another process cannot be set")
 
     def made(viewer: Watcher, chunks: int) -> None:
-        viewer.until("status", state="ahead")
+        viewer.until("status", state="buffered")
         assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == chunks
 
     take = begun(client)
@@ -277,7 +277,7 @@ def test_who_watches_jpegs_hears_of_a_chunk_that_is_cut_off(
     take = begun(client)
     session, write = host.session(take["id"]), LiveSession._write_frame
 
-    def cut_off(self: LiveSession, event: Chunk, k: int, data: bytes) -> None:
+    def cut_off(self: LiveSession, event: ChunkEvent, k: int, data: bytes) -> None:
         if self is session and (event.chunk, k) == (1, 5):
             raise fault
         write(self, event, k, data)
@@ -287,7 +287,7 @@ def test_who_watches_jpegs_hears_of_a_chunk_that_is_cut_off(
         viewer = Watcher(socket)
         viewer.whole_chunk(0)
         ended = viewer.until("ended", why="failed")
-    assert ("disk is full" if isinstance(fault, MediaError) else "went wrong inside") in ended["message"]
+    assert ("disk is full" if isinstance(fault, MediaError) else "internal error") in ended["message"]
     assert {key[0] for key in viewer.frames} == {0}
 
 
@@ -337,7 +337,7 @@ def test_a_third_take_waits_for_its_turn(client: TestClient) -> None:
 
 
 def test_when_the_queue_is_full_the_next_is_told_to_come_back(tmp_path: Path) -> None:
-    settings = Settings(
+    settings = ServerSettings(
         folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), max_takes=1, max_waiting=2
     )
     with TestClient(create_app(settings), base_url=HERE) as client:
@@ -355,7 +355,7 @@ def test_when_the_queue_is_full_the_next_is_told_to_come_back(tmp_path: Path) ->
 
 
 def test_an_earlier_process_is_remembered(tmp_path: Path) -> None:
-    settings = Settings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
+    settings = ServerSettings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
     with TestClient(create_app(settings), base_url=HERE) as client:
         take = begun(client)
         with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
@@ -413,14 +413,14 @@ def test_a_take_that_is_over_goes_on_as_another(client: TestClient) -> None:
     if isinstance(client.app.state.host.hosts[0], LocalHost):  # type: ignore[attr-defined]
         frames = 9 + 3 * 12
         assert shown(client, other["id"])[:frames].equal(shown(client, take["id"])[:frames])
-    assert "remembering" not in [e["state"] for e in viewer.others if e["type"] == "status"]  # it was still known
+    assert "rebuilding" not in [e["state"] for e in viewer.others if e["type"] == "status"]  # it was still known
     for one in (take, other):
         client.delete(f"/api/takes/{one['id']}")
     assert client.post(f"/api/takes/{other['id']}/chunks/1/takes").status_code == 404
 
 
 def test_a_take_of_an_earlier_process_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    settings = Settings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
+    settings = ServerSettings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
     with TestClient(create_app(settings), base_url=HERE) as client:
         take = begun(client)
         with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
@@ -462,14 +462,14 @@ def test_a_take_of_an_earlier_process_goes_on_bit_for_bit(tmp_path: Path) -> Non
             assert viewer.until("chunk", parent=3)["index"] == 4
         followed(client, third, 6)
         assert shown(client, third["id"])[: 9 + 5 * 12].equal(before[: 9 + 5 * 12])
-        shares = [status.remembered for status in statuses if status.state == "remembering"]
+        shares = [status.rebuilt for status in statuses if status.state == "rebuilding"]
         assert shares == [0.0, 0.17, 0.33, 0.5, 0.67, 0.83]
         script = client.get(f"/api/takes/{other['id']}/paths/8.json").json()
         assert [cue["chunk"] for cue in script["cues"]] == [4, 8]
 
 
 def test_a_take_that_began_with_a_clip_goes_on_in_another_process(tmp_path: Path) -> None:
-    settings = Settings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
+    settings = ServerSettings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")))
     with open_writer(tmp_path / "clip.mp4", fps=16, size=PictureSize(height=32, width=48)) as writer:
         writer.push(torch.arange(48, dtype=torch.uint8).reshape(48, 1, 1, 1).expand(48, 32, 48, 3) * 5)
     with TestClient(create_app(settings), base_url=HERE) as client:
@@ -487,7 +487,7 @@ def test_a_take_that_began_with_a_clip_goes_on_in_another_process(tmp_path: Path
         followed(client, other, 4)
         num_frames = last["start_frame"] + last["num_frames"] - first["start_frame"]
         assert shown(client, other["id"])[:num_frames].equal(before[:num_frames])
-        assert [status.remembered for status in statuses if status.state == "remembering"] == [0.0, 0.33, 0.67]
+        assert [status.rebuilt for status in statuses if status.state == "rebuilding"] == [0.0, 0.33, 0.67]
 
 
 def test_health(client: TestClient) -> None:

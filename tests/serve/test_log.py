@@ -8,11 +8,11 @@ import pytest
 
 from longtake.core.errors import MediaError
 from longtake.serve.log import EventLog
-from longtake.serve.messages import Ended, Frame, Head, events
+from longtake.serve.messages import Ended, Frame, HeadEvent, events
 
 
-def head(branch: int) -> Head:
-    return Head(event_id=None, branch=branch, chunk=None, prompt="a tiger")
+def head(branch: int) -> HeadEvent:
+    return HeadEvent(event_id=None, branch=branch, chunk=None, prompt="a tiger")
 
 
 def test_entries_are_numbered_and_come_back_as_they_were(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import pytest
 
 from longtake.serve.errors import ConflictError
 from longtake.serve.log import EventLog
-from longtake.serve.messages import Chunk, Ended, Frame, Open, Opened, events
-from longtake.serve.recorded import FACTS, LOG, Facts, Finished
+from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, events
+from longtake.serve.recorded import FACTS, LOG, Finished, SessionMeta
 from longtake.serve.sessions import LiveSession
 
 FRAMES = 3
 
 
-def chunk(number: int) -> Chunk:
-    return Chunk(
+def chunk(number: int) -> ChunkEvent:
+    return ChunkEvent(
         chunk=number, parent=number - 1 if number else None, branch=0, index=number, start_frame=FRAMES * number,
         num_frames=FRAMES, prompt="a boat", cues=[], made_at=0.0, timings={},
     )  # fmt: skip
@@ -24,7 +24,7 @@ def chunk(number: int) -> Chunk:
 def folder(tmp_path: Path) -> Path:
     """Of a take whose second chunk was being written when its process was killed; another one has said so."""
     opening = Open(prompt="a boat", seed=1)
-    facts = Facts(id="a", watch_id="b", created_at=0.0, opening=opening, num_chunks=None, live=True, owner=None)
+    facts = SessionMeta(id="a", watch_id="b", created_at=0.0, opening=opening, num_chunks=None, live=True, owner=None)
     (tmp_path / FACTS).write_text(facts.model_dump_json(), "utf-8")
     log = EventLog(tmp_path / LOG)
     log.append(
@@ -61,7 +61,7 @@ def test_one_that_is_not_over_is_refused_and_left_as_it_is(folder: Path) -> None
 def test_the_next_process_makes_the_log_whole_and_keeps_how_it_ended(folder: Path, *, told: bool) -> None:
     if told:
         EventLog(folder / LOG).append(Ended(why="lost", message="the process has stopped"))
-    facts = Facts.model_validate_json((folder / FACTS).read_bytes())
+    facts = SessionMeta.model_validate_json((folder / FACTS).read_bytes())
     session = LiveSession(folder, facts, EventLog(folder / LOG), take=None, asset=Path)
     assert session.ended == ("lost" if told else "closed")
     kinds = [events.validate_json(session.log.record(n).event).type for n in range(len(session.log))]

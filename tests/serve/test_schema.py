@@ -8,7 +8,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 from schemathesis.checks import not_a_server_error
 
-from longtake.serve.app import Settings, create_app
+from longtake.serve.app import ServerSettings, create_app
 from tests.serve.serving import listening
 from tests.tiny import write_model
 
@@ -22,7 +22,7 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     model = write_model(tmp_path_factory.mktemp("model"))
-    app = create_app(Settings(folder=tmp_path_factory.mktemp("kept"), model=str(model), max_video_s=2.0))
+    app = create_app(ServerSettings(folder=tmp_path_factory.mktemp("kept"), model=str(model), max_video_s=2.0))
     with listening(app) as url:
         yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 

@@ -9,7 +9,7 @@ import torch
 import longtake
 from longtake.core.errors import DeviceError, InputError, WeightsError
 from longtake.core.shapes import PictureSize
-from longtake.nets.dit import DiT, Past
+from longtake.nets.dit import DiT, RotatedContext
 from longtake.nets.kv_cache import KVCache
 from longtake.sample.cues import TimedPrompt, cues_from
 from longtake.sample.model import Model, open_model
@@ -85,14 +85,14 @@ def test_pictures_leave_before_the_next_chunk_is_begun(model: Model) -> None:
 def test_memory_stays_constant_however_long_the_take(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten windows long: the number of remembered keys stops growing."""
     keys: list[int] = []
-    right = DiT.past
+    right = DiT.rotated_context
 
-    def counted(self: DiT, cache: KVCache, shape: tuple[int, ...]) -> Past:
+    def counted(self: DiT, cache: KVCache, shape: tuple[int, ...]) -> RotatedContext:
         past = right(self, cache, shape)
         keys.append(0 if past.kv is None else past.kv[0].shape[2])
         return past
 
-    monkeypatch.setattr(DiT, "past", counted)
+    monkeypatch.setattr(DiT, "rotated_context", counted)
     assert 2 * len(take(model, seconds=20.0)) - 1 == len(keys) > 40
     keys = keys[::2]  # of denoising; those between are of clean passes
     tokens = 3 * 2 * 3  # of a chunk

@@ -287,7 +287,7 @@ def test_long_changes_drop_the_oldest_ones(studio: Studio) -> None:
         take.cue(change)
     frames(take, 1)
     assert take.head is not None
-    prompt = take.head.settings.prompt
+    prompt = take.head.in_force.prompt
     assert prompt.startswith("a tiger walks, ")
     assert prompt.endswith("the sun rises")
     assert "snow" not in prompt
@@ -315,7 +315,7 @@ def test_an_image_opens_a_take_and_a_clip_is_gone_on_with(studio: Studio, tmp_pa
     chunks = list(animated.stream(chunks=3))
     assert [len(c.frames) for c in chunks] == [1, 12, 12]
     still = clip[:1].expand(9, -1, -1, -1)
-    plan = ChunkPlan(idx=0, wording=(("it moves", 1.0),), seed=0, given=InitFrames(chunks=1, frames=9, pictures=still))
+    plan = ChunkPlan(idx=0, wording=(("it moves", 1.0),), given=InitFrames(chunks=1, frames=9, pictures=still))
     (shown,) = studio.engine.sampler.step([ChunkRequest(plan=plan)])
     assert shown is not None
     assert torch.equal(chunks[0].frames, shown.pictures[:1])
@@ -344,7 +344,7 @@ def test_an_image_can_come_in_the_middle(studio: Studio) -> None:
     [
         (lambda s, t: s.take(""), "empty"),
         (lambda s, t: s.take("x" * 2000), "2,000 characters"),
-        (lambda s, t: s.take("a", seed=2**70), "64 bits"),
+        (lambda s, t: s.take("a", seed=2**70), "seed must be"),
         (lambda s, t: t.cue(), "changes something"),
         (lambda s, t: t.cue("a", prompt="b"), "not both"),
         (lambda s, t: t.cue("a", at=0), "has passed"),
@@ -513,3 +513,18 @@ def test_a_restyled_takes_memory_is_made_again_by_the_painter(tmp_path: Path) ->
         with Studio(open_model(model), snapshot_mib=snapshot_mib) as studio:
             shown.append([c.frames for c in studio.restyle(iter([source]), "a tiger walks").stream()])
     assert same(*shown)
+
+
+def test_a_negative_prompt_steers_guided_chunks_from_its_cue_on_and_travels_in_the_script(
+    studio: Studio, tmp_path: Path
+) -> None:
+    plain, other = (studio.take("a tiger walks", guidance=3) for _ in range(2))
+    other.cue(negative_prompt="a red car", at=1)
+    before, after = frames(plain, 3), frames(other, 3)
+    assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [True, False, False]
+    path = other.script().save(tmp_path / "negative.take.json")
+    assert same([c.frames for c in studio.replay(path).stream()], after)
+    from_the_start = studio.take("a tiger walks", guidance=3, negative_prompt="a red car")
+    assert not torch.equal(frames(from_the_start, 1)[0], before[0])
+    alone = [frames(studio.take("a tiger", negative_prompt=negative), 1) for negative in (None, "a red car")]
+    assert same(*alone)  # without guidance it changes nothing

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.sample.plans import Transition
+from longtake.core.cue import Transition
 from longtake.studio.controller import Chunk, NoChunk, make_chunks
 from longtake.studio.studio import Studio, open_studio
 from longtake.studio.takes import Take

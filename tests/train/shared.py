@@ -16,7 +16,7 @@ from longtake.train.dmd import DmdStage
 from longtake.train.loop import Limits, LoopConfig
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.optim import OptimConfig
-from longtake.train.ranks import leave, ranks_of
+from longtake.train.ranks import exit_without_teardown, ranks_of
 from longtake.train.run import denormals_flushed
 from longtake.train.teacher import Phase, TeacherStage
 from tests.tiny import PRESET
@@ -27,7 +27,7 @@ SLOW = OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1)
 
 
 def loop(optim: OptimConfig) -> LoopConfig:
-    return LoopConfig(steps=4, optim=optim, accumulate=2, ema_decay=0.9, recompute=True)
+    return LoopConfig(steps=4, optim=optim, accumulate=2, ema_decay=0.9, checkpoint_activations=True)
 
 
 TEACHING = TeacherStage(
@@ -66,4 +66,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     train_on(Path(sys.argv[1]), MiniLMEncoder(PRESET.dit.text_len), stop="--stop" in sys.argv)
-    leave()
+    exit_without_teardown()

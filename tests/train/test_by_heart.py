@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake.core.cue import Settings
 from longtake.core.shapes import Latent
 from longtake.nets.kv_cache import KVCache
 from longtake.nets.low_rank import corrected
@@ -121,7 +122,7 @@ def by_teacher(run: Context) -> Tensor:
 def by_student(run: Context, stage: str) -> Tensor:
     dit = load_dit(run, run.folder(stage), "student")
     sampler = Sampler(SMALL, dit, random_codec(dtype=torch.float32), run.encoder)
-    plans = (ChunkPlan(idx=i, wording=((PROMPT, 1.0),), seed=7) for i in range(2))
+    plans = (ChunkPlan(idx=i, wording=((PROMPT, 1.0),), settings=Settings(seed=7)) for i in range(2))
     return torch.cat([result.latent for result in rollout(sampler, plans)], 2)
 
 
@@ -138,11 +139,11 @@ def by_painter(run: Context, source: Tensor) -> Tensor:
         return torch.randn(source[:, :, : SMALL.stream.chunk].shape, generator=rng)
 
     with torch.no_grad():
-        text = dit.read_text(run.encoder(PROMPT))
+        text = dit.project_text(run.encoder(PROMPT))
         for followed in source.split(SMALL.stream.chunk, 2):
-            past = dit.past(cache, followed.shape)
+            past = dit.rotated_context(cache, followed.shape)
             made.append(denoise(dit, schedule, text, past, fresh, source=followed))
-            cache = cache.append(dit.remember(made[-1], schedule.clean, text, past), SMALL.stream)
+            cache = cache.append(dit.clean_pass(made[-1], schedule.clean, text, past), SMALL.stream)
     return torch.cat(made, 2)
 
 

@@ -184,8 +184,8 @@ def test_denormals_are_flushed_in_training_and_not_after_it() -> None:
 def test_compiling_without_a_compiler_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(TrainingError, match=r"needs a C\+\+ compiler.*compile=False"):
-        LoopConfig(steps=1, optim=OPTIM, compile=True).program(torch.sin)
-    assert LoopConfig(steps=1, optim=OPTIM).program(torch.sin) is torch.sin
+        LoopConfig(steps=1, optim=OPTIM, compile=True).maybe_compile(torch.sin)
+    assert LoopConfig(steps=1, optim=OPTIM).maybe_compile(torch.sin) is torch.sin
 
 
 @pytest.mark.compiled
@@ -198,7 +198,7 @@ def test_a_compiled_network_says_and_learns_the_same(chunk: int | None) -> None:
     x, sigma, text = torch.randn(2, 16, 6, 4, 6), torch.rand(2, 6), torch.randn(2, 2, 4, 8)
     found = []
     for compiled in (False, True):
-        forward = LoopConfig(steps=1, optim=OPTIM, compile=compiled).program(dit)
+        forward = LoopConfig(steps=1, optim=OPTIM, compile=compiled).maybe_compile(dit)
         v = forward(x, sigma, text, chunk)
         found.append((v, *torch.autograd.grad(v.square().sum(), list(dit.parameters()))))
     for eager, fused in zip(*found, strict=True):

@@ -10,14 +10,14 @@ from longtake.cli.main import main
 from longtake.core.errors import DeviceError
 from longtake.core.shapes import PictureSize
 from longtake.nets.dit import DiT
-from longtake.weights.plan import GIB, Plan, memory_advice, plan, plan_for
+from longtake.weights.plan import GIB, MemoryPlan, memory_advice, plan, plan_for
 from longtake.weights.wan_presets import TAEW, WANS, student_preset
 from tests.tiny import PRESET
 
 CUDA = torch.device("cuda")
 
 
-def planned(gib: float, codec_is_light: bool = False) -> Plan:
+def planned(gib: float, codec_is_light: bool = False) -> MemoryPlan:
     preset = student_preset("self-forcing")
     return plan(replace(preset, codec=TAEW) if codec_is_light else preset, CUDA, round(gib * GIB))
 

@@ -43,7 +43,7 @@ Compiled = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opening:
+class TakeRequest:
     """What a take begins with, and the changes that are known before it."""
 
     prompt: str | None
@@ -78,9 +78,8 @@ class Opening:
         cues: Sequence[TimedPrompt],
         *,
         seed: int,
-        steps: int | None = None,
-        guidance: float | None = None,
         fit: Any = "crop",
+        **settings: Any,
     ) -> "tuple[Take, Pictures | None]":
         """The take, with its cues before it, and the pictures that stand in the file before its own first frame.
 
@@ -97,17 +96,17 @@ class Opening:
             assert take.state.given is not None
             first = clip[: len(clip) - take.state.given.frames]
         else:
-            take = studio.take(prompt, seed=seed, steps=steps, guidance=guidance)
+            take = studio.take(prompt, seed=seed, **settings)
         given_s = 0.0 if take.state.given is None else take.state.given.frames / studio.fps
-        if take.state.given is not None and (steps is not None or guidance is not None):
-            take.cue(steps=steps, guidance=guidance)
+        if take.state.given is not None and any(value is not None for value in settings.values()):
+            take.cue(**settings)
         for cue in cues[1:]:
             take.cue(prompt=cue.prompt, at_s=cue.at_s + given_s)
         return take, first
 
 
 @dataclass(kw_only=True)
-class Job:
+class Recording:
     """A file to be made."""
 
     out: Path
@@ -269,7 +268,8 @@ def _num_chunks(take: "Take", seconds: float | None) -> int:
     """How many chunks a stream is going to have; 0 where nobody knows."""
     if seconds is None:
         return take.num_scripted or 0
-    from longtake.studio.commands import AddCue, Cue
+    from longtake.core.cue import Cue
+    from longtake.studio.commands import AddCue
     from longtake.studio.session import apply
 
     state, _ = apply(replace(take.state, pending=()), AddCue(cue=Cue(seed=0), at_s=seconds))

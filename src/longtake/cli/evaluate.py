@@ -10,6 +10,7 @@ import typer
 
 from longtake.cli.directing import Device
 from longtake.core.errors import InputError
+from longtake.core.limits import MAX_STEPS
 
 
 def evaluate(
@@ -53,12 +54,12 @@ def evaluate(
     """
     if prompts < 2:
         raise InputError(f"--prompts must be at least 2, got {prompts}")
-    if wrong := [num for num in steps or [] if not 1 <= num <= 1000]:
-        raise InputError(f"--steps must lie between 1 and 1000, got {wrong[0]}")
+    if wrong := [num for num in steps or [] if not 1 <= num <= MAX_STEPS]:
+        raise InputError(f"--steps must lie between 1 and {MAX_STEPS}, got {wrong[0]}")
     if not 10 <= seconds <= 3600:
         raise InputError(f"--seconds must lie between 10 and 3600, got {seconds:g}")
     from longtake.cli.progress import Bars
-    from longtake.evals.evaluate import Plan, model_row, truth_row
+    from longtake.evals.evaluate import EvaluationPlan, model_row, truth_row
     from longtake.evals.judge import judge_for
     from longtake.evals.report import earlier_results, regressions, write_report
     from longtake.evals.rows import kept, row_path
@@ -75,7 +76,7 @@ def evaluate(
     if teacher:
         models.append((f"{names[0]}, teacher", open_model(folders[0], teacher=True, device=device)))
     first = models[0][1]
-    plan = Plan(prompts=prompts, long_s=seconds)
+    plan = EvaluationPlan(prompts=prompts, long_s=seconds)
     with Bars() as bars:
         seeing = judge_for(world, judge or out / "judge.safetensors", bars.update)
         earlier = None if against is None else earlier_results(against, seeing.digest)

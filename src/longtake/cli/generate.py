@@ -5,9 +5,8 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Device, Job, Opening, Scale, parsed_size
+from longtake.cli.directing import Device, Recording, Scale, TakeRequest, parsed_size
 from longtake.core.errors import InputError
-from longtake.studio.commands import Cue
 
 
 def generate(
@@ -52,6 +51,9 @@ def generate(
         float | None,
         typer.Option(metavar="W", help="How far towards the prompt, 0 to 20; 1, the student's own, is the fastest."),
     ] = None,
+    negative_prompt: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What guidance leads away from; needs --guidance other than 1.")
+    ] = None,
     teacher: Annotated[
         bool, typer.Option("--teacher", help="Use the slow many-step teacher, which makes the whole take at once.")
     ] = False,
@@ -67,16 +69,15 @@ def generate(
 
     A change continues the take: the model is told the opening prompt and every change so far, joined by commas.
     """
-    opening = Opening(prompt=prompt, then=tuple(then or ()), script=script, image=image, video=video)
+    opening = TakeRequest(prompt=prompt, then=tuple(then or ()), script=script, image=image, video=video)
     cues = opening.cues(seconds)
-    if not -(2**63) <= seed < 2**63:
-        raise InputError(f"seed must fit in 64 bits, got {seed}")
-    Cue(seed=seed, steps=steps, guidance=guidance)  # says what is out of range
-    if teacher and guidance is not None:
-        raise InputError("the teacher has the guidance of its preset; leave out --guidance, or --teacher")
+    settings = {"steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+    _check(seed=seed, **settings)
+    if teacher and (guidance is not None or negative_prompt is not None):
+        raise InputError("the teacher has the guidance of its preset; leave out --guidance and --negative-prompt")
     if teacher and (image or video or save_script):
         raise InputError("the teacher makes whole clips of a prompt; leave out --teacher to direct a take")
-    job = Job(
+    job = Recording(
         out=out,
         audio=audio,
         save_script=save_script,
@@ -91,5 +92,13 @@ def generate(
         job.record_teacher(model, cues, seconds=seconds, seed=seed, size=wanted, steps=steps)
         return
     with job.open(model, wanted) as studio:
-        take, first = opening.take(studio, cues, seed=seed, steps=steps, guidance=guidance)
+        take, first = opening.take(studio, cues, seed=seed, **settings)
         job.record(take, cues, seconds=seconds, first=first)
+
+
+def _check(**settings: object) -> None:
+    """Raise InputError where a setting is out of range, before torch is imported."""
+    from longtake.core.cue import Cue, input_errors
+
+    with input_errors():
+        Cue.model_validate(settings)

@@ -25,7 +25,7 @@ from longtake.sample.words import UnknownWord
 
 
 @runtime_checkable
-class Model(Protocol):
+class ModelFacts(Protocol):
     """What is said about a model in a report."""
 
     @property
@@ -45,7 +45,7 @@ class Model(Protocol):
 
 
 @runtime_checkable
-class Chunk(Protocol):
+class RecordableChunk(Protocol):
     """Some seconds of a take, as the sampler hands them over."""
 
     @property
@@ -75,7 +75,7 @@ class Chunk(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Opening:
+class RecordingStarted:
     """What is about to be made, and how long the model took to open."""
 
     model: str
@@ -105,7 +105,7 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Take:
+class RecordingSummary:
     """A finished recording. `path` is None when it was interrupted before the first chunk."""
 
     path: Path | None
@@ -122,7 +122,7 @@ class Take:
 class Report(Protocol):
     """Tells a person or a machine how the take comes along."""
 
-    def started(self, opening: Opening) -> None:
+    def started(self, opening: RecordingStarted) -> None:
         """The model is open and the first chunk is being made."""
         ...
 
@@ -134,14 +134,14 @@ class Report(Protocol):
         """A chunk is in the file."""
         ...
 
-    def finished(self, take: Take) -> None:
+    def finished(self, take: RecordingSummary) -> None:
         """The file has its name."""
         ...
 
 
 def record(
-    model: Model,
-    chunks: Iterable[Chunk],
+    model: ModelFacts,
+    chunks: Iterable[RecordableChunk],
     *,
     cues: Sequence[TimedPrompt],
     size: PictureSize,
@@ -151,7 +151,7 @@ def record(
     num_chunks: int = 0,
     unknown_words: Sequence[UnknownWord] = (),
     scale: int = 1,
-) -> Take:
+) -> RecordingSummary:
     """Write chunks as they arrive. Ctrl-C ends the take: the chunks that were done make a complete file.
 
     Args:
@@ -171,7 +171,7 @@ def record(
     """
     started = time.perf_counter()
     report.started(
-        Opening(
+        RecordingStarted(
             model=model.name,
             digest=model.digest,
             fps=model.fps,
@@ -217,7 +217,7 @@ def record(
             else:
                 writer.close()
     fps = writer.frames_written / wall_s if wall_s else 0.0
-    take = Take(
+    take = RecordingSummary(
         path=out if writer.frames_written else None,
         frames=writer.frames_written,
         duration_s=writer.frames_written / model.fps,
@@ -247,7 +247,7 @@ def interrupts_held(*, raise_after: bool = True) -> Iterator[None]:
 class JsonLines:
     """Every event as one JSON object on a line of stdout."""
 
-    def started(self, opening: Opening) -> None:
+    def started(self, opening: RecordingStarted) -> None:
         """`started`: what will be made, and how long the model took to open."""
         self._write("started", **asdict(opening))
 
@@ -259,7 +259,7 @@ class JsonLines:
         """`chunk`: a `Progress`."""
         self._write("chunk", **asdict(progress))
 
-    def finished(self, take: Take) -> None:
+    def finished(self, take: RecordingSummary) -> None:
         """`finished`: a `Take`."""
         self._write("finished", **asdict(take))
 
@@ -275,7 +275,7 @@ class LiveLine:
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, transient=True, refresh_per_second=4)
 
-    def started(self, opening: Opening) -> None:
+    def started(self, opening: RecordingStarted) -> None:
         """Show that work has begun; on something that is no terminal, nothing moves."""
         if opening.unknown_words:
             self._console.print(unknown_text(opening), markup=False, soft_wrap=True)
@@ -292,7 +292,7 @@ class LiveLine:
         """Move the line on."""
         self._live.update(_line(progress_text(progress)))
 
-    def finished(self, take: Take) -> None:
+    def finished(self, take: RecordingSummary) -> None:
         """Leave the summary."""
         self._live.stop()
         sys.stdout.write(summary_text(take) + "\n")
@@ -301,7 +301,7 @@ class LiveLine:
 class ChunkLog:
     """One lasting line for every chunk, then the summary."""
 
-    def started(self, opening: Opening) -> None:
+    def started(self, opening: RecordingStarted) -> None:
         """What will be made."""
         if opening.unknown_words:
             sys.stdout.write(unknown_text(opening) + "\n")
@@ -317,7 +317,7 @@ class ChunkLog:
         sys.stdout.write(f"{progress_text(progress)}{' · ' if stages else ''}{stages}\n")
         sys.stdout.flush()
 
-    def finished(self, take: Take) -> None:
+    def finished(self, take: RecordingSummary) -> None:
         """The summary."""
         sys.stdout.write(summary_text(take) + "\n")
 
@@ -330,13 +330,13 @@ def progress_text(progress: Progress) -> str:
     )
 
 
-def unknown_text(opening: Opening) -> str:
+def unknown_text(opening: RecordingStarted) -> str:
     """Which words of the prompts the model was not trained on, in one line."""
     told = ", ".join(map(str, opening.unknown_words))
     return f"note: {opening.model} was not trained on {told}; longtake models show {opening.model} lists what it knows"
 
 
-def summary_text(take: Take) -> str:
+def summary_text(take: RecordingSummary) -> str:
     """What was made and how fast, in one line."""
     if take.path is None or take.first_frame_after_s is None:
         return "interrupted before the first chunk was done; nothing was saved"

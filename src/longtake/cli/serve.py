@@ -50,24 +50,24 @@ def serve(
     leave_a_core()
     import uvicorn
 
-    from longtake.serve.app import Settings, create_app
-    from longtake.serve.guard import Door
+    from longtake.serve.app import ServerSettings, create_app
+    from longtake.serve.guard import AccessPolicy
 
     loopback = host in ("127.0.0.1", "::1", "localhost")
-    door = Door(names=names or [], loopback_only=loopback, keys_required=not loopback)
-    settings = Settings(
+    access = AccessPolicy(names=names or [], loopback_only=loopback, keys_required=not loopback)
+    settings = ServerSettings(
         folder=kept(folder),
         model=model,
         devices=device or [None],
         fp8=fp8,
         compiled=compiled,
-        door=door,
+        access=access,
         max_takes=max_takes,
         max_waiting=max_waiting,
         max_batch=max_batch,
     )
     app = create_app(settings)
-    if door.keys_required and not app.state.store.all_keys():
+    if access.keys_required and not app.state.store.all_keys():
         raise InputError(f'others can reach {host}, so a key is needed: make one with "longtake keys create NAME"')
     config = uvicorn.Config(
         app,

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Device, Job, Opening, Scale, parsed_size
+from longtake.cli.directing import Device, Recording, Scale, TakeRequest, parsed_size
 from longtake.core.errors import InputError
 from longtake.sample.cues import TimedPrompt, cues_from
 
@@ -56,8 +56,8 @@ def animate(
     chunk_log: ChunkLog = False,
 ) -> None:
     """Make a picture move. It is the first frame; the prompt says what happens."""
-    opening = Opening(prompt=prompt, then=tuple(then or ()), image=image)
-    job = Job(
+    opening = TakeRequest(prompt=prompt, then=tuple(then or ()), image=image)
+    job = Recording(
         out=out,
         audio=audio,
         save_script=save_script,
@@ -88,8 +88,8 @@ def extend(
     chunk_log: ChunkLog = False,
 ) -> None:
     """Go on where a clip ends. The file holds the clip and what follows."""
-    opening = Opening(prompt=prompt, then=tuple(then or ()), video=video)
-    job = Job(
+    opening = TakeRequest(prompt=prompt, then=tuple(then or ()), video=video)
+    job = Recording(
         out=out,
         audio=audio,
         save_script=save_script,
@@ -101,7 +101,9 @@ def extend(
     _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
 
-def _begin(opening: Opening, job: Job, *, seconds: float, seed: int, fit: Fit, size: str | None, model: str) -> None:
+def _begin(
+    opening: TakeRequest, job: Recording, *, seconds: float, seed: int, fit: Fit, size: str | None, model: str
+) -> None:
     """Make a take that begins with pictures."""
     cues = opening.cues(seconds)
     job.check()
@@ -140,7 +142,7 @@ def restyle(
     cues = cues_from(prompt, tuple(then or ()), 1e9 if seconds is None else seconds)
     if seconds is None and len(cues) > 1 + len(then or ()):
         raise InputError('", then " needs --seconds to know where half-way is; or use --then with times')
-    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
+    job = Recording(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
     job.check()
     with job.open(model, None if size is None else parsed_size(size)) as studio:
         take = studio.restyle(video, cues[0].prompt, strength=strength, seed=seed, fit=fit.value)
@@ -171,7 +173,7 @@ def replay(
     read = Script.load(script)
     if not read.chunks and seconds is None:
         raise InputError(f"{script} does not say how many chunks; give --seconds")
-    job = Job(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
+    job = Recording(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
     job.check()
     with job.open(model or read.model or "tiny-world", None if read.size is None else parsed_size(read.size)) as studio:
         take = studio.replay(read)

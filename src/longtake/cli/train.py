@@ -51,7 +51,7 @@ def train(
 
     from longtake.cli.progress import Bars
     from longtake.core.bf16 import has_bf16_units
-    from longtake.train.ranks import leave
+    from longtake.train.ranks import exit_without_teardown
     from longtake.train.run import load_recipe, run_recipe
 
     wanted = load_recipe(recipe)
@@ -80,4 +80,4 @@ def train(
         sys.stdout.write(f"done: {folder}\n")
     else:
         sys.stdout.write(f"stopped at the time limit; run the same command to go on: {folder}\n")
-    leave()
+    exit_without_teardown()

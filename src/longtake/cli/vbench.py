@@ -29,9 +29,10 @@ def make(
 ) -> None:
     """Make the videos, five a prompt (25 for temporal flickering); run it again to go on where it stopped."""
     from longtake.cli.progress import Bars
+    from longtake.core.limits import checked_text
     from longtake.evals.vbench import videos_of
     from longtake.media.animations import open_writer
-    from longtake.sample.cues import TimedPrompt, checked_text
+    from longtake.sample.cues import TimedPrompt
     from longtake.sample.model import open_model
     from longtake.studio.generate import generate
 

@@ -60,7 +60,7 @@ DRIFT_OVER_S = (10, 30, 300)  # as far as the takes last
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
+class EvaluationPlan:
     """How much is asked. The teacher makes clips of its own length only: no long takes."""
 
     prompts: int = 32
@@ -96,7 +96,7 @@ class Example:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class EvaluationRow:
     """One model in the table."""
 
     name: str
@@ -107,7 +107,9 @@ class Row:
     features: Float[Tensor, "clips d"] | None = None  # of the judge: what the distance to the truth compares
 
 
-def truth_row(model: Model, world: WorldConfig, judge: Judge, plan: Plan, progress: Progress) -> Row:
+def truth_row(
+    model: Model, world: WorldConfig, judge: Judge, plan: EvaluationPlan, progress: Progress
+) -> EvaluationRow:
     """The rendered scenes of the prompts, as the model's codec shows them: what can be reached at most."""
     asked = asked_of(world, plan.prompts)
     clips = []
@@ -125,7 +127,7 @@ def truth_row(model: Model, world: WorldConfig, judge: Judge, plan: Plan, progre
     # Where nothing moves, there is no PSNR of what does.
     figures |= {key: figure(known) for key, each in coded.items() if (known := [x for x in each if not isnan(x)])}
     name = "rendered truth, through the codec"
-    return Row(name=name, figures=figures, values=values, examples=examples, features=features)
+    return EvaluationRow(name=name, figures=figures, values=values, examples=examples, features=features)
 
 
 def _through_codec(model: Model, scene: Scene) -> tuple[Pictures, dict[str, float]]:
@@ -145,8 +147,14 @@ def _through_codec(model: Model, scene: Scene) -> tuple[Pictures, dict[str, floa
 
 
 def model_row(
-    name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan, truth: Row, progress: Progress
-) -> Row:
+    name: str,
+    model: Model,
+    world: WorldConfig,
+    judge: Judge,
+    plan: EvaluationPlan,
+    truth: EvaluationRow,
+    progress: Progress,
+) -> EvaluationRow:
     """All figures of a model; `truth` is the row that `truth_row` made with the same plan."""
     asked = asked_of(world, plan.prompts)
     seconds = _clip_s(model)
@@ -171,7 +179,7 @@ def model_row(
     drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
     if drift is not None:
         figures |= {f"drift a second, over {over_s} s": value for over_s, value in drift.per_second.items()}
-    return Row(name=name, figures=figures, values=values, drift=drift, examples=examples, features=features)
+    return EvaluationRow(name=name, figures=figures, values=values, drift=drift, examples=examples, features=features)
 
 
 def _of_clips(
@@ -207,7 +215,7 @@ def _of_clips(
 
 
 def _spreads(
-    name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: Plan, progress: Progress
+    name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> Iterator[float]:
     """How far takes of one prompt and different seeds are from each other."""
     few = asked[: plan.spread_prompts]
@@ -217,7 +225,7 @@ def _spreads(
         progress(f"{name}: seeds", num, len(few), {})
 
 
-def _still(name: str, model: Model, world: WorldConfig, plan: Plan, progress: Progress) -> dict[str, Figure]:
+def _still(name: str, model: Model, world: WorldConfig, plan: EvaluationPlan, progress: Progress) -> dict[str, Figure]:
     """Takes in which nothing should move."""
     found = []
     for num, one in enumerate(few := still_of(world, plan.still), 1):
@@ -233,7 +241,7 @@ def _still(name: str, model: Model, world: WorldConfig, plan: Plan, progress: Pr
 
 
 def _kept(
-    name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: Plan, progress: Progress
+    name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> dict[str, Figure]:
     """Of the seconds of long takes in which the judge sees a subject: the share with the right one."""
     shares = []
@@ -246,7 +254,7 @@ def _kept(
 
 
 def _followed(
-    name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan, progress: Progress
+    name: str, model: Model, world: WorldConfig, judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> Iterator[float | None]:
     """For each change of a prompt, seconds from the cue until the judge sees it; None: it does not."""
     switches = switches_of(world, plan.switches)
@@ -268,7 +276,9 @@ def _seen_after(model: Model, switch: Switch, judge: Judge, at_s: float, seconds
     return None if late is None else (starts[late] - begin) / model.fps
 
 
-def _drift(name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: Plan, progress: Progress) -> Drift:
+def _drift(
+    name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: EvaluationPlan, progress: Progress
+) -> Drift:
     """Each part of long takes against the first one."""
     few = asked[: plan.long_takes]
     num_parts = int(plan.long_s / PART_S)

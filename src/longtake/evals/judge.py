@@ -50,7 +50,7 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class Judgement:
     """What the judge says of some clips."""
 
     answers: Mapping[str, Sequence[str]]  # task -> an answer for each clip
@@ -67,7 +67,7 @@ class Observation:
     track: Float[Tensor, "b d f"]  # features of the moving subject over time
 
 
-class ResidualBlock(nn.Module):
+class JudgeBlock(nn.Module):
     """Two convolutions beside a shortcut."""
 
     def __init__(self, width: int) -> None:
@@ -99,11 +99,11 @@ class Judge(nn.Module):
         first, second, width = WIDTHS
         self.look = nn.Sequential(
             nn.Conv2d(6, first, 6, stride=4, padding=1),
-            ResidualBlock(first),
+            JudgeBlock(first),
             nn.Conv2d(first, second, 4, stride=2, padding=1),
-            ResidualBlock(second),
+            JudgeBlock(second),
             nn.Conv2d(second, width, 1),
-            ResidualBlock(width),
+            JudgeBlock(width),
             nn.GroupNorm(8, width),
             nn.SiLU(),
         )
@@ -156,7 +156,7 @@ class Judge(nn.Module):
         return self.decide(self.observe(frames))
 
     @torch.inference_mode()
-    def see(self, clips: Sequence[Pictures], fps: float) -> Seen:
+    def see(self, clips: Sequence[Pictures], fps: float) -> Judgement:
         """Judge the beginning of some clips."""
         observed = self.observe(torch.stack([as_seen(clip, fps) for clip in clips]))
         answers = {
@@ -164,7 +164,7 @@ class Judge(nn.Module):
             for task, logits in self.decide(observed).items()
         }
         clip = torch.cat((observed.scene.mean(1), observed.track.mean(2)), 1)
-        return Seen(answers=answers, features=clip, frame_features=observed.scene)
+        return Judgement(answers=answers, features=clip, frame_features=observed.scene)
 
     @torch.inference_mode()
     def subjects_over_time(self, clip: Pictures, fps: float) -> list[str]:

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
-from longtake.evals.evaluate import Drift, Example, Row
+from longtake.evals.evaluate import Drift, EvaluationRow, Example
 from longtake.evals.rows import FIGURES, SHOWN, told
 from longtake.evals.statistics import Figure, difference
 from longtake.media.animations import open_writer
-from longtake.media.sheets import Row as Strip
-from longtake.media.sheets import contact_sheet, save_sheet
+from longtake.media.sheets import Row, contact_sheet, save_sheet
 
 RESULTS = "results.json"
 REPORT = "report.html"
@@ -50,7 +49,9 @@ figure { margin: 0; width: 20rem }
 """
 
 
-def write_report(rows: Sequence[Row], accuracy: Mapping[str, float], about: Mapping[str, object], folder: Path) -> Path:
+def write_report(
+    rows: Sequence[EvaluationRow], accuracy: Mapping[str, float], about: Mapping[str, object], folder: Path
+) -> Path:
     """Write everything into a folder; the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {
@@ -94,7 +95,7 @@ def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
     return found
 
 
-def regressions(rows: Sequence[Row], earlier: Mapping[str, Mapping[str, Figure]]) -> list[str]:
+def regressions(rows: Sequence[EvaluationRow], earlier: Mapping[str, Mapping[str, Figure]]) -> list[str]:
     """What has become worse than in `earlier_results`: figures whose whole interval lies on the worse side."""
     worse = []
     for row in rows:
@@ -108,7 +109,7 @@ def regressions(rows: Sequence[Row], earlier: Mapping[str, Mapping[str, Figure]]
     return worse
 
 
-def _table(rows: Sequence[Row]) -> str:
+def _table(rows: Sequence[EvaluationRow]) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row.figures))
     base = rows[1].values if len(rows) > 1 else {}
     head = "".join(f"<th>{_text(row.name)}</th>" for row in rows)
@@ -128,7 +129,7 @@ def _cell(value: Figure | None) -> str:
     return f"{value.value:.3g}{between}"
 
 
-def _from_base(row: Row, base: Mapping[str, Sequence[float]], name: str) -> str:
+def _from_base(row: EvaluationRow, base: Mapping[str, Sequence[float]], name: str) -> str:
     """How far a row is from the first model, where both know the prompts one by one."""
     if row.values is base or name not in row.values or name not in base:
         return ""
@@ -165,15 +166,13 @@ def _plot(drift: Drift) -> str:
     return "".join([*parts, "</svg>"])
 
 
-def _examples(row: Row, num: int, fps: float, folder: Path) -> list[str]:
+def _examples(row: EvaluationRow, num: int, fps: float, folder: Path) -> list[str]:
     """A sheet of a row's first takes, and some of them as videos."""
     if not row.examples:
         return []
     few = row.examples[:SHOWN]
     sheet = folder / f"row-{num}.png"
-    save_sheet(
-        contact_sheet([Strip(pictures=e.clip, caption=e.prompt, label=_wrong(e)) for e in few], columns=7), sheet
-    )
+    save_sheet(contact_sheet([Row(pictures=e.clip, caption=e.prompt, label=_wrong(e)) for e in few], columns=7), sheet)
     films = []
     for i, example in enumerate(few[:FILMED]):
         path = folder / f"row-{num}-{i}.mp4"

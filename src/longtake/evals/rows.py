@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from longtake.core.errors import InputError
 from longtake.core.files import atomic
-from longtake.evals.evaluate import Drift, Example, Plan, Row
+from longtake.evals.evaluate import Drift, EvaluationPlan, EvaluationRow, Example
 from longtake.evals.judge import Judge
 from longtake.evals.statistics import Figure
 from longtake.sample.model import Model
@@ -28,7 +28,7 @@ FIGURES = TypeAdapter(dict[str, Figure])
 DRIFT = TypeAdapter(Drift | None)
 
 
-def told(row: Row) -> dict[str, object]:
+def told(row: EvaluationRow) -> dict[str, object]:
     """What a row says in figures, for JSON."""
     return {
         "name": row.name,
@@ -38,7 +38,7 @@ def told(row: Row) -> dict[str, object]:
     }
 
 
-def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: Judge, plan: Plan) -> Path:
+def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: Judge, plan: EvaluationPlan) -> Path:
     """Where the row of a model is kept; another file if anything differs but the machine and the program."""
     what = {
         "name": name,
@@ -53,7 +53,7 @@ def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: J
     return folder / f"{digest[:16]}.safetensors"
 
 
-def kept(path: Path, make: Callable[[], Row], *, resume: bool) -> Row:
+def kept(path: Path, make: Callable[[], EvaluationRow], *, resume: bool) -> EvaluationRow:
     """The row that lies at a path, where `resume` asks for it; else it is made, and kept there.
 
     Raises:
@@ -66,7 +66,7 @@ def kept(path: Path, make: Callable[[], Row], *, resume: bool) -> Row:
     return row
 
 
-def write_row(path: Path, row: Row) -> None:
+def write_row(path: Path, row: EvaluationRow) -> None:
     """Keep a row; half a file never has its name."""
     few = row.examples[:SHOWN]
     about = {**told(row), "examples": [[one.prompt, dict(one.expected), dict(one.answers)] for one in few]}
@@ -78,7 +78,7 @@ def write_row(path: Path, row: Row) -> None:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"row": json.dumps(about)})
 
 
-def read_row(path: Path) -> Row:
+def read_row(path: Path) -> EvaluationRow:
     """A row that was kept.
 
     Raises:
@@ -92,7 +92,7 @@ def read_row(path: Path) -> Row:
             Example(prompt=prompt, clip=tensors[f"clip {i}"], expected=expected, answers=answers)
             for i, (prompt, expected, answers) in enumerate(about["examples"])
         ]
-        return Row(
+        return EvaluationRow(
             name=about["name"],
             figures=FIGURES.validate_python(about["figures"]),
             values=about["values"],

@@ -55,7 +55,7 @@ SEMANTIC: Mapping[str, Dimension] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Video:
+class VBenchVideo:
     """A file that VBench looks for, and what is made for it."""
 
     name: str
@@ -73,7 +73,7 @@ class Score:
     missing: Sequence[str]
 
 
-def videos_of(prompts: Path, extended: Path | None = None) -> list[Video]:
+def videos_of(prompts: Path, extended: Path | None = None) -> list[VBenchVideo]:
     """The videos for a file of prompts: VBench's `VBench_full_info.json`, or text with a prompt a line.
 
     Args:
@@ -89,12 +89,12 @@ def videos_of(prompts: Path, extended: Path | None = None) -> list[Video]:
         said = [prompt for prompt, _ in _read(extended)]
         if len(said) != len(asked):
             raise InputError(f"{extended} has {len(said)} prompts, {prompts} has {len(asked)}; each needs one")
-    found: dict[str, Video] = {}
+    found: dict[str, VBenchVideo] = {}
     for (prompt, samples), longer in zip(asked, said, strict=True):
         if "/" in prompt or "\0" in prompt or len(f"{prompt}-00.mp4".encode()) > 255:
             raise InputError(f'"{prompt[:60]}" cannot be the name of a file, as VBench wants it')
         for i in range(samples):
-            found[f"{prompt}-{i}.mp4"] = Video(name=f"{prompt}-{i}.mp4", prompt=longer, seed=i)
+            found[f"{prompt}-{i}.mp4"] = VBenchVideo(name=f"{prompt}-{i}.mp4", prompt=longer, seed=i)
     return list(found.values())
 
 

@@ -22,7 +22,7 @@ SHEET_PICTURES = 16
 
 
 @runtime_checkable
-class Writer(Protocol):
+class FrameWriter(Protocol):
     """Takes pictures chunk by chunk; the file has its final name only after `close`.
 
     As a context manager it closes when left normally and aborts when left by an exception.
@@ -55,7 +55,7 @@ class Writer(Protocol):
         """Leave nothing behind; what had the name before is untouched."""
         ...
 
-    def __enter__(self) -> "Writer":
+    def __enter__(self) -> "FrameWriter":
         """The writer itself."""
         ...
 
@@ -66,7 +66,7 @@ class Writer(Protocol):
         ...
 
 
-def open_writer(path: Path, *, fps: float, size: PictureSize, scale: int = 1) -> Writer:
+def open_writer(path: Path, *, fps: float, size: PictureSize, scale: int = 1) -> FrameWriter:
     """A writer for `.mp4` (grows while frames arrive), `.gif`, `.webp` (animated) or `.png` (a contact sheet).
 
     Args:
@@ -213,7 +213,7 @@ class PictureWriter:
 class EnlargedWriter:
     """Hands pictures on to another writer, each enlarged to that writer's size."""
 
-    def __init__(self, writer: Writer, size: PictureSize, scale: int) -> None:
+    def __init__(self, writer: FrameWriter, size: PictureSize, scale: int) -> None:
         """Args:
         writer: takes pictures of `scaled_size(size, scale)`.
         size: of the pictures that are pushed.

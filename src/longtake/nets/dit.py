@@ -52,7 +52,7 @@ class Modulation:
 
 
 @dataclass(frozen=True, slots=True)
-class TextMemory:
+class TextKV:
     """Cross-attention keys and values of a prompt, all layers; computed once per prompt."""
 
     k: tuple[Float[Tensor, "bg t n k"], ...]
@@ -62,7 +62,7 @@ class TextMemory:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class RotatedContext:
     """The memory of a chunk to be made: rotated once, read by each of its denoising steps."""
 
     kv: tuple[Tensor, Tensor] | None
@@ -169,7 +169,7 @@ class TransformerBlock(nn.Module):
         return rearrange(out, "(b g) s d -> b (g s) d", g=groups)
 
 
-class Head(nn.Module):
+class OutputHead(nn.Module):
     """Last norm, modulation and projection to patches."""
 
     def __init__(self, config: DiTConfig) -> None:
@@ -191,9 +191,9 @@ class DiT(nn.Module):
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
-        self.recompute = False  # in training: blocks are gone through again on the way back, instead of remembered
-        self.depth = config.num_layers  # in training: how many blocks take part
-        self._program: Callable[..., Latent] | None = None  # of a pass over a chunk
+        self.checkpoint_activations = False  # in training: compute each block again in the backward pass
+        self.depth = config.num_layers  # blocks that take part; fewer only in training
+        self._compiled_forward: Callable[..., Latent] | None = None  # of a pass over a chunk
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
         self.source_embedding: nn.Conv3d | None = None
@@ -207,7 +207,7 @@ class DiT(nn.Module):
         self.time_embedding = nn.Sequential(nn.Linear(config.freq_dim, dim), nn.SiLU(), nn.Linear(dim, dim))
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
-        self.head = Head(config)
+        self.head = OutputHead(config)
         self.init_weights()
 
     def init_weights(self) -> None:
@@ -278,12 +278,12 @@ class DiT(nn.Module):
         time = self.time_embedding(waves.to(self.dtype))
         return Modulation(self.time_projection(time).unflatten(-1, (6, -1)), time)
 
-    def read_text(self, text: TextStates) -> TextMemory:
+    def project_text(self, text: TextStates) -> TextKV:
         """Cross-attention memory of text states [b, g, t, e]."""
         states = self.text_embedding(rearrange(text.to(self.dtype), "b g t e -> (b g) t e"))
         pairs = [block.read(states) for block in self._layers()]
         k, v = (tuple(each) for each in zip(*pairs, strict=True))
-        return TextMemory(k, v, text.shape[1], self._pooled(text))
+        return TextKV(k, v, text.shape[1], self._pooled(text))
 
     def _pooled(self, text: TextStates) -> Modulation | None:
         """What the mean of a prompt's states adds to the modulation of the latent frames that read it."""
@@ -308,7 +308,7 @@ class DiT(nn.Module):
         self._check_chunks(x_t, chunk or 1)
         rope = self._rope(torch.arange(x_t.shape[2], device=x_t.device), x_t)
         attend = Bidirectional() if chunk is None else ChunkCausal(chunk * self._tokens(x_t))
-        return self._run(x_t, self.modulation(sigma), self.read_text(text), rope, attend)
+        return self._run(x_t, self.modulation(sigma), self.project_text(text), rope, attend)
 
     def forward_sparse(
         self, x_t: Latent, sigma: Sigma, text: TextStates, kept: Int[Tensor, "b f s"]
@@ -332,7 +332,7 @@ class DiT(nn.Module):
         tokens = self._embedded(x_t)
         tokens = tokens.gather(1, rows[..., None].expand(-1, -1, tokens.shape[2]))
         own = Rope(rope.turns[rows])
-        patches = self._through_blocks(tokens, self.modulation(sigma), self.read_text(text), own, Bidirectional())
+        patches = self._through_blocks(tokens, self.modulation(sigma), self.project_text(text), own, Bidirectional())
         return patches.unflatten(1, kept.shape[1:])
 
     def patches(self, latent: Latent) -> Float[Tensor, "b f s p"]:
@@ -351,16 +351,16 @@ class DiT(nn.Module):
         frames = torch.arange(x_t.shape[2], device=x_t.device)
         rope = self._rope(torch.cat((frames, frames)), x_t)
         sigma = torch.cat((torch.zeros_like(sigma), sigma), 1)
-        memory = self.read_text(torch.cat((text, text), 1))
+        memory = self.project_text(torch.cat((text, text), 1))
         attend = TeacherForcing(chunk * self._tokens(x_t))
         both = torch.cat((x0, x_t), 2)
         return self._run(both, self.modulation(sigma), memory, rope, attend, source)[:, :, len(frames) :]
 
     def forward_cached(
-        self, x_t: Latent, modulation: Modulation, text: TextMemory, past: Past, source: Latent | None = None
+        self, x_t: Latent, modulation: Modulation, text: TextKV, past: RotatedContext, source: Latent | None = None
     ) -> Latent:
         """Velocity of one chunk, given what came before and, for a network that reads one, the source it follows."""
-        return (self._program or self._run)(x_t, modulation, text, past.rope, Cached(past.kv), source)
+        return (self._compiled_forward or self._run)(x_t, modulation, text, past.rope, Cached(past.kv), source)
 
     def compile_passes(self) -> None:
         """Make a pass over a chunk one compiled program for each shape; on CUDA it is recorded once and replayed.
@@ -370,9 +370,9 @@ class DiT(nn.Module):
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         program = torch.compile(self._run, dynamic=False, mode=mode)
-        self._program = lambda *given: program(*given).clone()
+        self._compiled_forward = lambda *given: program(*given).clone()
 
-    def remember(self, x0: Latent, clean: Modulation, text: TextMemory, past: Past) -> Block:
+    def clean_pass(self, x0: Latent, clean: Modulation, text: TextKV, past: RotatedContext) -> Block:
         """The keys and values that a finished chunk leaves: one pass at sigma = 0.
 
         The last layer is not gone through: its memory is made of what comes in.
@@ -389,7 +389,7 @@ class DiT(nn.Module):
         k, v = (torch.stack(tensors) for tensors in zip(*kept, strict=True))
         return Block(k, v, x0, past.start, past.stop)
 
-    def past(self, cache: KVCache, x_shape: Sequence[int]) -> Past:
+    def rotated_context(self, cache: KVCache, x_shape: Sequence[int]) -> RotatedContext:
         """Rotate what is remembered, for a chunk of shape [b, c, f, h, w] that follows it."""
         frames, (height, width) = x_shape[2], self._grid(x_shape)
         device = self.device
@@ -403,7 +403,7 @@ class DiT(nn.Module):
                 keys[layer] = rope(cache.keys(layer))
             kv = keys, values
         own = rope_for(positions[-frames:].float(), height, width, self.config.head_dim)
-        return Past(kv, own, cache.stop, cache.stop + frames)
+        return RotatedContext(kv, own, cache.stop, cache.stop + frames)
 
     # The network itself.
 
@@ -416,7 +416,7 @@ class DiT(nn.Module):
         self,
         x: Latent,
         modulation: Modulation,
-        text: TextMemory,
+        text: TextKV,
         rope: Rope,
         attend: Attend,
         source: Float[Tensor, "b c _ h w"] | None = None,
@@ -433,14 +433,14 @@ class DiT(nn.Module):
         return rearrange(patches, "b (f h w) (p q c) -> b c f (h p) (w q)", h=height, w=width, p=p, q=p).to(x.dtype)
 
     def _through_blocks(
-        self, tokens: Tokens, modulation: Modulation, text: TextMemory, rope: Rope, attend: Attend
+        self, tokens: Tokens, modulation: Modulation, text: TextKV, rope: Rope, attend: Attend
     ) -> Float[Tensor, "b s p"]:
         """The patches of velocity that the blocks and the head make of embedded tokens."""
         modulation = with_text(modulation, text)
         for layer, block in enumerate(self._layers()):
             words = text.k[layer], text.v[layer]
             given = tokens, modulation.blocks, rope, words, layer, attend
-            again = self.recompute and torch.is_grad_enabled()
+            again = self.checkpoint_activations and torch.is_grad_enabled()
             tokens, _, _ = checkpoint(block, *given, use_reentrant=False) if again else block(*given)
         return self.head(tokens, modulation.head)
 
@@ -482,7 +482,7 @@ class DiT(nn.Module):
         if x.shape[2] % chunk:
             raise ShapeError(f"{x.shape[2]} latent frames are not a whole number of chunks of {chunk}")
 
-    def _check_text(self, x: Latent, text: TextMemory) -> None:
+    def _check_text(self, x: Latent, text: TextKV) -> None:
         if text.k[0].shape[0] != len(x) * text.groups or x.shape[2] % text.groups:
             raise ShapeError(
                 f"{x.shape[2]} latent frames of {len(x)} clips need {len(x)} x g texts with g a divisor of "
@@ -490,7 +490,7 @@ class DiT(nn.Module):
             )
 
 
-def with_text(modulation: Modulation, text: TextMemory) -> Modulation:
+def with_text(modulation: Modulation, text: TextKV) -> Modulation:
     """The modulation of noise levels, with what each group's text adds to that of its latent frames."""
     if text.modulation is None:
         return modulation

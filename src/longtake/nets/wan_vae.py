@@ -70,7 +70,7 @@ class CausalConv3d(nn.Conv3d):
         return self(history.join(x, reach) if reach else x)
 
 
-class RMSNorm(nn.Module):
+class ChannelRMSNorm(nn.Module):
     """x / |x| * sqrt(channels) * gamma, over the channels."""
 
     def __init__(self, dim: int, axes: int) -> None:
@@ -89,10 +89,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
         self.residual = nn.Sequential(
-            RMSNorm(dim_in, 3),
+            ChannelRMSNorm(dim_in, 3),
             nn.SiLU(),
             CausalConv3d(dim_in, dim_out, 3),
-            RMSNorm(dim_out, 3),
+            ChannelRMSNorm(dim_out, 3),
             nn.SiLU(),
             nn.Identity(),  # a dropout in training; it keeps the number of the convolution after it
             CausalConv3d(dim_out, dim_out, 3),
@@ -111,7 +111,7 @@ class AttentionBlock(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.norm = RMSNorm(dim, 2)
+        self.norm = ChannelRMSNorm(dim, 2)
         self.to_qkv = nn.Conv2d(dim, 3 * dim, 1)
         self.proj = nn.Conv2d(dim, dim, 1)
 
@@ -168,7 +168,7 @@ class Coder(nn.Module):
         self.middle = nn.Sequential(
             ResidualBlock(dim_middle, dim_middle), AttentionBlock(dim_middle), ResidualBlock(dim_middle, dim_middle)
         )
-        self.head = nn.Sequential(RMSNorm(dim_last, 3), nn.SiLU(), CausalConv3d(dim_last, channels_out, 3))
+        self.head = nn.Sequential(ChannelRMSNorm(dim_last, 3), nn.SiLU(), CausalConv3d(dim_last, channels_out, 3))
 
     def through(self, x: Maps, stages: Iterable[nn.Module], history: History) -> Maps:
         x = self.conv1.stream(x, history)

@@ -11,13 +11,12 @@ A cue *continues* the take, so its prompt is the opening prompt and every change
 
 import math
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from longtake.core.errors import InputError
+from longtake.core.limits import checked_text
 
-MAX_PROMPT_CHARACTERS = 1000
 BEAT = re.compile(r",\s+then\s+", re.IGNORECASE)
 TIMED = re.compile(r"\s*(?P<sign>-?)(?P<at_s>[0-9]+(?:\.[0-9]+)?)\s*s\s*:(?P<text>.*)", re.DOTALL)
 
@@ -59,24 +58,6 @@ def cues_from(prompt: str, then: Sequence[str], seconds: float) -> tuple[TimedPr
             TimedPrompt(at_s=at_s, prompt=checked_text("the prompt with its changes", f"{cues[-1].prompt}, {text}"))
         )
     return tuple(cues)
-
-
-def checked_text(name: str, text: str) -> str:
-    """`text` without surrounding white space.
-
-    Raises:
-        InputError: it is empty, longer than `MAX_PROMPT_CHARACTERS`, or holds control characters.
-    """
-    stripped = text.strip()
-    if not stripped:
-        raise InputError(f"{name} is empty; say what should be seen")
-    if len(stripped) > MAX_PROMPT_CHARACTERS:
-        raise InputError(f"{name} has {len(stripped):,} characters, at most {MAX_PROMPT_CHARACTERS:,} are read")
-    # Cs: bytes of the command line that were not valid text
-    bad = next((character for character in stripped if unicodedata.category(character) in ("Cc", "Cs")), None)
-    if bad is not None:
-        raise InputError(f"{name} holds a control character (U+{ord(bad):04X}); write it as plain text on one line")
-    return stripped
 
 
 def _timed(text: str, seconds: float) -> tuple[float, str]:

@@ -10,7 +10,7 @@ from longtake.core.shapes import Latent
 from longtake.flow.guidance import guide
 from longtake.flow.path import add_noise, x0_from_velocity
 from longtake.flow.schedule import sigmas_of
-from longtake.nets.dit import DiT, Modulation, Past, TextMemory
+from longtake.nets.dit import DiT, Modulation, RotatedContext, TextKV
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,14 +43,14 @@ class Guidance:
     """
 
     scale: float
-    uncond: TextMemory  # of the negative prompt, usually the empty one
+    uncond: TextKV  # of the negative prompt, usually the empty one
 
 
 def denoise(
     dit: DiT,
     schedule: Schedule,
-    text: TextMemory,
-    past: Past,
+    text: TextKV,
+    past: RotatedContext,
     noise: Callable[[int], Latent],
     stop: int | None = None,
     source: Latent | None = None,

@@ -14,33 +14,33 @@ from torch import Tensor
 
 from longtake.core.configs import StreamConfig
 from longtake.core.shapes import Latent
-from longtake.nets.dit import DiT, Modulation, TextMemory
+from longtake.nets.dit import DiT, Modulation, TextKV
 from longtake.nets.kv_cache import Block, KVCache, is_kept
 from longtake.nets.light_codec import CodecState
 from longtake.sample.plans import Wording
 
 
 @dataclass(frozen=True, slots=True)
-class Writer:
+class CacheWriter:
     """The network that writes keys and values, the modulation of its clean pass (sigma 0), and the window."""
 
     dit: DiT
     clean: Modulation
     stream: StreamConfig
 
-    def append(self, cache: KVCache, latent: Latent, text: TextMemory) -> KVCache:
+    def append(self, cache: KVCache, latent: Latent, text: TextKV) -> KVCache:
         """The cache after one clean pass over `latent`, which follows its last block; old blocks are evicted."""
-        block = self.dit.remember(latent, self.clean, text, self.dit.past(cache, latent.shape))
+        block = self.dit.clean_pass(latent, self.clean, text, self.dit.rotated_context(cache, latent.shape))
         return cache.append(block, self.stream)
 
-    def prefill(self, latents: Sequence[Latent], text: TextMemory, start: int) -> KVCache:
+    def prefill(self, latents: Sequence[Latent], text: TextKV, start: int) -> KVCache:
         """The cache after chunks that are given, the first of which begins at latent frame `start` of the take."""
         cache = KVCache(stop=start)
         for latent in latents:
             cache = self.append(cache, latent, text)
         return cache
 
-    def recache(self, cache: KVCache, newest: Latent, text: TextMemory) -> KVCache:
+    def recache(self, cache: KVCache, newest: Latent, text: TextKV) -> KVCache:
         """The cache after `newest`, with every kept block computed again from its latents under `text`."""
         stop = cache.stop + newest.shape[2]
         pieces = [*((block.start, block.latent) for block in cache.blocks), (cache.stop, newest)]
@@ -50,7 +50,7 @@ class Writer:
                 rebuilt = self.append(replace(rebuilt, stop=start), latent, text)
         return rebuilt
 
-    def flush(self, cache: KVCache, newest: Latent, text: TextMemory) -> KVCache:
+    def flush(self, cache: KVCache, newest: Latent, text: TextKV) -> KVCache:
         """The cache after `newest`: the sink's blocks, and the last latent frame under `text`."""
         sink = tuple(block for block in cache.blocks if block.start < self.stream.sink)
         last = newest[:, :, -1:]
@@ -103,7 +103,7 @@ class Memory:
 # Takes of one layout side by side in the batch dimension, and apart again. One take alone is never copied.
 
 
-def joined_text(texts: Sequence[TextMemory]) -> TextMemory:
+def joined_text(texts: Sequence[TextKV]) -> TextKV:
     """Cross-attention memories, one a take, as one batch."""
     if len(texts) == 1:
         return texts[0]
@@ -114,7 +114,7 @@ def joined_text(texts: Sequence[TextMemory]) -> TextMemory:
     modulation = None
     if added:
         modulation = Modulation(torch.cat([m.blocks for m in added]), torch.cat([m.head for m in added]))
-    return TextMemory(k, v, texts[0].groups, modulation)
+    return TextKV(k, v, texts[0].groups, modulation)
 
 
 def joined_cache(caches: Sequence[KVCache]) -> KVCache:

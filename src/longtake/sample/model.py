@@ -12,7 +12,7 @@ from longtake.nets.codec import Codec
 from longtake.nets.dit import DiT
 from longtake.nets.text import TextEncoder
 from longtake.sample.words import Words
-from longtake.weights.plan import Plan
+from longtake.weights.plan import MemoryPlan
 from longtake.weights.presets import Nets, open_nets
 
 
@@ -26,7 +26,7 @@ class Model:
     text_encoder: TextEncoder
     digest: str  # of the weights, and of what else decides bits: precision and window, where they are not the preset's
     is_teacher: bool
-    plan: Plan
+    plan: MemoryPlan
     painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
     vocabulary: Vocabulary | None = None  # the words it was trained on, where that is known
 

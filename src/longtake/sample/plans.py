@@ -1,9 +1,10 @@
 """Plans of chunks: plain values without torch, which the studio's bookkeeping is made of."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-Transition = Literal["recache", "flush", "cut"]
+from longtake.core.cue import Settings, Transition
+
 Wording = tuple[tuple[str, float], ...]  # prompts and their weights, which sum to 1
 
 
@@ -27,9 +28,7 @@ class ChunkPlan:
 
     idx: int
     wording: Wording
-    seed: int
-    steps: int | None = None  # None: the model's own
-    guidance: float = 1.0  # w of `guide`; 1: the student alone, other values take twice the time
+    settings: Settings = field(default_factory=Settings)
     transition: Transition | None = None  # None: memory stays as it is
     given: InitFrames | None = None  # pictures that take the place of this chunk and of all that is remembered
     strength: float | None = None  # sigma at which a source enters; None: no source is followed

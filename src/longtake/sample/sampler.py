@@ -13,18 +13,19 @@ import torch
 
 from longtake.core.clock import Stopwatch
 from longtake.core.configs import Preset, StreamConfig
+from longtake.core.cue import Settings
 from longtake.core.errors import InputError, ShapeError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Video
 from longtake.flow.schedule import sigmas_of
 from longtake.media.frames import from_pictures, to_pictures
 from longtake.nets.codec import Codec
-from longtake.nets.dit import DiT, TextMemory
+from longtake.nets.dit import DiT, TextKV
 from longtake.nets.kv_cache import KVCache
 from longtake.nets.light_codec import CodecState
 from longtake.nets.text import TextEncoder
 from longtake.sample.denoise import Guidance, Schedule, denoise
-from longtake.sample.memory import Memory, Writer, joined_cache, joined_state, joined_text, split_cache
+from longtake.sample.memory import CacheWriter, Memory, joined_cache, joined_state, joined_text, split_cache
 from longtake.sample.model import Model
 from longtake.sample.plans import ChunkPlan, InitFrames, Wording
 from longtake.weights.plan import KEPT_WORDINGS
@@ -57,7 +58,8 @@ class ChunkRequest:
         plan = self.plan
         if plan.given is not None or self.known is not None:
             return None
-        return (plan.steps, plan.guidance, plan.strength, plan.transition, self.memory.layout(stream))
+        alike = plan.settings.steps, plan.settings.guidance, plan.strength, plan.transition
+        return (*alike, self.memory.layout(stream))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +80,11 @@ class Student:
         self.preset = preset
         self._text_encoder = text_encoder
         self._schedules: dict[tuple[int | None, float], Schedule] = {}
-        self._texts: OrderedDict[Wording, TextMemory] = OrderedDict()
+        self._texts: OrderedDict[Wording, TextKV] = OrderedDict()
 
     @property
-    def writer(self) -> Writer:
-        return Writer(self.dit, self.schedule().clean, self.preset.stream)
+    def writer(self) -> CacheWriter:
+        return CacheWriter(self.dit, self.schedule().clean, self.preset.stream)
 
     def schedule(self, steps: int | None = None, entry: float = 1.0) -> Schedule:
         """Noise levels of a number of steps (None: the preset's), from `entry` (a source's strength) downwards."""
@@ -93,23 +95,24 @@ class Student:
             self._schedules[key] = Schedule.at(self.dit, levels)
         return self._schedules[key]
 
-    def text(self, wording: Wording) -> TextMemory:
+    def text(self, wording: Wording) -> TextKV:
         """Cross-attention memory of a mixture of prompts: their states, averaged by weight."""
         if wording not in self._texts:
             states = [self._text_encoder(prompt) * weight for prompt, weight in wording]
             dtype = self.dit.latent_dtype
-            self._texts[wording] = self.dit.read_text(torch.stack(states).sum(0).to(self.dit.device, dtype))
+            self._texts[wording] = self.dit.project_text(torch.stack(states).sum(0).to(self.dit.device, dtype))
             while len(self._texts) > KEPT_WORDINGS:
                 self._texts.popitem(last=False)
         self._texts.move_to_end(wording)
         return self._texts[wording]
 
-    def guidance(self, scale: float, takes: int) -> Guidance | None:
-        """Guidance away from the preset's negative prompt, for a batch of takes; None where `scale` is 1."""
-        if scale == 1:
+    def guidance(self, takes: Sequence[Settings]) -> Guidance | None:
+        """Guidance away from the negative prompts of a batch of takes of one scale; None where the scale is 1."""
+        if takes[0].guidance == 1:
             return None
-        uncond = self.text(((self.preset.negative_prompt, 1.0),))
-        return Guidance(scale, joined_text([uncond] * takes))
+        own = self.preset.negative_prompt
+        negative = [own if take.negative_prompt is None else take.negative_prompt for take in takes]
+        return Guidance(takes[0].guidance, joined_text([self.text(((prompt, 1.0),)) for prompt in negative]))
 
 
 class Sampler:
@@ -212,7 +215,7 @@ class Sampler:
         frames, state = self.codec.decode(latent.to(self.device), state)
         return to_pictures(frames), state
 
-    def _caches(self, student: Student, requests: Sequence[ChunkRequest], text: TextMemory) -> list[KVCache]:
+    def _caches(self, student: Student, requests: Sequence[ChunkRequest], text: TextKV) -> list[KVCache]:
         """Each take's cache before its next chunk: the clean pass that was put off, or what the transition says."""
         plan, memories = requests[0].plan, [request.memory for request in requests]
         caches = [memory.cache for memory in memories]
@@ -230,7 +233,7 @@ class Sampler:
         return split_cache(after, joined, caches)
 
     def _latents(
-        self, student: Student, requests: Sequence[ChunkRequest], cache: KVCache, text: TextMemory
+        self, student: Student, requests: Sequence[ChunkRequest], cache: KVCache, text: TextKV
     ) -> tuple[Latent, list[bool]]:
         """x0 of the chunks, and which of them are still wanted."""
         plan, known = requests[0].plan, requests[0].known
@@ -246,12 +249,12 @@ class Sampler:
             ask(done=False)
             if not any(wanted):
                 raise CancelledChunkError
-            eps = [noise_for(r.plan.seed, ("chunk", r.plan.idx, "step", step), self.shape) for r in requests]
+            eps = [noise_for(r.plan.settings.seed, ("chunk", r.plan.idx, "step", step), self.shape) for r in requests]
             return torch.cat(eps).to(self.device, student.dit.latent_dtype)
 
         sources = [request.source for request in requests if request.source is not None]
-        schedule = student.schedule(plan.steps, plan.strength or 1.0)
-        past = student.dit.past(cache, (len(requests), *self.shape[1:]))
+        schedule = student.schedule(plan.settings.steps, plan.strength or 1.0)
+        past = student.dit.rotated_context(cache, (len(requests), *self.shape[1:]))
         try:
             latents = denoise(
                 student.dit,
@@ -260,7 +263,7 @@ class Sampler:
                 past,
                 noise,
                 source=torch.cat(sources) if sources else None,
-                guidance=student.guidance(plan.guidance, len(requests)),
+                guidance=student.guidance([request.plan.settings for request in requests]),
             )
         except CancelledChunkError:
             return torch.zeros(len(requests), *self.shape[1:], device=self.device), wanted

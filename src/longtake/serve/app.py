@@ -14,15 +14,16 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
+from longtake.core.limits import MAX_PROMPT_CHARACTERS
 from longtake.core.version import __version__
 from longtake.serve.assets import Assets
 from longtake.serve.assets import router as assets
 from longtake.serve.devices import Devices, open_devices
 from longtake.serve.errors import HANDLERS
-from longtake.serve.guard import Door, Guard
+from longtake.serve.guard import AccessPolicy, Guard
 from longtake.serve.jobs import Jobs
 from longtake.serve.local import LEAD
-from longtake.serve.messages import MAX_PROMPT, VERSION
+from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
@@ -42,7 +43,7 @@ EXAMPLES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class ServerSettings:
     """What a server is told when it starts."""
 
     folder: Path  # where takes, videos and uploads are kept
@@ -50,7 +51,7 @@ class Settings:
     devices: Sequence[str | None] = (None,)  # None: the first GPU if there is one
     fp8: bool = False  # see `longtake.open`
     compiled: bool = False
-    door: Door = field(default_factory=Door)
+    access: AccessPolicy = field(default_factory=AccessPolicy)
     max_takes: int = 2  # live ones at the same time, on each device
     max_waiting: int = 16  # live ones that wait for a place on it
     max_batch: int = 4  # takes whose chunks are made together
@@ -60,7 +61,7 @@ class Settings:
 page = APIRouter()
 
 
-def create_app(settings: Settings, opener: Callable[..., Studio] = open_studio) -> FastAPI:
+def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_studio) -> FastAPI:
     """The application.
 
     Args:
@@ -81,7 +82,7 @@ def create_app(settings: Settings, opener: Callable[..., Studio] = open_studio) 
         exception_handlers=HANDLERS,
     )
     app.state.settings, app.state.opener, app.state.store, app.state.metrics = settings, opener, store, metrics
-    app.add_middleware(Guard, door=settings.door, store=store, metrics=metrics)
+    app.add_middleware(Guard, access=settings.access, store=store, metrics=metrics)
     for router in (takes, assets, videos, page):
         app.include_router(router)
     # some systems' registries give .js another type, and browsers refuse such modules
@@ -93,7 +94,7 @@ def create_app(settings: Settings, opener: Callable[..., Studio] = open_studio) 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the model, go on with what an earlier process left unfinished, and close all of it at the end."""
-    settings: Settings = app.state.settings
+    settings: ServerSettings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.callback(app.state.store.close)
         configs = [
@@ -170,7 +171,7 @@ def about(request: Request) -> dict[str, object]:
 
 
 @page.get("/api/words")
-def words(request: Request, prompt: Annotated[str, Query(max_length=MAX_PROMPT)] = "") -> dict[str, object]:
+def words(request: Request, prompt: Annotated[str, Query(max_length=MAX_PROMPT_CHARACTERS)] = "") -> dict[str, object]:
     """The words that the model was trained on, by kind, and those of a prompt that are not among them.
 
     Nothing is refused for them: a prompt with unknown words is tried all the same.

@@ -54,7 +54,7 @@ class UnsupportedError(LongtakeError, NotImplementedError):
 
 
 # status, type and code of what may be told to whoever asks; the first that fits counts
-TOLD: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
+ERROR_RESPONSES: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
     (BusyError, 503, "server_error", "busy"),
     (LostError, 503, "server_error", "device_lost"),
     (RateLimitError, 429, "rate_limit_error", "rate_limit_exceeded"),
@@ -84,7 +84,7 @@ def problem(error: Exception, *, request_id: str = "", validation_status: int = 
         return _answer(validation_status, message, "invalid_request_error", param or None, "invalid_value")
     if isinstance(error, HTTPException):
         return _answer(error.status_code, str(error.detail), "invalid_request_error", None, None, error.headers)
-    for kind, status, name, code in TOLD:
+    for kind, status, name, code in ERROR_RESPONSES:
         if isinstance(error, kind):
             headers = None
             if isinstance(error, BusyError | RateLimitError):
@@ -104,7 +104,7 @@ async def _handle(request: Request, error: Exception) -> JSONResponse:
 
 # for FastAPI(exception_handlers=...). What nobody expected goes up to the guard, which logs it.
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = dict.fromkeys(
-    (RequestValidationError, HTTPException, *(kind for kind, *_ in TOLD)), _handle
+    (RequestValidationError, HTTPException, *(kind for kind, *_ in ERROR_RESPONSES)), _handle
 )
 
 

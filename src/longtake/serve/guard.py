@@ -49,7 +49,7 @@ logger = logging.getLogger("longtake.serve")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Door:
+class AccessPolicy:
     """Who may come in.
 
     Names other than these are refused, so that a page cannot reach the server through a name of its own that it lets
@@ -60,7 +60,7 @@ class Door:
     loopback_only: bool = True
     keys_required: bool = False
 
-    def knows(self, host: str) -> bool:
+    def allows_host(self, host: str) -> bool:
         """Is this a name of the server? `host` is a Host header."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
@@ -72,19 +72,19 @@ class Door:
 
 
 class Guard:
-    """The outermost middleware: `app.add_middleware(Guard, door=..., store=..., metrics=...)`."""
+    """The outermost middleware: `app.add_middleware(Guard, access=..., store=..., metrics=...)`."""
 
     def __init__(
         self,
         app: ASGIApp,
         *,
-        door: Door,
+        access: AccessPolicy,
         store: Store,
         metrics: Metrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
-        self._door = door
+        self._access = access
         self._store = store
         self._metrics = metrics
         self._clock = clock
@@ -103,7 +103,7 @@ class Guard:
         begun_s, limit = self._clock(), _body_limit(scope["path"])
         received, too_large, status = 0, False, 0
 
-        async def counted() -> Message:
+        async def limited_receive() -> Message:
             nonlocal received, too_large
             message = await receive()
             received += len(message.get("body", b""))
@@ -112,7 +112,7 @@ class Guard:
                 raise _too_large(limit)
             return message
 
-        async def dressed(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -121,15 +121,15 @@ class Guard:
                     headers.setdefault(name, value)
             await send(message)
 
-        async def undisturbed(message: Message) -> None:
+        async def send_unless_rejected(message: Message) -> None:
             # what the app makes of a body that was cut off is not what happened
             if not too_large:
-                await dressed(message)
+                await send_with_headers(message)
 
         error: Exception | None = None
         try:
             await self._check(scope)
-            await self._app(scope, counted, undisturbed)
+            await self._app(scope, limited_receive, send_unless_rejected)
             if too_large:
                 error = _too_large(limit)
         except Exception as raised:  # noqa: BLE001  (logged below, and never shown)
@@ -141,7 +141,7 @@ class Guard:
             if isinstance(error, TooLargeError):
                 response.headers["Connection"] = "close"  # or the rest of it would be read all the same
             if status == 0:
-                await response(scope, receive, dressed)
+                await response(scope, receive, send_with_headers)
         self._record(scope, status, begun_s)
 
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -167,7 +167,7 @@ class Guard:
         """
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
-        if not self._door.knows(host):
+        if not self._access.allows_host(host):
             raise InputError("the server is not known under the name in the Host header; see its setting for hosts")
         writes = scope["type"] == "websocket" or scope["method"] not in READING
         if writes and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
@@ -176,7 +176,7 @@ class Guard:
             raise _too_large(limit)
         path = scope["path"]
         reads = scope["type"] == "http" and scope["method"] in READING
-        if not self._door.keys_required or not path.startswith(KEYED) or (reads and UNKEYED.fullmatch(path)):
+        if not self._access.keys_required or not path.startswith(KEYED) or (reads and UNKEYED.fullmatch(path)):
             return
         text = _key_text(scope, headers)
         key = None if text is None else await to_thread.run_sync(self._store.check_key, text)

@@ -8,8 +8,8 @@ from longtake.core.shapes import PictureSize
 from longtake.core.vocabulary import Vocabulary
 from longtake.sample.words import UnknownWord
 from longtake.serve.log import LogReader
-from longtake.serve.messages import Chunk, Command, Event, Open, Opened, Status
-from longtake.serve.recorded import Why
+from longtake.serve.messages import ChunkEvent, Command, Event, Open, Opened, Status
+from longtake.serve.recorded import EndReason
 from longtake.serve.viewers import Viewer
 from longtake.studio.script import Script
 from longtake.studio.timeline import Clock
@@ -46,7 +46,7 @@ class Session(Protocol):
         ...
 
     @property
-    def ended(self) -> Why | None: ...
+    def ended(self) -> EndReason | None: ...
 
     @property
     def failure(self) -> str | None:
@@ -61,11 +61,11 @@ class Session(Protocol):
         """
         ...
 
-    def chunks(self) -> Sequence[Chunk]:
+    def chunks(self) -> Sequence[ChunkEvent]:
         """All chunks of all branches, in the order made."""
         ...
 
-    def path(self, chunk: int) -> Sequence[Chunk]:
+    def path(self, chunk: int) -> Sequence[ChunkEvent]:
         """The chunks from the beginning up to one.
 
         Raises:

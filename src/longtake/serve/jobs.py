@@ -27,7 +27,7 @@ from longtake.media.targets import Target
 from longtake.serve.assets import Assets
 from longtake.serve.errors import BusyError, ConflictError, LostError, NotFoundError, RateLimitError
 from longtake.serve.host import Session, SessionHost
-from longtake.serve.messages import Chunk, Cue, Frame, Open, Video, events
+from longtake.serve.messages import ChunkEvent, CueCommand, Frame, Open, VideoRequest, events
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import UNFINISHED, KeyRow, Store, VideoRow, random_id
 from longtake.studio.timeline import Clock
@@ -50,7 +50,7 @@ class Change(BaseModel):
     seed: int
 
 
-class Plan(BaseModel):
+class JobPlan(BaseModel):
     """What makes a video."""
 
     opening: Open
@@ -65,7 +65,7 @@ class Job:
     """A video in the making."""
 
     session: Session
-    plan: Plan
+    plan: JobPlan
     stop_listening: Callable[[], None]
     over: threading.Event = field(default_factory=threading.Event)  # all frames are in the log, or none will come
 
@@ -132,15 +132,15 @@ class Jobs:
         self._check_seconds(seconds)
         first = 1 if opening.image is not None else self.clock.opening_frames
         num_chunks = 1 + self._more_chunks(seconds if opening.clip else seconds - first / self.clock.fps)
-        plan = Plan(opening=opening, num_chunks=num_chunks, expected_chunks=num_chunks)
+        plan = JobPlan(opening=opening, num_chunks=num_chunks, expected_chunks=num_chunks)
         return self._add(plan, seconds, key)
 
     def edit(self, opening: Open, seconds: float, key: KeyRow | None = None) -> VideoRow:
         """Begin a video that follows another one to its end. Args and Raises as `create`."""
-        assert isinstance(opening.source, Video)
+        assert isinstance(opening.source, VideoRequest)
         self._check_seconds(seconds)
         expected = 1 + self._more_chunks(seconds - self.clock.opening_frames / self.clock.fps)
-        return self._add(Plan(opening=opening, num_chunks=None, expected_chunks=expected), seconds, key)
+        return self._add(JobPlan(opening=opening, num_chunks=None, expected_chunks=expected), seconds, key)
 
     def remix(
         self, row: VideoRow, prompt: str, *, from_chunk: int = 0, seed: int | None = None, key: KeyRow | None = None
@@ -151,7 +151,7 @@ class Jobs:
             InputError: there are not so many chunks; or as `create`.
             ConflictError: the other one has failed.
         """
-        plan = Plan.model_validate(row.request)
+        plan = JobPlan.model_validate(row.request)
         if row.status == "failed":
             raise ConflictError(f"{row.id} has failed; ask for it again first")
         if not 0 <= from_chunk < plan.expected_chunks:
@@ -165,7 +165,7 @@ class Jobs:
 
     def extend(self, row: VideoRow, prompt: str, seconds: float, key: KeyRow | None = None) -> VideoRow:
         """Begin a video that is another one and then goes on. Args and Raises as `remix`."""
-        plan = Plan.model_validate(row.request)
+        plan = JobPlan.model_validate(row.request)
         if row.status != "completed":
             raise ConflictError(f"{row.id} is {row.status}; wait until it is completed")
         total = float(row.seconds) + seconds
@@ -196,8 +196,8 @@ class Jobs:
 
     def assets_in_use(self) -> set[str]:
         """Ids of the uploads that unfinished videos begin with."""
-        openings = [Plan.model_validate(row.request).opening for row in self.store.unfinished_videos()]
-        used = [(o.image, o.clip, o.source.asset if isinstance(o.source, Video) else None) for o in openings]
+        openings = [JobPlan.model_validate(row.request).opening for row in self.store.unfinished_videos()]
+        used = [(o.image, o.clip, o.source.asset if isinstance(o.source, VideoRequest) else None) for o in openings]
         return {asset for assets in used for asset in assets if asset is not None}
 
     # What can be fetched.
@@ -255,7 +255,7 @@ class Jobs:
     def _more_chunks(self, seconds: float) -> int:
         return max(0, math.ceil(seconds * self.clock.fps / self.clock.chunk_frames - 1e-6))
 
-    def _continued(self, plan: Plan, at: int, prompt: str, seed: int, num_chunks: int | None) -> Plan:
+    def _continued(self, plan: JobPlan, at: int, prompt: str, seed: int, num_chunks: int | None) -> JobPlan:
         """The plan of a video that is another one up to a chunk."""
         if at == 0:
             opening = plan.opening.model_copy(update={"prompt": prompt, "seed": seed})
@@ -265,7 +265,7 @@ class Jobs:
         return plan.model_copy(update={"later": later, "num_chunks": num_chunks, "expected_chunks": num_chunks})
 
     def _add(
-        self, plan: Plan, seconds: float, key: KeyRow | None, *, of: VideoRow | None = None, shared: int = 0
+        self, plan: JobPlan, seconds: float, key: KeyRow | None, *, of: VideoRow | None = None, shared: int = 0
     ) -> VideoRow:
         if len(self.store.unfinished_videos()) >= MAX_UNFINISHED:
             raise BusyError(f"{MAX_UNFINISHED} videos are waiting; try again later")
@@ -293,7 +293,7 @@ class Jobs:
         self._count()
         return row
 
-    def _begun(self, plan: Plan, owner: str | None, of: VideoRow | None = None, shared: int = 0) -> Session:
+    def _begun(self, plan: JobPlan, owner: str | None, of: VideoRow | None = None, shared: int = 0) -> Session:
         if of is not None and shared and plan.num_chunks is not None:
             try:
                 session = self.host.session(of.session_id or "")
@@ -306,10 +306,10 @@ class Jobs:
                 pass  # its chunks are gone: they are made again, and are the same
         session = self.host.open(plan.opening, num_chunks=plan.num_chunks, live=False, owner=owner)
         for change in plan.later:
-            session.do(Cue(prompt=change.prompt, seed=change.seed, at=plan.first_idx + change.at))
+            session.do(CueCommand(prompt=change.prompt, seed=change.seed, at=plan.first_idx + change.at))
         return session
 
-    def _follow(self, video_id: str, session: Session, plan: Plan) -> None:
+    def _follow(self, video_id: str, session: Session, plan: JobPlan) -> None:
         self.store.update_video(video_id, session_id=session.id)
         stop = session.log.listen(lambda: self._news.put(video_id))
         with self._lock:
@@ -349,7 +349,7 @@ class Jobs:
     def _fail(self, video_id: str) -> None:
         self._drop(video_id)
         try:
-            self.store.update_video(video_id, status="failed", error="something went wrong inside")
+            self.store.update_video(video_id, status="failed", error="internal error; the server log has the details")
         except Exception:  # the store itself; the next process begins the video again
             logger.exception("video %s cannot be told to have failed", video_id)
 
@@ -405,7 +405,7 @@ class Jobs:
 
     def _begin_again(self, row: VideoRow) -> None:
         """After a start, or when the device that was making it is lost."""
-        plan = Plan.model_validate(row.request)
+        plan = JobPlan.model_validate(row.request)
         try:
             session = self._begun(plan, row.owner)
         except LongtakeError as error:
@@ -432,7 +432,7 @@ def random_seed() -> int:
     return secrets.randbelow(2**31)
 
 
-def _path(session: Session) -> list[Chunk]:
+def _path(session: Session) -> list[ChunkEvent]:
     return [] if session.tip is None else list(session.path(session.tip))
 
 

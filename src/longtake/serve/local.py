@@ -10,11 +10,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from shutil import rmtree
 
 import torch
 
+from longtake.core.cue import Settings
 from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.core.vocabulary import Vocabulary
@@ -24,10 +26,10 @@ from longtake.sample.words import UnknownWord
 from longtake.serve.errors import BusyError
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog
-from longtake.serve.messages import Close, Frames, Game, Open, Opened, Video
+from longtake.serve.messages import Close, Frames, GameRequest, Open, Opened, VideoRequest
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import EXPORTS, FACTS, LOG, Facts, Finished, Recorded, Register
-from longtake.serve.sessions import INSIDE, Fresh, LiveSession, PictureOf
+from longtake.serve.recorded import EXPORTS, FACTS, LOG, Finished, Recorded, Register, SessionMeta
+from longtake.serve.sessions import INTERNAL_ERROR, Fresh, LiveSession, PictureOf
 from longtake.serve.viewers import Viewer
 from longtake.studio.controller import make_chunks
 from longtake.studio.games import GameSource
@@ -186,7 +188,7 @@ class LocalHost:
             self._sessions.remove(session.id)
             return True
 
-    def adopt(self, facts: Facts, viewers: Sequence[Viewer]) -> None:
+    def adopt(self, facts: SessionMeta, viewers: Sequence[Viewer]) -> None:
         """Make a session that another host has released, for those who watch it.
 
         Raises:
@@ -226,27 +228,26 @@ class LocalHost:
             raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
 
     def _begun(self, opening: Open) -> tuple[Take, Source | None]:
-        studio, seed = self.studio, opening.seed
+        studio = self.studio
+        settings = {field.name: getattr(opening, field.name) for field in fields(Settings)}
         given = [name for name in ("image", "clip", "source") if getattr(opening, name) is not None]
         if len(given) > 1:
             raise InputError(f"a take begins with one thing, not with {' and '.join(given)}")
-        if given and (opening.steps is not None or opening.guidance is not None):
-            raise InputError("steps and guidance can be given to a take that begins with words alone; or as a cue")
         if opening.image is not None:
-            return studio.animate(self._asset(opening.image), opening.prompt, seed=seed), None
+            return studio.animate(self._asset(opening.image), opening.prompt, **settings), None
         if opening.clip is not None:
-            return studio.extend(self._asset(opening.clip), opening.prompt, seed=seed), None
+            return studio.extend(self._asset(opening.clip), opening.prompt, **settings), None
         match opening.source:
             case None:
-                return studio.take(opening.prompt, seed=seed, steps=opening.steps, guidance=opening.guidance), None
+                return studio.take(opening.prompt, **settings), None
             case Frames():
                 source: Source = LiveSource(studio.size, capacity=2 * studio.clock.chunk_frames)
-            case Game(subject=subject, place=place):
+            case GameRequest(subject=subject, place=place):
                 source = GameSource(game.Game.new(subject, place, studio.size))
-            case Video(asset=asset):
-                take = studio.restyle(self._asset(asset), opening.prompt, strength=opening.strength, seed=seed)
+            case VideoRequest(asset=asset):
+                take = studio.restyle(self._asset(asset), opening.prompt, strength=opening.strength, **settings)
                 return take, None
-        return studio.restyle(source, opening.prompt, strength=opening.strength, seed=seed), source
+        return studio.restyle(source, opening.prompt, strength=opening.strength, **settings), source
 
     def _add(
         self,
@@ -259,7 +260,7 @@ class LocalHost:
         owner: str | None = None,
         past: tuple[Recorded, int | None] | None = None,
     ) -> LiveSession:
-        follows = isinstance(opening.source, Frames | Game)
+        follows = isinstance(opening.source, Frames | GameRequest)
         opened = Opened(
             model=self.model,
             prompt=opening.prompt,
@@ -271,7 +272,7 @@ class LocalHost:
             lead=LIVE_LEAD if follows else LEAD,
             source=opening.source.kind if opening.source else None,
         )
-        facts = Facts(
+        facts = SessionMeta(
             id=secrets.token_urlsafe(16), watch_id=secrets.token_urlsafe(16), created_at=time.time(), opening=opening,
             num_chunks=num_chunks, live=live, owner=owner,
         )  # fmt: skip
@@ -315,7 +316,7 @@ class LocalHost:
 
     def _restored(self, path: Path) -> LiveSession:
         """A session that is over, as its folder tells of it."""
-        facts = Facts.model_validate_json(path.read_bytes())
+        facts = SessionMeta.model_validate_json(path.read_bytes())
         return LiveSession(path.parent, facts, EventLog(path.parent / LOG), take=None, asset=self._asset)
 
     # Making chunks.
@@ -358,7 +359,9 @@ class LocalHost:
         except Exception as error:  # a fault in some takes must not stop the others
             logger.exception("a chunk could not be made")
             for session in sessions:
-                self._writer.submit(session.end, "failed", str(error) if isinstance(error, LongtakeError) else INSIDE)
+                self._writer.submit(
+                    session.end, "failed", str(error) if isinstance(error, LongtakeError) else INTERNAL_ERROR
+                )
         for session in sessions:
             session.tell()
 

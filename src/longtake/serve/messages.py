@@ -9,33 +9,16 @@ viewer who was away asks for everything after the last number it has. What conce
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from longtake.core.errors import InputError
-from longtake.sample.cues import checked_text
-from longtake.sample.plans import Transition
-from longtake.studio.commands import LONGEST_FADE
-from longtake.studio.script import Guidance
+from longtake.core.cue import CueFields, Guidance, Prompt, Seed, Steps
 
-VERSION = 1
+VERSION = 2
 
 SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,32}$")]
 AssetId = Annotated[str, Field(pattern=r"^[a-z0-9]{26}$")]
 ChunkId = Annotated[int, Field(ge=0, lt=2**31)]  # counted from 0 in the order made, whatever the branch
 EventId = Annotated[str, Field(min_length=1, max_length=64)]
-Seed = Annotated[int, Field(ge=-(2**53), le=2**53)]  # what a JavaScript number can hold
-Steps = Annotated[int, Field(ge=1, le=50)]
-
-
-def _words(text: str) -> str:
-    try:
-        return checked_text("it", text)
-    except InputError as error:
-        raise ValueError(str(error)) from error
-
-
-MAX_PROMPT = 1000  # characters
-Words = Annotated[str, Field(min_length=1, max_length=MAX_PROMPT), AfterValidator(_words)]
 
 
 class Message(BaseModel):
@@ -53,14 +36,14 @@ class Frames(Message):
     kind: Literal["frames"] = "frames"
 
 
-class Video(Message):
+class VideoRequest(Message):
     """A source that was uploaded."""
 
     kind: Literal["video"] = "video"
     asset: AssetId
 
 
-class Game(Message):
+class GameRequest(Message):
     """A source that is played with `keys`."""
 
     kind: Literal["game"] = "game"
@@ -68,18 +51,19 @@ class Game(Message):
     place: str = Field(default="green_park", max_length=40)
 
 
-Source = Annotated[Frames | Video | Game, Field(discriminator="kind")]
+Source = Annotated[Frames | VideoRequest | GameRequest, Field(discriminator="kind")]
 
 
 class Open(Message):
     """Begin a session. The first chunk is made as soon as there is room."""
 
     type: Literal["open"] = "open"
-    version: Literal[1] = VERSION
-    prompt: Words
+    version: Literal[2] = VERSION
+    prompt: Prompt
     seed: Seed = 0
     steps: Steps | None = None
     guidance: Guidance | None = None
+    negative_prompt: Prompt | None = None
     image: AssetId | None = Field(default=None, description="A picture that the take begins with")
     clip: AssetId | None = Field(default=None, description="A video that the take goes on from")
     source: Source | None = Field(default=None, description="A video that the take follows while it arrives")
@@ -94,19 +78,12 @@ class Order(Message):
     event_id: EventId | None = None
 
 
-class Cue(Order):
+class CueCommand(Order, CueFields):
     """Change the take at the next chunk, or later."""
 
     type: Literal["cue"] = "cue"
-    change: Words | None = Field(default=None, description="What happens; the rest goes on")
-    prompt: Words | None = Field(default=None, description="Or a whole new prompt")
     at: int | None = Field(default=None, ge=0, description="Index of the first chunk that shows it")
     at_s: float | None = Field(default=None, ge=0, description="Or a time of the take")
-    transition: Transition = "recache"
-    fade: int = Field(default=0, ge=0, le=LONGEST_FADE, description="Chunks over which the prompt changes")
-    seed: Seed | None = None
-    steps: Steps | None = None
-    guidance: Guidance | None = None
     image: AssetId | None = Field(default=None, description="A picture that the take goes on from")
 
 
@@ -117,24 +94,18 @@ class Cancel(Order):
     cue: int = Field(ge=1)
 
 
-class Rewind(Order):
+class RewindCommand(Order):
     """Make a chunk the last one again. What was made after it stays in the log, on a branch that ended."""
 
     type: Literal["rewind"] = "rewind"
     to: ChunkId | None = Field(description="None: the beginning")
 
 
-class Retake(Order):
-    """Go on from a chunk on a new branch, under other words perhaps."""
+class Retake(Order, CueFields):
+    """Go on from a chunk on a new branch, under another prompt or other settings perhaps."""
 
     type: Literal["retake"] = "retake"
     after: ChunkId | None = Field(description="None: from the beginning")
-    prompt: Words | None = None
-    change: Words | None = None
-    transition: Transition = "recache"
-    fade: int = Field(default=0, ge=0, le=LONGEST_FADE)
-    seed: Seed | None = None
-    guidance: Guidance | None = None
 
 
 class Pause(Order):
@@ -155,7 +126,7 @@ class Close(Order):
     type: Literal["close"] = "close"
 
 
-class Seen(Order):
+class SeenCommand(Order):
     """The chunk that is on the viewer's screen. The model runs at most `lead` chunks ahead of it."""
 
     type: Literal["seen"] = "seen"
@@ -169,7 +140,10 @@ class Keys(Order):
     held: list[Literal["left", "right", "up", "down"]] = Field(max_length=4)
 
 
-Command = Annotated[Cue | Cancel | Rewind | Retake | Pause | Resume | Close | Seen | Keys, Field(discriminator="type")]
+Command = Annotated[
+    CueCommand | Cancel | RewindCommand | Retake | Pause | Resume | Close | SeenCommand | Keys,
+    Field(discriminator="type"),
+]
 
 
 # Down: what the server says.
@@ -193,7 +167,7 @@ class Opened(Numbered):
     """The first entry."""
 
     type: Literal["opened"] = "opened"
-    version: Literal[1] = VERSION
+    version: Literal[1, 2] = VERSION  # 1: an earlier log, whose entries are the same
     model: str
     prompt: str
     seed: int
@@ -205,7 +179,7 @@ class Opened(Numbered):
     source: Literal["frames", "video", "game"] | None = None
 
 
-class Chunk(Numbered):
+class ChunkEvent(Numbered):
     """A chunk was made; its frames follow."""
 
     type: Literal["chunk"] = "chunk"
@@ -259,7 +233,7 @@ class Cancelled(Numbered):
     cue: int
 
 
-class Head(Numbered):
+class HeadEvent(Numbered):
     """The next chunk will follow another one: after a rewind, or on a new branch."""
 
     type: Literal["head"] = "head"
@@ -282,10 +256,10 @@ class Status(Message):
     """How it stands, for all viewers, when it changes."""
 
     type: Literal["status"] = "status"
-    state: Literal["queued", "remembering", "running", "ahead", "paused", "starved", "parked", "ended"]
+    state: Literal["queued", "rebuilding", "running", "buffered", "paused", "waiting_for_input", "idle", "ended"]
     position: int | None = Field(default=None, description="In the queue for the device, from 1")
     wait_s: float | None = Field(default=None, description="Estimated")
-    remembered: float | None = Field(default=None, description="Share of the past that has been made again")
+    rebuilt: float | None = Field(default=None, description="Share of the past whose memory has been rebuilt")
     viewers: int = 1
     dropped: int = Field(default=0, description="Frames of a live source that came too fast")
 
@@ -314,7 +288,18 @@ class Credit(Message):
 
 
 Event = Annotated[
-    Opened | Chunk | Frame | AcceptedCue | Applied | Cancelled | Head | Ended | Status | Done | Refused | Credit,
+    Opened
+    | ChunkEvent
+    | Frame
+    | AcceptedCue
+    | Applied
+    | Cancelled
+    | HeadEvent
+    | Ended
+    | Status
+    | Done
+    | Refused
+    | Credit,
     Field(discriminator="type"),
 ]
 

@@ -1,8 +1,8 @@
 """A device in a process of its own: it shares no interpreter lock with the sockets, and can fail without them.
 
 The other process makes chunks and writes the logs; this one reads them, and asks it for the rest by calls
-(`multiprocessing.managers`: a local socket that only the two can open). News go the other way as answers to a call that
-waits for them. When that process stops, its sessions end as lost.
+(`multiprocessing.managers`: a local socket that only the two can open). Events go the other way as answers to a call
+that waits for them. When that process stops, its sessions end as lost.
 """
 
 import logging
@@ -22,12 +22,12 @@ from longtake.sample.words import UnknownWord
 from longtake.serve.errors import LostError, NotFoundError
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog, LogReader
-from longtake.serve.messages import Chunk, Command, Ended, Event, Head, Open, Status, events
+from longtake.serve.messages import ChunkEvent, Command, Ended, Event, HeadEvent, Open, Status, events
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import LOG, Facts, Recorded, Register
-from longtake.serve.sessions import INSIDE
+from longtake.serve.recorded import LOG, Recorded, Register, SessionMeta
+from longtake.serve.sessions import INTERNAL_ERROR
 from longtake.serve.viewers import Viewer
-from longtake.serve.worker import LOG_NEWS, STATUS_NEWS, HostConfig, News, Worker
+from longtake.serve.worker import LOG_EVENT, STATUS_EVENT, HostConfig, Worker, WorkerEvent
 from longtake.studio.script import Script
 from longtake.studio.timeline import Clock
 
@@ -44,7 +44,7 @@ _Manager.register("Worker", Worker)
 class RemoteSession(Recorded):
     """See `host.Session`: made by another process; its log is read here."""
 
-    def __init__(self, folder: Path, facts: Facts, host: "ProcessHost") -> None:
+    def __init__(self, folder: Path, facts: SessionMeta, host: "ProcessHost") -> None:
         super().__init__(folder, facts, LogReader(folder / LOG))
         self._host = host
         self._calling = RLock()  # held while the other process is asked: it is not exchanged meanwhile
@@ -66,11 +66,11 @@ class RemoteSession(Recorded):
         except (LostError, NotFoundError):  # forgotten meanwhile
             return Status(state="ended", viewers=0)
 
-    def chunks(self) -> Sequence[Chunk]:
+    def chunks(self) -> Sequence[ChunkEvent]:
         self._read()
         return super().chunks()
 
-    def path(self, chunk: int) -> Sequence[Chunk]:
+    def path(self, chunk: int) -> Sequence[ChunkEvent]:
         self._read()
         return super().path(chunk)
 
@@ -83,11 +83,11 @@ class RemoteSession(Recorded):
         with self._lock:
             while self._num_read < len(self.log):
                 event = events.validate_json(self.log.record(self._num_read).event)
-                if isinstance(event, Chunk):
+                if isinstance(event, ChunkEvent):
                     self._tree.add(event)
                     if event.branch == self._branch:  # one of the branch before may come late
                         self._tip = event.chunk
-                elif isinstance(event, Head):
+                elif isinstance(event, HeadEvent):
                     self._branch, self._tip = event.branch, event.chunk
                 elif isinstance(event, Ended):
                     self._ended, self.failure = event.why, event.message
@@ -114,7 +114,7 @@ class RemoteSession(Recorded):
                 host.call("adopt", self.facts, list(self._viewers))
             except Exception as error:  # whatever it is: nobody makes it any more
                 logger.exception("a take could not be taken over")
-                self.lose(str(error) if isinstance(error, LongtakeError) else INSIDE)
+                self.lose(str(error) if isinstance(error, LongtakeError) else INTERNAL_ERROR)
                 return False
             self._host = host
             return True
@@ -156,14 +156,14 @@ class RemoteSession(Recorded):
     def watched(self, viewer: Viewer) -> None:
         with self._calling:
             self._viewers.add(viewer)
-            self._mention("watched", viewer)
+            self._notify("watched", viewer)
 
     def left(self, viewer: Viewer) -> None:
         with self._calling:
             self._viewers.discard(viewer)
-            self._mention("left", viewer)
+            self._notify("left", viewer)
 
-    def _mention(self, method: str, viewer: Viewer) -> None:
+    def _notify(self, method: str, viewer: Viewer) -> None:
         """Call a method that matters no more if the session is gone."""
         with suppress(LostError, NotFoundError):
             self._ask(method, viewer)
@@ -200,7 +200,7 @@ class ProcessHost:
         self.device = self._about.device
         for facts in known:
             self._add(facts)
-        self._listener = Thread(target=self._listen, name="longtake-news", daemon=True)
+        self._listener = Thread(target=self._listen, name="longtake-events", daemon=True)
         self._listener.start()
 
     @property
@@ -311,35 +311,35 @@ class ProcessHost:
         except (EOFError, OSError) as error:
             raise LostError(f"the process that works on {self.device} has stopped") from error
 
-    def _add(self, facts: Facts) -> RemoteSession:
+    def _add(self, facts: SessionMeta) -> RemoteSession:
         session = RemoteSession(self._folder / facts.id, facts, self)
         self._sessions.add(session)
         session.log.look()  # what was written before the news of it could be heard
         return session
 
     def _listen(self) -> None:
-        """Pass news on, until there are no more."""
+        """Dispatch the events of the worker until it closes."""
         while True:
             try:
-                found: Sequence[News | None] = self.call("news")
+                found: Sequence[WorkerEvent | None] = self.call("events")
             except LostError as error:
                 self._metrics.takes_counted(self.device, 0, 0, 0)
                 for session in self.sessions():
                     session.lose(str(error))
                 return
-            for news in found:
-                if news is None:
+            for event in found:
+                if event is None:
                     return
                 try:
-                    self._pass_on(*news)
+                    self._dispatch(*event)
                 except Exception:  # of one session or one listener; the others wait for theirs
-                    logger.exception("news could not be passed on")
+                    logger.exception("an event could not be dispatched")
 
-    def _pass_on(self, name: str, args: tuple[Any, ...]) -> None:
-        if name not in (LOG_NEWS, STATUS_NEWS):
+    def _dispatch(self, name: str, args: tuple[Any, ...]) -> None:
+        if name not in (LOG_EVENT, STATUS_EVENT):
             getattr(self._metrics, name)(*args)
         elif (session := self._sessions.get(args[0])) is not None:
-            if name == LOG_NEWS:
+            if name == LOG_EVENT:
                 session.log.look()
             else:
                 session.tell(args[1])

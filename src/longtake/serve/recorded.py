@@ -11,7 +11,7 @@ from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
 from longtake.serve.errors import ConflictError, NotFoundError
 from longtake.serve.log import LogReader
-from longtake.serve.messages import Chunk, Ended, Frame, Open, Opened, events
+from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, events
 from longtake.serve.tree import ChunkTree
 from longtake.studio.script import Script
 
@@ -19,10 +19,10 @@ EXPORTS = "exports"  # folder of files on their way to someone
 FACTS = "session.json"
 LOG = "log"
 
-Why = Literal["closed", "source", "failed", "length", "lost"]
+EndReason = Literal["closed", "source", "failed", "length", "lost"]
 
 
-class Facts(BaseModel):
+class SessionMeta(BaseModel):
     """How a session was begun."""
 
     id: str  # for whoever directs
@@ -37,7 +37,7 @@ class Facts(BaseModel):
 class Recorded:
     """The part of a `host.Session` that whoever can read its folder knows."""
 
-    def __init__(self, folder: Path, facts: Facts, log: LogReader) -> None:
+    def __init__(self, folder: Path, facts: SessionMeta, log: LogReader) -> None:
         """Args:
         folder: of its own.
         facts: see there.
@@ -62,10 +62,10 @@ class Recorded:
         self.failure: str | None = None
         self._tree = ChunkTree(log)
         self._tip: int | None = None
-        self._ended: Why | None = None
+        self._ended: EndReason | None = None
 
     @property
-    def ended(self) -> Why | None:
+    def ended(self) -> EndReason | None:
         return self._ended
 
     @property
@@ -76,10 +76,10 @@ class Recorded:
     def size(self) -> PictureSize:
         return PictureSize(height=self.opened.height, width=self.opened.width)
 
-    def chunks(self) -> Sequence[Chunk]:
+    def chunks(self) -> Sequence[ChunkEvent]:
         return self._tree.all()
 
-    def path(self, chunk: int) -> Sequence[Chunk]:
+    def path(self, chunk: int) -> Sequence[ChunkEvent]:
         return self._tree.path(chunk)
 
     def frames(self, chunk: int) -> Sequence[bytes]:
@@ -108,7 +108,7 @@ class Recorded:
         good = len(self.log)
         for n in range(1, good):
             event = events.validate_json(self.log.record(n).event)
-            if isinstance(event, Chunk):
+            if isinstance(event, ChunkEvent):
                 self._tree.add(event)
             elif isinstance(event, Frame):
                 whole[event.chunk] = event.k + 1
@@ -125,7 +125,7 @@ class Finished(Recorded):
 
     def __init__(self, folder: Path) -> None:
         """Raises: ConflictError: it is not over, as far as its log tells."""
-        facts = Facts.model_validate_json((folder / FACTS).read_bytes())
+        facts = SessionMeta.model_validate_json((folder / FACTS).read_bytes())
         super().__init__(folder, facts, LogReader(folder / LOG))
         _, ended = self._recall()
         if ended is None:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from longtake.core.cue import CueFields
 from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import Pictures
 from longtake.media.live import ChunkEncoder
@@ -28,36 +29,35 @@ from longtake.serve.messages import (
     Applied,
     Cancel,
     Cancelled,
-    Chunk,
+    ChunkEvent,
     Close,
     Command,
-    Cue,
+    CueCommand,
     Done,
     Ended,
     Event,
     Frame,
-    Head,
+    HeadEvent,
     Keys,
     Pause,
     Point,
     Resume,
     Retake,
-    Rewind,
-    Seen,
+    RewindCommand,
+    SeenCommand,
     Status,
 )
-from longtake.serve.recorded import Facts, Recorded, Why
+from longtake.serve.recorded import EndReason, Recorded, SessionMeta
 from longtake.serve.viewers import Viewer, Viewers
-from longtake.studio.commands import Place
-from longtake.studio.controller import Chunk as MadeChunk
-from longtake.studio.controller import NoChunk
+from longtake.studio.commands import Position
+from longtake.studio.controller import Chunk, NoChunk
 from longtake.studio.games import GameSource
 from longtake.studio.script import Script
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.takes import Take
 
 PictureOf = Callable[[str], Path]  # where an asset lies
-INSIDE = "something went wrong inside; the server's log has the details"
+INTERNAL_ERROR = "internal error; the server's log has the details"
 
 logger = logging.getLogger("longtake.serve")
 
@@ -75,7 +75,7 @@ class SaidCue(NamedTuple):
 class Fresh:
     """A chunk that was made and is not yet in the log."""
 
-    event: Chunk
+    event: ChunkEvent
     pictures: Pictures
     applied: tuple[Applied, ...]
     waited_s: tuple[float, ...]  # that those cues waited
@@ -87,7 +87,7 @@ class LiveSession(Recorded):
     def __init__(
         self,
         folder: Path,
-        facts: Facts,
+        facts: SessionMeta,
         log: EventLog,
         *,
         take: Take | None,
@@ -121,7 +121,7 @@ class LiveSession(Recorded):
         self._complete = False  # as many chunks as it was to have
         self._verdict: Ended | None = None  # what will be said when all that was made is in the log
         self._scripted: set[int] = set()  # branches whose script is on disk
-        self._past: Chunk | None = None  # up to which the take must be made again before it goes on
+        self._past: ChunkEvent | None = None  # up to which the take must be made again before it goes on
         self._cues: list[SaidCue] = []  # by our number - 1
         self._paused = False
         self._listeners: list[Callable[[Status], object]] = []
@@ -144,13 +144,13 @@ class LiveSession(Recorded):
                 state=self._state(),
                 position=self.slot or None,
                 wait_s=self.wait_s if self.slot else None,
-                remembered=self._remembered(),
+                rebuilt=self._rebuilt(),
                 viewers=len(self._viewers),
                 dropped=self.num_dropped,
             )
 
-    def _remembered(self) -> float | None:
-        """The share of the past that the take has made again; None: all that there is."""
+    def _rebuilt(self) -> float | None:
+        """Share of the past whose memory has been rebuilt; None: all of it."""
         if self._past is None or self._take is None or self._ended is not None:
             return None
         first = self._tree[0].index  # not 0 where pictures were given
@@ -162,33 +162,33 @@ class LiveSession(Recorded):
 
     def _state(  # noqa: PLR0911  (one a state)
         self,
-    ) -> Literal["queued", "remembering", "running", "ahead", "paused", "starved", "parked", "ended"]:
+    ) -> Literal["queued", "rebuilding", "running", "buffered", "paused", "waiting_for_input", "idle", "ended"]:
         if self._ended is not None or self._take is None:
             return "ended"
         if self._paused:
             return "paused"
         if self.live and not self._viewers:
-            return "parked"
+            return "idle"
         if self.slot != 0:
             return "queued"
         if self._past is not None and self._verdict is None:
-            return "remembering"
+            return "rebuilding"
         over = self._complete or self._verdict is not None
         if over or (self.live and self._viewers.far_behind(self._tip)):
-            return "ahead"
-        return "running" if self._take.controller.ready else "starved"
+            return "buffered"
+        return "running" if self._take.controller.ready else "waiting_for_input"
 
     @property
     def wants_slot(self) -> bool:
         """Would it use the device, if it were let?"""
         with self._lock:
-            return self._state() in ("queued", "remembering", "running", "ahead", "starved")
+            return self._state() in ("queued", "rebuilding", "running", "buffered", "waiting_for_input")
 
     @property
     def ready(self) -> bool:
         """Can a chunk be made now?"""
         with self._lock:
-            return self._state() in ("running", "remembering")
+            return self._state() in ("running", "rebuilding")
 
     def script(self, chunk: int) -> Script:
         return self.take_after(chunk).script() if self.has_memory() else super().script(chunk)
@@ -239,7 +239,7 @@ class LiveSession(Recorded):
 
     def do(self, command: Command, viewer: Viewer | None = None) -> Event:  # noqa: PLR0911  (one a command)
         match command:
-            case Seen():
+            case SeenCommand():
                 with self._lock:
                     self._viewers.show(viewer, self._tree[command.chunk])
                 self._touch()
@@ -255,18 +255,18 @@ class LiveSession(Recorded):
                     self._paused = isinstance(command, Pause)
                 self._touch()
                 return Done(event_id=command.event_id)
-            case Cue():
+            case CueCommand():
                 return self._cue(command)
             case Cancel():
                 return self._cancel(command)
-            case Rewind():
+            case RewindCommand():
                 return self._branch_off(Retake(event_id=command.event_id, after=command.to))
             case Retake():
                 return self._branch_off(command)
             case Close():
                 return self.end("closed", event_id=command.event_id)
 
-    def end(self, why: Why, message: str | None = None, event_id: str | None = None) -> Ended:
+    def end(self, why: EndReason, message: str | None = None, event_id: str | None = None) -> Ended:
         """Make nothing more. A second call changes nothing."""
         with self._lock:
             if self._ended is None:
@@ -284,21 +284,11 @@ class LiveSession(Recorded):
         self._touch()
         return ended
 
-    def _cue(self, command: Cue) -> Event:
+    def _cue(self, command: CueCommand) -> Event:
         image = None if command.image is None else self._asset(command.image)
         with self._lock:  # all the while, so that the cue is known here before a chunk can show it
-            receipt = self._running().cue(
-                command.change,
-                prompt=command.prompt,
-                at=self._when(command),
-                at_s=command.at_s,
-                transition=command.transition,
-                fade=command.fade,
-                seed=command.seed,
-                steps=command.steps,
-                guidance=command.guidance,
-                image=image,
-            )
+            values = {name: getattr(command, name) for name in CueFields.model_fields}
+            receipt = self._running().cue(**values, at=self._when(command), at_s=command.at_s, image=image)
             self._cues.append(SaidCue(self._branch, receipt.id, command.event_id, time.monotonic()))
             accepted = AcceptedCue(
                 event_id=command.event_id,
@@ -309,7 +299,7 @@ class LiveSession(Recorded):
             )
             return self._log.append(accepted)
 
-    def _when(self, cue: Cue) -> int | None:
+    def _when(self, cue: CueCommand) -> int | None:
         """The chunk that a cue is for, if it says so: while the past is made again, none of that."""
         if self._past is None:
             return cue.at
@@ -334,16 +324,10 @@ class LiveSession(Recorded):
             after = None if command.after is None else self._tree[command.after]
             take = self._takes[0 if after is None else after.branch]
             assert take is not None
-            words = {"change": command.change, "transition": command.transition, "fade": command.fade}
-            asked = command.prompt is not None or command.change is not None
-            guided = {} if command.guidance is None else {"guidance": command.guidance}
-            other = take.retake(
-                at=0 if after is None else after.index + 1,
-                prompt=command.prompt,
-                seed=command.seed,
-                **(words if asked else {}),
-                **guided,
-            )
+            changed = {
+                name: getattr(command, name) for name in command.model_fields_set & CueFields.model_fields.keys()
+            }
+            other = take.retake(at=0 if after is None else after.index + 1, **changed)
             assert self._take is not None
             self._take.controller.stop()
             self._take = other
@@ -351,8 +335,8 @@ class LiveSession(Recorded):
             self._branch = len(self._takes) - 1
             self._tip = None if after is None else after.chunk
             self._viewers.turn_to(self._tip)
-            prompt = command.prompt or other.state.settings.prompt
-            head = Head(event_id=command.event_id, branch=self._branch, chunk=self._tip, prompt=prompt)
+            prompt = command.prompt or other.state.in_force.prompt
+            head = HeadEvent(event_id=command.event_id, branch=self._branch, chunk=self._tip, prompt=prompt)
             head = self._log.append(head)
         self._touch()
         return head
@@ -375,7 +359,7 @@ class LiveSession(Recorded):
         assert self._take is not None
         return self._take
 
-    def register(self, take: Take, made: MadeChunk | NoChunk) -> Fresh | None:
+    def register(self, take: Take, made: Chunk | NoChunk) -> Fresh | None:
         """A chunk of a take that was made; None when it is no longer wanted, or there is none."""
         if made is NoChunk.ENDED:
             self._verdict = Ended(why="source")
@@ -386,7 +370,7 @@ class LiveSession(Recorded):
                 return None
             return self._registered(take, made)
 
-    def _registered(self, take: Take, made: MadeChunk) -> Fresh | None:
+    def _registered(self, take: Take, made: Chunk) -> Fresh | None:
         node, branch = take.head, self._branch
         assert node is not None
         self.last_made_s = now = time.monotonic()
@@ -397,7 +381,7 @@ class LiveSession(Recorded):
             return None
         ours = {(cue.branch, cue.number): i for i, cue in enumerate(self._cues, 1)}
         numbers = [ours[branch, number] for number, _ in node.cues if (branch, number) in ours]
-        event = Chunk(
+        event = ChunkEvent(
             chunk=len(self._tree),
             parent=self._tip,
             branch=branch,
@@ -437,7 +421,7 @@ class LiveSession(Recorded):
             return
         except Exception:  # a fault in one take must not stop the others
             logger.exception("a chunk could not be written")
-            self.end("failed", INSIDE)
+            self.end("failed", INTERNAL_ERROR)
             return
         if self._complete and event.chunk == self._tip:
             self.end("length")
@@ -479,16 +463,16 @@ class LiveSession(Recorded):
 
     # Small things.
 
-    def _write(self, event: Chunk) -> Chunk:
+    def _write(self, event: ChunkEvent) -> ChunkEvent:
         """Put a chunk into the log; its frames come after it."""
         written = self._log.append(event)
         self._tree.put(written)
         return written
 
-    def _write_frame(self, event: Chunk, k: int, data: bytes) -> None:
+    def _write_frame(self, event: ChunkEvent, k: int, data: bytes) -> None:
         self._log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
 
-    def _keep_script(self, event: Chunk) -> None:
+    def _keep_script(self, event: ChunkEvent) -> None:
         """Keep what makes a branch again for the next process, whenever it has changed."""
         path = self._script_path(event.branch)
         wanted = event.cues or event.branch not in self._scripted
@@ -516,6 +500,6 @@ class LiveSession(Recorded):
         self._ended, self.failure = ended.why, ended.message
 
 
-def point(place: Place) -> Point:
+def point(place: Position) -> Point:
     """A place of a take, as it is sent."""
     return Point(index=place.chunk, frame=place.frame, t=place.seconds)

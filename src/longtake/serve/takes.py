@@ -29,7 +29,7 @@ from longtake.serve.viewers import Viewer
 
 Wanted = Literal["h264", "jpeg"]
 
-PROTOCOL = "longtake.v1"  # the WebSocket's subprotocol
+PROTOCOL = "longtake.v2"  # the WebSocket's subprotocol
 IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
 CREDITS = 3  # pictures of a source that may be on their way
 MAX_UPSTREAM_BYTES = 4 * 1024**2

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from longtake.core.errors import InputError
 from longtake.serve.errors import ConflictError
 from longtake.serve.log import LogReader
-from longtake.serve.messages import Chunk
+from longtake.serve.messages import ChunkEvent
 
 
 class ChunkTree:
@@ -14,12 +14,12 @@ class ChunkTree:
 
     def __init__(self, log: LogReader) -> None:
         self._log = log
-        self._chunks: list[Chunk] = []
+        self._chunks: list[ChunkEvent] = []
 
     def __len__(self) -> int:
         return len(self._chunks)
 
-    def __getitem__(self, chunk: int) -> Chunk:
+    def __getitem__(self, chunk: int) -> ChunkEvent:
         """One by its number.
 
         Raises:
@@ -29,26 +29,26 @@ class ChunkTree:
             raise InputError(f"there is no chunk {chunk}; {len(self._chunks)} were made")
         return self._chunks[chunk]
 
-    def all(self) -> Sequence[Chunk]:
+    def all(self) -> Sequence[ChunkEvent]:
         """In the order made."""
         return list(self._chunks)
 
-    def path(self, chunk: int) -> Sequence[Chunk]:
+    def path(self, chunk: int) -> Sequence[ChunkEvent]:
         """From the beginning up to one."""
         found = [self[chunk]]
         while (parent := found[-1].parent) is not None:
             found.append(self._chunks[parent])
         return found[::-1]
 
-    def add(self, event: Chunk) -> None:
+    def add(self, event: ChunkEvent) -> None:
         """One that was made; it need not be in the log yet."""
         self._chunks.append(event)
 
-    def put(self, event: Chunk) -> None:
+    def put(self, event: ChunkEvent) -> None:
         """One that was added and is in the log now, with its number there."""
         self._chunks[event.chunk] = event
 
-    def drop_last(self) -> Chunk:
+    def drop_last(self) -> ChunkEvent:
         """Forget the last one. Only before anyone reads."""
         return self._chunks.pop()
 

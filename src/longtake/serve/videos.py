@@ -20,7 +20,7 @@ from longtake.serve.assets import Asset, MiB, pieces_of
 from longtake.serve.errors import BusyError, TooLargeError, UnsupportedError
 from longtake.serve.guard import key_of
 from longtake.serve.jobs import Jobs, random_seed
-from longtake.serve.messages import AssetId, Guidance, Open, Seed, Steps, Video, Words
+from longtake.serve.messages import AssetId, Guidance, Open, Prompt, Seed, Steps, VideoRequest
 from longtake.serve.store import UNFINISHED, VideoRow
 from longtake.serve.takes import IMMUTABLE
 
@@ -38,7 +38,7 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
-    prompt: Words
+    prompt: Prompt
     seed: Seed | None = None  # ours
 
 
@@ -164,7 +164,9 @@ async def edit(request: Request) -> dict[str, object]:
             row = await run_in_threadpool(jobs.store.video, asked.video.id, _owner(request))
             asset = await run_in_threadpool(lambda: jobs.assets.keep(jobs.file(row)))
     _check_is_video(asset)
-    opening = Open(prompt=asked.prompt, seed=_seed(asked, row), source=Video(asset=asset.id), strength=asked.strength)
+    opening = Open(
+        prompt=asked.prompt, seed=_seed(asked, row), source=VideoRequest(asset=asset.id), strength=asked.strength
+    )
     return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request)), jobs)
 
 

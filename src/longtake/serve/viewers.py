@@ -4,7 +4,7 @@ import secrets
 import time
 from dataclasses import dataclass, field
 
-from longtake.serve.messages import Chunk
+from longtake.serve.messages import ChunkEvent
 from longtake.serve.tree import ChunkTree
 
 
@@ -48,7 +48,7 @@ class Viewers:
         """All see a branch that begins after a chunk."""
         self._shown = dict.fromkeys(self._shown, tip)
 
-    def show(self, viewer: Viewer | None, event: Chunk) -> None:
+    def show(self, viewer: Viewer | None, event: ChunkEvent) -> None:
         """One has a whole chunk and shows it. `None` stands for all who watch over plain HTTP.
 
         One who was late by all of the lead has a slow link; one who has a chunk as it falls due has none any more.

@@ -17,15 +17,15 @@ from longtake.serve.assets import Assets
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import Open, Status
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import Facts
+from longtake.serve.recorded import SessionMeta
 from longtake.serve.viewers import Viewer
 from longtake.studio.studio import Studio
 from longtake.studio.timeline import Clock
 
-MAX_NEWS = 4096  # that wait; the maker of chunks waits when nobody takes them
-LOG_NEWS, STATUS_NEWS = "log", "status"
+MAX_QUEUED_EVENTS = 4096  # bounded: making chunks blocks when the server stops reading
+LOG_EVENT, STATUS_EVENT = "log", "status"
 
-News = tuple[str, tuple[Any, ...]]  # of a session, or the name and arguments of one of `Counts`
+WorkerEvent = tuple[str, tuple[Any, ...]]  # of a session, or the name and arguments of one of `Counts`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +69,7 @@ class HostConfig:
 
 
 @dataclass(frozen=True)
-class About:
+class WorkerInfo:
     """What never changes of a host."""
 
     model: str
@@ -86,14 +86,14 @@ class Worker:
     """The other process's side of the calls. Sessions go by their ids."""
 
     def __init__(self) -> None:
-        self._news: Queue[News | None] = Queue(MAX_NEWS)
+        self._events: Queue[WorkerEvent | None] = Queue(MAX_QUEUED_EVENTS)
         self._open = ExitStack()
 
-    def begin(self, config: HostConfig) -> tuple[About, list[Facts]]:
+    def begin(self, config: HostConfig) -> tuple[WorkerInfo, list[SessionMeta]]:
         """Open the model; what is known of it, and of the sessions of earlier processes."""
         Thread(target=_end_with_parent, daemon=True).start()
         self._host = host = self._open.enter_context(config.open(self))
-        about = About(
+        about = WorkerInfo(
             host.model, host.fps, host.size, host.clock, host.strength, host.vocabulary, host.device, os.getpid()
         )
         return about, [session.facts for session in host.sessions()]
@@ -101,14 +101,14 @@ class Worker:
     def unknown_words(self, prompt: str) -> tuple[UnknownWord, ...]:
         return self._host.unknown_words(prompt)
 
-    def open(self, opening: Open, num_chunks: int | None, live: bool, owner: str | None) -> Facts:
+    def open(self, opening: Open, num_chunks: int | None, live: bool, owner: str | None) -> SessionMeta:
         return self._followed(self._host.open(opening, num_chunks=num_chunks, live=live, owner=owner).id)
 
-    def fork(self, session_id: str, after: int | None, opening: Open, num_chunks: int) -> Facts:
+    def fork(self, session_id: str, after: int | None, opening: Open, num_chunks: int) -> SessionMeta:
         parent = self._host.session(session_id)
         return self._followed(self._host.fork(parent, after, opening, num_chunks=num_chunks).id)
 
-    def go_on(self, session_id: str, after: int, owner: str | None) -> Facts:
+    def go_on(self, session_id: str, after: int, owner: str | None) -> SessionMeta:
         return self._followed(self._host.go_on_from(session_id, after, owner=owner).id)
 
     def forget(self, session_id: str) -> None:
@@ -117,10 +117,10 @@ class Worker:
     def release(self, session_id: str) -> bool:
         return self._host.release(session_id)
 
-    def adopt(self, facts: Facts, viewers: Sequence[Viewer]) -> None:
+    def adopt(self, facts: SessionMeta, viewers: Sequence[Viewer]) -> None:
         self._host.adopt(facts, viewers)
         self._followed(facts.id)
-        self._news.put((STATUS_NEWS, (facts.id, self.status(facts.id))))  # that came before anyone listened
+        self._events.put((STATUS_EVENT, (facts.id, self.status(facts.id))))  # that came before anyone listened
 
     def ask(self, session_id: str, method: str, *args: object) -> object:
         """Call one of a session's methods."""
@@ -138,38 +138,38 @@ class Worker:
     def is_alive(self) -> bool:
         return self._host.is_alive
 
-    def news(self) -> list[News | None]:
-        """Wait until there is something to tell. None: it was the last."""
-        found = [self._news.get()]
+    def events(self) -> list[WorkerEvent | None]:
+        """Wait for events and return all that are queued; None closes the stream of events."""
+        found = [self._events.get()]
         while True:
             try:
-                found.append(self._news.get_nowait())
+                found.append(self._events.get_nowait())
             except Empty:
                 return found
 
     def close(self) -> None:
         self._open.close()
-        self._news.put(None)
+        self._events.put(None)
 
-    def _followed(self, session_id: str) -> Facts:
+    def _followed(self, session_id: str) -> SessionMeta:
         session = self._host.session(session_id)
-        session.log.listen(lambda: self._news.put((LOG_NEWS, (session_id,))))
-        session.listen(lambda status: self._news.put((STATUS_NEWS, (session_id, status))))
+        session.log.listen(lambda: self._events.put((LOG_EVENT, (session_id,))))
+        session.listen(lambda status: self._events.put((STATUS_EVENT, (session_id, status))))
         return session.facts
 
     # As `Counts`.
 
     def chunk_made(self, num_frames: int, seconds: float) -> None:
-        self._news.put(("chunk_made", (num_frames, seconds)))
+        self._events.put(("chunk_made", (num_frames, seconds)))
 
     def cue_shown(self, seconds: float) -> None:
-        self._news.put(("cue_shown", (seconds,)))
+        self._events.put(("cue_shown", (seconds,)))
 
     def frames_dropped(self, num: int) -> None:
-        self._news.put(("frames_dropped", (num,)))
+        self._events.put(("frames_dropped", (num,)))
 
     def takes_counted(self, device: str, open_now: int, viewers: int, waiting: int) -> None:
-        self._news.put(("takes_counted", (device, open_now, viewers, waiting)))
+        self._events.put(("takes_counted", (device, open_now, viewers, waiting)))
 
 
 def _end_with_parent() -> None:

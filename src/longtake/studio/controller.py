@@ -12,10 +12,11 @@ from enum import Enum
 
 import torch
 
+from longtake.core.cue import Cue
 from longtake.core.shapes import Pictures
 from longtake.nets.light_codec import CodecState
 from longtake.sample.sampler import ChunkResult
-from longtake.studio.commands import Abandon, Advance, Command, Cue, Plan, Settle, Shorten
+from longtake.studio.commands import Abandon, Advance, Command, PlanChunk, Settle, Shorten
 from longtake.studio.engine import ChunkJob, Engine
 from longtake.studio.session import Answer, TakeState, apply, upcoming
 from longtake.studio.sources import Source, checked_pictures
@@ -85,7 +86,7 @@ class TakeController:
 
     def plan(self) -> ChunkJob | None:
         """Begin the next chunk; None where the source has ended. What was cancelled before is not cancelled again."""
-        node = self.apply(Plan(settled=self._was_cancelled))
+        node = self.apply(PlanChunk(settled=self._was_cancelled))
         assert isinstance(node, Node)
         if self.source is None:
             return ChunkJob(node=node, should_continue=self.should_continue)
@@ -143,7 +144,7 @@ class TakeController:
             index=node.idx,
             frames=result.pictures[: node.num_frames],
             start_s=node.start_frame / self._state.clock.fps,
-            prompt=node.settings.prompt,
+            prompt=node.in_force.prompt,
             cue=node.cues[-1][1] if node.cues else None,
             timings=result.timings,
         )

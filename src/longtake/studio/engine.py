@@ -4,24 +4,25 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from longtake.core.cue import Cue, Settings, input_errors
 from longtake.core.errors import InputError
+from longtake.core.limits import MAX_PROMPT_CHARACTERS, checked_text
 from longtake.core.shapes import Latent, Pictures, PictureSize
 from longtake.media.clips import Fit, read_image
 from longtake.nets.light_codec import CodecState
-from longtake.sample.cues import MAX_PROMPT_CHARACTERS, checked_text
 from longtake.sample.memory import Memory
 from longtake.sample.model import Model
 from longtake.sample.plans import InitFrames
 from longtake.sample.sampler import ChunkRequest, ChunkResult, Sampler, ShouldContinue, never_cancel
-from longtake.studio.commands import Cue
 from longtake.studio.session import TakeState
 from longtake.studio.snapshots import Snapshots
 from longtake.studio.sources import checked_pictures
 from longtake.studio.spool import Spool
-from longtake.studio.timeline import Clock, Node, Settings, path_to
+from longtake.studio.timeline import Clock, InForce, Node, path_to
 from longtake.weights.plan import memory_advice
 
 
@@ -133,17 +134,24 @@ class Engine:
 
     # What takes are begun and changed with.
 
-    def begin(self, prompt: str, seed: int, steps: int | None = None, guidance: float | None = None) -> TakeState:
+    def begin(self, prompt: str, **settings: Any) -> TakeState:
         """The bookkeeping of a take of which nothing has been made.
 
+        Args:
+            prompt: what it shows.
+            settings: by the names of `Settings`; None: the default.
+
         Raises:
-            InputError: the prompt is empty or too long, or a number is out of range.
+            InputError: the prompt is empty or too long, or a value is out of range.
         """
-        cue = Cue(prompt=self.checked_prompt(prompt), seed=seed, steps=steps, guidance=guidance)  # checks the ranges
-        opening = Settings(
-            prompt=cue.prompt or "", seed=seed, steps=steps, guidance=1.0 if guidance is None else guidance
+        with input_errors():
+            cue = Cue(prompt=self.checked_prompt(prompt), **settings)
+        assert cue.prompt is not None
+        return TakeState(
+            clock=self.clock,
+            opening=InForce(prompt=cue.prompt, settings=Settings().after(cue)),
+            join=self.full_prompt,
         )
-        return TakeState(clock=self.clock, opening=opening, join=self.full_prompt)
 
     def checked_prompt(self, prompt: str) -> str:
         """A prompt that the model can read whole.

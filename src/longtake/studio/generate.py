@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 
 from longtake.core.clock import Stopwatch
+from longtake.core.cue import Cue, input_errors
 from longtake.core.errors import InputError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import PictureSize, TextStates, chunk_spans, chunks_for
@@ -20,7 +21,6 @@ from longtake.nets.light_codec import CodecState
 from longtake.sample.cues import TimedPrompt
 from longtake.sample.model import Model
 from longtake.sample.teacher import teacher_clip
-from longtake.studio.commands import Cue
 from longtake.studio.controller import Chunk
 from longtake.studio.engine import readable_prompt
 from longtake.studio.studio import Studio
@@ -66,7 +66,8 @@ def _by_teacher(
     """The teacher's clip, cut into chunks once it is done."""
     preset, stride = model.preset, model.preset.codec.stride
     shape = preset.latent_grid(size or preset.size)
-    sampling = preset.teacher.with_steps(Cue(prompt=cues[0].prompt, seed=seed, steps=steps).steps)  # checks the ranges
+    with input_errors():
+        sampling = preset.teacher.with_steps(Cue(seed=seed, steps=steps).steps)  # checks the ranges
     num_chunks = chunks_for(seconds, fps=preset.fps, chunk=preset.stream.chunk, stride=stride)
     if num_chunks * preset.stream.chunk > preset.clip_latent_frames:
         longest = stride.frames(preset.clip_latent_frames) / preset.fps

@@ -4,33 +4,26 @@ import base64
 import io
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from PIL import Image
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from longtake.core.cue import Cue, CueFields, Guidance, Prompt, Seed, Steps
 from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import Pictures, PictureSize
 from longtake.core.version import __version__
 from longtake.media.targets import Target, reason
-from longtake.sample.cues import checked_text
-from longtake.sample.plans import InitFrames, Transition
-from longtake.studio.commands import LONGEST_FADE, MAX_GUIDANCE, AddCue, Cue
+from longtake.sample.plans import InitFrames
+from longtake.studio.commands import AddCue
 from longtake.studio.engine import Engine
 from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import path_to
 
 VERSION = 1
 MAX_SCRIPT_BYTES = 64 * 1024**2
-
-Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
-Steps = Annotated[int, Field(ge=1, le=1000)]
-Guidance = Annotated[
-    float, Field(ge=0, le=MAX_GUIDANCE, description="Towards the prompt; 1 is the model's own word, others take longer")
-]
-Prompt = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(lambda text: checked_text("it", text))]
 
 
 class Part(BaseModel):
@@ -47,37 +40,19 @@ class GivenPictures(Part):
     frames: int = Field(description="Frames of them that are shown", ge=1)
 
 
-class ScriptCue(Part):
+class ScriptCue(Part, CueFields):
     """A change, at a chunk or at a time."""
 
     chunk: int | None = Field(default=None, ge=0, description="The first chunk that shows it")
     at_s: float | None = Field(default=None, ge=0, description="Or the time; the first chunk that begins then or later")
-    prompt: Prompt | None = Field(default=None, description="The whole prompt from then on")
-    seed: Seed | None = None
-    steps: Steps | None = None
-    guidance: Guidance | None = None
-    transition: Transition = "recache"
-    fade: int = Field(default=0, ge=0, le=LONGEST_FADE, description="Chunks over which the prompt changes")
     given: GivenPictures | None = None
 
     @model_validator(mode="after")
     def _can_be(self) -> "ScriptCue":
         if self.chunk is not None and self.at_s is not None:
             raise ValueError("say when by a chunk or by seconds, not by both")
-        self.as_cue(None if self.given is None else InitFrames(chunks=1, frames=1))
+        Cue.of(self, None if self.given is None else InitFrames(chunks=1, frames=1))
         return self
-
-    def as_cue(self, given: InitFrames | None) -> Cue:
-        """The cue that this line means."""
-        return Cue(
-            prompt=self.prompt,
-            seed=self.seed,
-            steps=self.steps,
-            guidance=self.guidance,
-            transition=self.transition,
-            fade=self.fade,
-            given=given,
-        )
 
 
 class Opening(Part):
@@ -87,6 +62,7 @@ class Opening(Part):
     seed: Seed = 0
     steps: Steps | None = None
     guidance: Guidance | None = None
+    negative_prompt: Prompt | None = None
     given: GivenPictures | None = None
 
 
@@ -147,18 +123,8 @@ def script_of(state: TakeState, engine: Engine) -> Script:
     for node in path:
         for _, cue in node.cues:
             given = None if cue.given is None else _pictures_of(cue.given)
-            cues.append(
-                ScriptCue(
-                    chunk=node.idx,
-                    prompt=cue.prompt,
-                    seed=cue.seed,
-                    steps=cue.steps,
-                    guidance=cue.guidance,
-                    transition=cue.transition,
-                    fade=cue.fade,
-                    given=given,
-                )
-            )
+            values = {name: getattr(cue, name) for name in CueFields.model_fields}
+            cues.append(ScriptCue(chunk=node.idx, given=given, **values))
     opening = state.opening
     return Script(
         version=VERSION,
@@ -167,9 +133,10 @@ def script_of(state: TakeState, engine: Engine) -> Script:
         size=str(engine.size),
         opening=Opening(
             prompt=opening.prompt,
-            seed=opening.seed,
-            steps=opening.steps,
-            guidance=None if opening.guidance == 1 else opening.guidance,
+            seed=opening.settings.seed,
+            steps=opening.settings.steps,
+            guidance=None if opening.settings.guidance == 1 else opening.settings.guidance,
+            negative_prompt=opening.settings.negative_prompt,
             given=None if state.given is None else _pictures_of(state.given),
         ),
         cues=cues,
@@ -194,14 +161,14 @@ def state_of(script: Script, engine: Engine) -> TakeState:
                 f"one, or take {what} out of the script to play it as it comes"
             )
     opening = script.opening
-    state = engine.begin(opening.prompt, opening.seed, opening.steps, opening.guidance)
+    state = engine.begin(**opening.model_dump(exclude={"given"}))
     if opening.given is not None:
         state = replace(state, given=_given_of(engine, opening.given, "the opening"))
     for number, line in enumerate(script.cues, 1):
         try:
             if line.prompt is not None:
                 engine.checked_prompt(line.prompt)
-            cue = line.as_cue(None if line.given is None else _given_of(engine, line.given, f"cue {number}"))
+            cue = Cue.of(line, None if line.given is None else _given_of(engine, line.given, f"cue {number}"))
             state, _ = apply(state, AddCue(cue=cue, at=line.chunk, at_s=line.at_s))
         except InputError as error:
             raise InputError(f"cue {number} of the script: {error}") from error

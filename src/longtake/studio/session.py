@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from longtake.core.cue import Cue, Transition
 from longtake.core.errors import InputError
-from longtake.sample.plans import ChunkPlan, InitFrames, Transition, Wording
+from longtake.sample.plans import ChunkPlan, InitFrames, Wording
 from longtake.studio.commands import (
     Abandon,
     Accepted,
@@ -20,15 +21,14 @@ from longtake.studio.commands import (
     Begin,
     CancelCue,
     Command,
-    Cue,
     End,
-    Place,
-    Plan,
+    PlanChunk,
+    Position,
     Rewind,
     Settle,
     Shorten,
 )
-from longtake.studio.timeline import Clock, Node, Settings, node_at
+from longtake.studio.timeline import Clock, InForce, Node, node_at
 
 FARTHEST_CHUNK = 10_000_000
 
@@ -54,7 +54,7 @@ class TakeState:
     """Everything about a take but its tensors."""
 
     clock: Clock
-    opening: Settings
+    opening: InForce
     join: Callable[[str, str], str] = joined
     given: InitFrames | None = None  # pictures that the take opens with
     strength: float | None = None  # of the source that it follows
@@ -77,11 +77,11 @@ class TakeState:
         return self.planned is not None and any(p.at <= self.planned.idx for p in self.pending)
 
     @property
-    def settings(self) -> Settings:
-        return self.opening if self.tip is None else self.tip.settings
+    def in_force(self) -> InForce:
+        return self.opening if self.tip is None else self.tip.in_force
 
     @property
-    def end(self) -> Place:
+    def end(self) -> Position:
         """Where the next chunk that a cue can change will begin."""
         if self.tip is not None:
             return self.clock.place(self.tip.idx + 1, self.tip.stop_frame)
@@ -112,7 +112,7 @@ def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # no
             return replace(state, streaming=True), None
         case End():
             return replace(_abandoned(state), streaming=False), None
-        case Plan():
+        case PlanChunk():
             node = upcoming(state)
             due = tuple(p for p in state.pending if p.at <= node.idx)
             left = tuple(p for p in state.pending if p.at > node.idx)
@@ -137,18 +137,18 @@ def _abandoned(state: TakeState) -> TakeState:
 def upcoming(state: TakeState) -> Node:
     """The chunk after the head, as it would be made now."""
     state = replace(state, planned=None)
-    idx, before = state.end.chunk, state.settings
+    idx, before = state.end.chunk, state.in_force
     due = [p for p in state.pending if p.at <= idx]
     after, given = before, state.given if state.head is None else None
     changed: Transition | None = None
     cues = []
     for p in due:
         words = p.cue.prompt if p.cue.change is None else state.join(after.prompt, p.cue.change)
-        cue = replace(p.cue, prompt=words, change=None)
+        cue = p.cue.model_copy(update={"prompt": words, "change": None})
         cues.append((p.cue_id, cue))
         after = _changed(after, cue)
         given = cue.given or given
-        if cue.has_words:
+        if cue.has_prompt:
             changed = _stronger(changed, cue.transition)
     if after.fading_from is not None:
         after = replace(after, fade_done=after.fade_done + 1)
@@ -158,16 +158,14 @@ def upcoming(state: TakeState) -> Node:
     plan = ChunkPlan(
         idx=idx,
         wording=wording_of(after),
-        seed=after.seed,
-        steps=after.steps,
-        guidance=after.guidance,
+        settings=after.settings,
         transition=None if state.head is None or given is not None else changed,
         given=given,
         strength=state.strength,
     )
     return Node(
         plan=plan,
-        settings=after,
+        in_force=after,
         parent=state.head,
         start_frame=state.end.frame,
         num_frames=_num_frames(state.clock, plan, is_first=state.head is None),
@@ -175,15 +173,15 @@ def upcoming(state: TakeState) -> Node:
     )
 
 
-def wording_of(settings: Settings) -> Wording:
+def wording_of(in_force: InForce) -> Wording:
     """One prompt, or two on the way from one to the other."""
-    if settings.fading_from is None or settings.fade_done >= settings.fade_length:
-        return ((settings.prompt, 1.0),)
-    new = settings.fade_done / settings.fade_length
-    return ((settings.fading_from, 1 - new), (settings.prompt, new))
+    if in_force.fading_from is None or in_force.fade_done >= in_force.fade_length:
+        return ((in_force.prompt, 1.0),)
+    new = in_force.fade_done / in_force.fade_length
+    return ((in_force.fading_from, 1 - new), (in_force.prompt, new))
 
 
-def due_at(state: TakeState, at: int | None, at_s: float | None) -> Place:
+def due_at(state: TakeState, at: int | None, at_s: float | None) -> Position:
     """Which chunk a cue is for, and where it begins as far as is known now.
 
     Raises:
@@ -237,22 +235,13 @@ def _stronger(one: Transition | None, other: Transition) -> Transition:
     return first if order.index(first) >= order.index(other) else other
 
 
-def _changed(settings: Settings, cue: Cue) -> Settings:
-    """Settings after a cue."""
-    if cue.prompt is not None:
-        settings = replace(
-            settings,
-            prompt=cue.prompt,
-            fading_from=settings.prompt if cue.fade else None,
-            fade_done=0,
-            fade_length=cue.fade,
-        )
-    return replace(
-        settings,
-        seed=settings.seed if cue.seed is None else cue.seed,
-        steps=settings.steps if cue.steps is None else cue.steps,
-        guidance=settings.guidance if cue.guidance is None else cue.guidance,
-    )
+def _changed(before: InForce, cue: Cue) -> InForce:
+    """What is in force after a cue."""
+    after = replace(before, settings=before.settings.after(cue))
+    if cue.prompt is None:
+        return after
+    fading_from = before.prompt if cue.fade else None
+    return replace(after, prompt=cue.prompt, fading_from=fading_from, fade_done=0, fade_length=cue.fade)
 
 
 def _num_frames(clock: Clock, plan: ChunkPlan, *, is_first: bool) -> int:

@@ -13,6 +13,7 @@ One step is made at a time, whichever thread asks; a take may be cued from any t
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,46 +70,70 @@ class Studio:
     def clock(self) -> Clock:
         return self.engine.clock
 
-    def take(self, prompt: str, *, seed: int = 0, steps: int | None = None, guidance: float | None = None) -> Take:
+    def take(
+        self,
+        prompt: str,
+        *,
+        seed: int = 0,
+        steps: int | None = None,
+        guidance: float | None = None,
+        negative_prompt: str | None = None,
+    ) -> Take:
         """A new take. Nothing is computed before it is streamed.
 
         Args:
             prompt: what it shows.
-            seed: any integer of 64 bits.
+            seed: an integer, at most 2^53.
             steps: denoising steps a chunk; None: the model's own.
             guidance: see `Take.cue`; None: 1.
+            negative_prompt: what guidance leads away from; None: the model's own.
 
         Raises:
             InputError: the prompt is empty or too long, or a number is out of range.
         """
-        return self._take(self.engine.begin(prompt, seed, steps, guidance))
+        return self._take(
+            self.engine.begin(prompt, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
+        )
 
-    def animate(self, image: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop") -> Take:
+    def animate(
+        self, image: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop", **settings: Any
+    ) -> Take:
         """A take that begins with a picture and lets the prompt move it.
 
         Args:
             image: a file that Pillow reads, or pictures [1, height, width, 3] of the studio's size.
             prompt: what happens.
-            seed: any integer of 64 bits.
+            seed: an integer, at most 2^53.
             fit: "crop" fills the frame and cuts what stands out, "fit" shows all between black bars.
+            settings: steps, guidance and negative_prompt, as in `take`.
 
         Raises:
             MediaError: the file cannot be read.
             InputError: as `take`.
         """
-        return self._take(replace(self.engine.begin(prompt, seed), given=self.engine.init_image(image, fit)))
+        return self._take(
+            replace(self.engine.begin(prompt, seed=seed, **settings), given=self.engine.init_image(image, fit))
+        )
 
     def extend(
-        self, video: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop", max_seconds: float = 600
+        self,
+        video: Path | str | Pictures,
+        prompt: str,
+        *,
+        seed: int = 0,
+        fit: Fit = "crop",
+        max_seconds: float = 600,
+        **settings: Any,
     ) -> Take:
         """A take that goes on where a clip ends. Its own first frames are the last ones of the clip.
 
         Args:
             video: a file that FFmpeg reads, or pictures [frames, height, width, 3] at the studio's fps.
             prompt: what it goes on with.
-            seed: any integer of 64 bits.
+            seed: an integer, at most 2^53.
             fit: as in `animate`.
             max_seconds: a longer file is refused.
+            settings: as in `animate`.
 
         Raises:
             MediaError: the file cannot be read, or is too long.
@@ -117,7 +142,9 @@ class Studio:
         pictures = video
         if not isinstance(pictures, Tensor):
             pictures = read_video(Path(pictures), self.size, self.fps, max_seconds, fit)
-        return self._take(replace(self.engine.begin(prompt, seed), given=self.engine.init_clip(pictures)))
+        return self._take(
+            replace(self.engine.begin(prompt, seed=seed, **settings), given=self.engine.init_clip(pictures))
+        )
 
     def restyle(
         self,
@@ -127,6 +154,7 @@ class Studio:
         strength: float | None = None,
         seed: int = 0,
         fit: Fit = "crop",
+        **settings: Any,
     ) -> Take:
         """A take that follows another video while it arrives, one chunk behind it.
 
@@ -135,8 +163,9 @@ class Studio:
             prompt: what it becomes.
             strength: in (0, 1], the noise level at which the source's look enters: 1 leaves nothing of it. A model
                 with a painter keeps to the source's shapes even so. None: `Model.strength`.
-            seed: any integer of 64 bits.
+            seed: an integer, at most 2^53.
             fit: of a file, as in `animate`.
+            settings: as there.
 
         Raises:
             MediaError: the file cannot be read.
@@ -151,7 +180,7 @@ class Studio:
             source = stream_video(Path(source), self.size, self.fps, fit)
         if not isinstance(source, Source):
             source = IteratorSource(source, self.size)
-        return self._take(replace(self.engine.begin(prompt, seed), strength=strength), source)
+        return self._take(replace(self.engine.begin(prompt, seed=seed, **settings), strength=strength), source)
 
     def replay(self, script: Script | Path | str) -> Take:
         """The take of a script; its `stream()` ends where the script's take ended.

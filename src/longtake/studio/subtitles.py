@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 
 from longtake.core.errors import InputError
+from longtake.core.limits import checked_text
 from longtake.media.targets import reason
-from longtake.sample.cues import TimedPrompt, checked_text
+from longtake.sample.cues import TimedPrompt
 
 MAX_BYTES = 4 * 1024**2
 SUFFIXES = (".vtt", ".srt")

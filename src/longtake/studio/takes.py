@@ -4,13 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from longtake.core.cue import Cue, Transition, input_errors
 from longtake.core.errors import InputError
 from longtake.core.shapes import Pictures, PictureSize
 from longtake.media.animations import open_writer
 from longtake.media.clips import Fit
 from longtake.sample.model import Model
-from longtake.sample.plans import Transition
-from longtake.studio.commands import Accepted, AddCue, Begin, CancelCue, Cue, End, Place, Rewind
+from longtake.studio.commands import Accepted, AddCue, Begin, CancelCue, End, Position, Rewind
 from longtake.studio.controller import Chunk, NoChunk, TakeController
 from longtake.studio.script import Script, script_of
 from longtake.studio.session import TakeState, apply
@@ -37,7 +37,7 @@ class Receipt:
         self.due_at = accepted.due_at
 
     @property
-    def applied_at(self) -> Place | None:
+    def applied_at(self) -> Position | None:
         """The first chunk made under the cue; None while it waits, or when the take went back to before it."""
         for node in back_from(self._take.head):
             if any(cue_id == self.id for cue_id, _ in node.cues):
@@ -128,6 +128,7 @@ class Take:
         seed: int | None = None,
         steps: int | None = None,
         guidance: float | None = None,
+        negative_prompt: str | None = None,
         image: Path | str | Pictures | None = None,
         fit: Fit = "crop",
     ) -> Receipt:
@@ -142,7 +143,8 @@ class Take:
             fade: chunks over which the prompt changes.
             seed: of the chunks from then on.
             steps: denoising steps of the chunks from then on.
-            guidance: how far towards the prompt; 1 is the student's own word, other values take twice the time.
+            guidance: how far towards the prompt; 1 is the student alone, other values take twice the time.
+            negative_prompt: what guidance leads away from.
             image: a picture that the take goes on from.
             fit: of the picture, as in `Studio.animate`.
 
@@ -159,16 +161,18 @@ class Take:
         if image is not None:
             self._check_repeatable()
         given = None if image is None else self.controller.engine.init_image(image, fit)
-        cue = Cue(
-            prompt=prompt,
-            change=change,
-            seed=seed,
-            steps=steps,
-            guidance=guidance,
-            given=given,
-            transition=transition,
-            fade=fade,
-        )
+        with input_errors():
+            cue = Cue(
+                prompt=prompt,
+                change=change,
+                transition=transition,
+                fade=fade,
+                seed=seed,
+                steps=steps,
+                guidance=guidance,
+                negative_prompt=negative_prompt,
+                given=given,
+            )
         if len(self.state.pending) >= MAX_WAITING:
             raise InputError(f"{MAX_WAITING} cues are waiting already; cancel some first")
         accepted = self.controller.apply(AddCue(cue=cue, at=at, at_s=at_s))

@@ -4,9 +4,10 @@ rewind is another head, and what no head leads to is gone."""
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from longtake.core.cue import Cue, Settings
 from longtake.core.errors import InputError
 from longtake.sample.plans import ChunkPlan
-from longtake.studio.commands import Cue, Place
+from longtake.studio.commands import Position
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,18 +18,16 @@ class Clock:
     opening_frames: int  # of a chunk that begins a video
     chunk_frames: int  # of every other
 
-    def place(self, chunk: int, frame: int) -> Place:
-        return Place(chunk=chunk, frame=frame, seconds=frame / self.fps)
+    def place(self, chunk: int, frame: int) -> Position:
+        return Position(chunk=chunk, frame=frame, seconds=frame / self.fps)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
+class InForce:
     """What is in force after a chunk."""
 
     prompt: str
-    seed: int
-    steps: int | None = None
-    guidance: float = 1.0
+    settings: Settings = field(default_factory=Settings)
     fading_from: str | None = None
     fade_done: int = 0
     fade_length: int = 0
@@ -39,7 +38,7 @@ class Node:
     """A chunk that has been made. Compared by identity."""
 
     plan: ChunkPlan
-    settings: Settings
+    in_force: InForce
     parent: "Node | None" = field(repr=False)
     start_frame: int
     num_frames: int

@@ -49,7 +49,7 @@ def run(stage: ArTeacherStage, context: Context) -> bool:
     dit = placed(load_dit(context, context.folder(TEACHER), "teacher"), context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
-    forward = stage.loop.program(dit.forward_teacher_forced)
+    forward = stage.loop.maybe_compile(dit.forward_teacher_forced)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step

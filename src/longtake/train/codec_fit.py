@@ -82,7 +82,7 @@ def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> 
     codec = seeded(stage.loop.seed, lambda: trainable(config)).to(context.device)
     clips = rendered_clips(world, stage, context)
     ema = EMA(codec, stage.loop.ema_decay)
-    code = stage.loop.program(lambda video, noise, origin: coded(codec, video, noise, origin))
+    code = stage.loop.maybe_compile(lambda video, noise, origin: coded(codec, video, noise, origin))
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step

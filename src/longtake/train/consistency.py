@@ -54,8 +54,8 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
     clips = LatentClips(context.folder(LATENTS), context.encoder, chunk, context.device)
     uncond = clips.unconditional(stage.batch)
     ema = EMA(student, stage.loop.ema_decay)
-    follow = stage.loop.program(teacher.forward_teacher_forced)
-    forward = stage.loop.program(student.forward_teacher_forced)
+    follow = stage.loop.maybe_compile(teacher.forward_teacher_forced)
+    forward = stage.loop.maybe_compile(student.forward_teacher_forced)
     levels = torch.tensor(solver_sigmas(stage.num_steps, preset.student.shift), dtype=torch.float32)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:

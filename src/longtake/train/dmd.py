@@ -183,8 +183,8 @@ def run(stage: DmdStage, context: Context, name: str = STAGE) -> bool:
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
     ema = EMA(student, stage.loop.ema_decay)
     uncond = clips.unconditional(stage.batch)
-    judge = stage.loop.program(critic)
-    follow, follow_forced = stage.loop.program(teacher), stage.loop.program(teacher.forward_teacher_forced)
+    judge = stage.loop.maybe_compile(critic)
+    follow, follow_forced = stage.loop.maybe_compile(teacher), stage.loop.maybe_compile(teacher.forward_teacher_forced)
 
     def make(step: int, rng: torch.Generator) -> tuple[Latent, TextStates]:
         """A clip by the student, and its text."""

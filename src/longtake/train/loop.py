@@ -24,7 +24,7 @@ from longtake.core.errors import TrainingError
 from longtake.core.noise import rng_for
 from longtake.train.health import Health
 from longtake.train.optim import OptimConfig, optimizers_for
-from longtake.train.ranks import ALONE, Ranks, whole_tensor
+from longtake.train.ranks import ALONE, Ranks, gather
 from longtake.train.state import Checkpoints
 from longtake.train.trainee import Trainee
 
@@ -40,7 +40,7 @@ class LoopConfig:
     optim: OptimConfig
     ema_decay: float = 0.999
     accumulate: int = 1  # micro-batches a step; several processes share them
-    recompute: bool = False  # blocks are gone through again on the way back: less memory, a third more work
+    checkpoint_activations: bool = False  # compute blocks again in the backward pass: less memory, a third more work
     bf16: bool = False  # products and convolutions in bf16, where there are units for it; sums and weights in fp32
     checkpoint_minutes: float = 3.0
     log_every: int = 10  # steps
@@ -48,7 +48,7 @@ class LoopConfig:
     compile: bool = False  # the network as one compiled program; needs a C++ compiler, and minutes at the start
     seed: int = 0
 
-    def program(self, forward: Callable[P, T]) -> Callable[P, T]:
+    def maybe_compile(self, forward: Callable[P, T]) -> Callable[P, T]:
         """What a training step calls for `forward`: itself, or compiled, once for each shape it is called with.
 
         Sample sheets go on calling the network as it is: their shapes would each cost a compilation.
@@ -147,8 +147,8 @@ def train(
                 sums, counts = {}, {}
             if sample is not None and config.sample_every and step % config.sample_every == 0:
                 sample(step)
-            stop = ranks.any(said=limits.reached())
-            if stop or ranks.any(said=time.monotonic() - saved_at > 60 * config.checkpoint_minutes):
+            stop = ranks.any_rank(limits.reached())
+            if stop or ranks.any_rank(time.monotonic() - saved_at > 60 * config.checkpoint_minutes):
                 kept.save(step)
                 saved_at = time.monotonic()
             if stop and step < config.steps:
@@ -178,7 +178,7 @@ def _update(
         for name, value in values.items():
             key = f"{trainee.name}/{name}"
             logged[key] = logged.get(key, 0.0) + value / len(mine)
-    norm = whole_tensor(nn.utils.clip_grad_norm_(trainee.net.parameters(), trainee.optim.max_grad_norm))
+    norm = gather(nn.utils.clip_grad_norm_(trainee.net.parameters(), trainee.optim.max_grad_norm))
     _check_finite(norm, f"the gradient of {trainee.name}", step)
     factor = trainee.optim.factor(step, config.steps)
     for optimizer in optimizers:

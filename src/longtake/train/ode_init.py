@@ -41,7 +41,7 @@ def run(stage: OdeInitStage, context: Context) -> bool:
     pairs = OdePairs.read(context.folder(PAIRS))
     chunk = context.preset.stream.chunk
     ema = EMA(student, stage.loop.ema_decay)
-    forward = stage.loop.program(student)
+    forward = stage.loop.maybe_compile(student)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-from longtake.train.ranks import like, whole_tensor
+from longtake.train.ranks import gather, shard_like
 
 # In names of parameters that are not between hidden features: inputs, outputs, tables.
 NOT_HIDDEN = ("embedding", "modulation", "head", "latent", "by_heart", "cells")
@@ -78,12 +78,12 @@ class Muon(Optimizer):
                 if p.grad is not None:
                     alike.setdefault(torch.Size((len(p), p.numel() // len(p))), []).append(p)
             for shape, params in alike.items():  # every rank all of it: a shard of a matrix has no singular values
-                momenta = [whole_tensor(self._momentum(p, group["momentum"])) for p in params]
+                momenta = [gather(self._momentum(p, group["momentum"])) for p in params]
                 updates = torch.stack([momentum.view(shape) for momentum in momenta])
                 # 0.2 sqrt(max side): the RMS of AdamW's update (Liu et al. 2025, "Muon is scalable").
                 rate = group["lr"] * 0.2 * max(shape) ** 0.5
                 for p, update in zip(params, orthogonalise(updates), strict=True):
-                    p.sub_(like(rate * update.view(p.shape), p))
+                    p.sub_(shard_like(rate * update.view(p.shape), p))
 
     def _momentum(self, p: Tensor, beta: float) -> Tensor:
         assert p.grad is not None

@@ -58,7 +58,7 @@ def run(stage: PainterStage, student: str, context: Context) -> bool:
     clips = LatentClips(context.folder(PAIRS), context.encoder, chunk, context.device)
     levels = torch.tensor(sigmas_of(context.preset.student), dtype=torch.float32)
     ema = EMA(dit, stage.loop.ema_decay)
-    forward = stage.loop.program(dit.forward_teacher_forced)
+    forward = stage.loop.maybe_compile(dit.forward_teacher_forced)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step

@@ -21,8 +21,15 @@ from longtake.core.errors import TrainingError
 from longtake.nets.dit import DiT
 
 # Besides `forward`, what is called from outside and needs the weights.
-CALLED = ("modulation", "read_text", "forward_teacher_forced", "forward_cached", "remember")
-CALLED_BLOCK = ("read", "memory")
+FSDP_FORWARD_METHODS = (
+    "modulation",
+    "project_text",
+    "forward_sparse",
+    "forward_teacher_forced",
+    "forward_cached",
+    "clean_pass",
+)
+FSDP_BLOCK_METHODS = ("read", "memory")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,10 +73,10 @@ class Ranks:
         )
         for block in dit.blocks:
             fully_shard(block, mesh=self.mesh, mp_policy=policy)
-            for name in CALLED_BLOCK:
+            for name in FSDP_BLOCK_METHODS:
                 register_fsdp_forward_method(block, name)
         fully_shard(dit, mesh=self.mesh, mp_policy=policy)
-        for name in CALLED:
+        for name in FSDP_FORWARD_METHODS:
             register_fsdp_forward_method(dit, name)
         return dit
 
@@ -81,9 +88,9 @@ class Ranks:
         dist.all_reduce(numbers)
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
 
-    def any(self, *, said: bool) -> bool:
+    def any_rank(self, flag: bool) -> bool:
         """Whether any of them says so: all then do the same."""
-        return self.mean({"said": float(said)})["said"] > 0
+        return self.mean({"said": float(flag)})["said"] > 0
 
     def wait(self) -> None:
         """Until all have come here."""
@@ -94,7 +101,7 @@ class Ranks:
         """Tensors put together of their shards, on the CPU of the first; nothing in the others."""
         found = {}
         for name, tensor in tensors.items():  # one by one: each is whole for a moment on every device
-            full = whole_tensor(tensor)
+            full = gather(tensor)
             if self.is_first:
                 found[name] = full.cpu()
         return found
@@ -121,7 +128,7 @@ def ranks_of(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
         dist.destroy_process_group()
 
 
-def leave() -> None:
+def exit_without_teardown() -> None:
     """End this process, with success; where torchrun has started it, without taking the interpreter down first.
 
     A thread of gloo's may still hold the tensors of its last exchange, and aborts the process when it lets go of them
@@ -133,19 +140,19 @@ def leave() -> None:
         os._exit(0)
 
 
-def whole_tensor(tensor: Tensor) -> Tensor:
+def gather(tensor: Tensor) -> Tensor:
     """Put together of its shards; itself when there are none. All ranks call it together."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def like(whole: Tensor, other: Tensor) -> Tensor:
+def shard_like(whole: Tensor, other: Tensor) -> Tensor:
     """A tensor that every rank has, sharded as `other` is; one that is sharded already stays as it is."""
     if isinstance(whole, DTensor) or not isinstance(other, DTensor):
         return whole.to(other.device)
     return distribute_tensor(whole.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
-def give_back(net: nn.Module) -> None:
+def reshard(net: nn.Module) -> None:
     """Let go of weights that were gathered for a pass without a backward one, so that shards can be written."""
     if isinstance(net, FSDPModule):
         net.reshard()

@@ -16,7 +16,7 @@ from longtake.flow.path import x0_from_velocity
 from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import KVCache
 from longtake.sample.denoise import Schedule, denoise
-from longtake.sample.memory import Writer
+from longtake.sample.memory import CacheWriter
 
 
 def self_rollout(
@@ -46,25 +46,25 @@ def self_rollout(
     """
     num_frames = noise.shape[3]
     chunks = []
-    writer = Writer(dit, schedule.clean, stream)
+    writer = CacheWriter(dit, schedule.clean, stream)
     cache, newest, memory, words = KVCache(), None, None, text[:, :1]
     for start in range(0, num_frames, stream.chunk):
         own = slice(start, start + stream.chunk)
         group = min(start // stream.chunk, text.shape[1] - 1)
         before, words = words, text[:, group : group + 1]
         with torch.no_grad():
-            memory_before, memory = memory, dit.read_text(words)
+            memory_before, memory = memory, dit.project_text(words)
             if newest is not None and memory_before is not None:
                 changed = recache and not torch.equal(words, before)
                 cache = (
                     writer.recache(cache, newest, memory) if changed else writer.append(cache, newest, memory_before)
                 )
-            past = dit.past(cache, noise[0, :, :, own].shape)
+            past = dit.rotated_context(cache, noise[0, :, :, own].shape)
             x_t = denoise(dit, schedule, memory, past, lambda i, own=own: noise[i, :, :, own], stop=exit_step)
         level = torch.full((len(x_t), 1), schedule.sigmas[exit_step], dtype=torch.float64, device=x_t.device)
         is_scored = start >= num_frames - scored
         with torch.set_grad_enabled(is_scored and torch.is_grad_enabled()):
-            v = dit.forward_cached(x_t, dit.modulation(level), dit.read_text(words), past)
+            v = dit.forward_cached(x_t, dit.modulation(level), dit.project_text(words), past)
             x0 = x0_from_velocity(x_t, v, level.to(x_t))
         if is_scored:
             chunks.append(x0)

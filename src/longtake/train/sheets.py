@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from longtake.core.cue import Settings
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Pictures
 from longtake.media.frames import to_pictures
@@ -19,7 +20,7 @@ from longtake.sample.teacher import teacher_clip
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
 from longtake.train.ema import EMA
-from longtake.train.ranks import give_back
+from longtake.train.ranks import reshard
 from longtake.train.stage import Context
 
 PROMPTS = (
@@ -57,7 +58,9 @@ def student_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
     with averaged(dit, ema):
         sampler = Sampler(preset, dit, _codec(context), context.encoder)
         for seed, prompt in enumerate(PROMPTS):
-            plans = (ChunkPlan(idx=i, wording=((prompt, 1.0),), seed=seed) for i in range(num_chunks))
+            plans = (
+                ChunkPlan(idx=i, wording=((prompt, 1.0),), settings=Settings(seed=seed)) for i in range(num_chunks)
+            )
             clips.append(torch.cat([result.pictures for result in rollout(sampler, plans)]))
     _write(context, clips, path)
 
@@ -73,7 +76,7 @@ class averaged:  # noqa: N801  (a context manager, used as a verb)
         self.ema.copy_to(self.dit)
 
     def __exit__(self, *exc: object) -> None:
-        give_back(self.dit)
+        reshard(self.dit)
         with torch.no_grad():
             for name, p in self.dit.named_parameters():
                 p.copy_(self.live[name])

@@ -20,7 +20,7 @@ from longtake.nets.low_rank import adapters, merged
 from longtake.nets.text import TextEncoder
 from longtake.train.health import Health
 from longtake.train.loop import Limits, LoopConfig, train
-from longtake.train.ranks import ALONE, Ranks, give_back
+from longtake.train.ranks import ALONE, Ranks, reshard
 from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import save_weights, write_json
 
@@ -135,7 +135,7 @@ def train_and_keep(
         health=health,
         ranks=context.ranks,
     )
-    give_back(kept.net)
+    reshard(kept.net)
     kept.ema.copy_to(kept.net)
     whole = context.ranks.whole(kept.net.state_dict())
     if context.ranks.is_first:

@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 
 from longtake.core.errors import TrainingError
 from longtake.core.files import atomic
-from longtake.train.ranks import Ranks, like
+from longtake.train.ranks import Ranks, shard_like
 from longtake.train.trainee import Trainee
 
 Optimizers = Mapping[str, Sequence[Optimizer]]  # by trainee
@@ -130,14 +130,14 @@ class Checkpoints:
         for t in self.trainees:
             own = t.net.state_dict()
             for name, tensor in own.items():
-                tensor.copy_(like(state[f"{t.name}/net/{name}"], tensor))
+                tensor.copy_(shard_like(state[f"{t.name}/net/{name}"], tensor))
             if t.ema is not None:
                 for name, tensor in t.ema.shadow.items():
-                    tensor.copy_(like(state[f"{t.name}/ema/{name}"], tensor))
+                    tensor.copy_(shard_like(state[f"{t.name}/ema/{name}"], tensor))
                 t.ema.num_updates = int(state[f"{t.name}/averaged"])
         for key, what, p, optimizer in self._remembered(state):
             value = state[key]
-            optimizer.state[p][what] = like(value, p) if value.shape == p.shape else value
+            optimizer.state[p][what] = shard_like(value, p) if value.shape == p.shape else value
         return int(state["step"])
 
     def _remembered(self, keys: Iterable[str]) -> Iterator[tuple[str, str, Tensor, Optimizer]]:

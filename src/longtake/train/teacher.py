@@ -78,7 +78,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
     dit = placed(dit, context, stage.loop)
     clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
     ema = EMA(dit, stage.loop.ema_decay)
-    forward, sparse = stage.loop.program(dit), stage.loop.program(dit.forward_sparse)
+    forward, sparse = stage.loop.maybe_compile(dit), stage.loop.maybe_compile(dit.forward_sparse)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         phase = stage.phase(step)
@@ -132,7 +132,7 @@ def kept_tokens(batch: Batch, share: float, patch: int, rng: torch.Generator) ->
 
 def placed(dit: DiT, context: Context, loop: LoopConfig) -> DiT:
     """A network where it is trained, whole or in shards, as `loop` says."""
-    dit.recompute = loop.recompute
+    dit.checkpoint_activations = loop.checkpoint_activations
     return context.ranks.shard(dit, context.device, bf16=loop.bf16)
 
 

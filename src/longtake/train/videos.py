@@ -50,7 +50,7 @@ class PreparedLatents:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class About:
+class DatasetInfo:
     """What prepared clips are for."""
 
     model: str
@@ -93,7 +93,7 @@ def prepare(
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{folder} holds no videos ({', '.join(SUFFIXES)})")
-    about = About(
+    about = DatasetInfo(
         model=model,
         codec=opened.sha256,
         width=preset.size.width,
@@ -121,14 +121,14 @@ def prepare(
     return Prepared(videos=len(files) - len(skipped), clips=clips, skipped=skipped)
 
 
-def about_of(folder: Path) -> About:
+def about_of(folder: Path) -> DatasetInfo:
     """What the clips of a folder are for.
 
     Raises:
         InputError: `prepare` has not made it.
     """
     try:
-        return About(**json.loads((folder / ABOUT).read_text("utf-8")))
+        return DatasetInfo(**json.loads((folder / ABOUT).read_text("utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise InputError(f"{folder} holds no prepared clips ({error}); make them with longtake data prepare") from error
 

@@ -41,7 +41,7 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]  # (what, done, 
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class CheckpointSource:
     """Where the parts of a model lie. What is None is taken from `base`."""
 
     network: Path  # a file, or a folder
@@ -52,7 +52,9 @@ class Source:
     base: Path | None = None  # a model folder
 
 
-def import_model(source: Source, folder: Path, progress: Progress, dtype: torch.dtype = torch.bfloat16) -> Path:
+def import_model(
+    source: CheckpointSource, folder: Path, progress: Progress, dtype: torch.dtype = torch.bfloat16
+) -> Path:
     """Convert a published model into `folder`. Everything is looked at before anything is written.
 
     Args:
@@ -100,7 +102,7 @@ class Parts:
     base: Path  # a model folder, where something is taken from it
 
 
-def _checked(source: Source, name: str) -> Parts:
+def _checked(source: CheckpointSource, name: str) -> Parts:
     """Look at all parts: names, shapes, and whether they go together."""
     _check_student(source)
     network = wan_checkpoint(source.network)
@@ -153,7 +155,7 @@ def _text_width(text: Mapping[str, ForeignTensor] | Path, path: Path) -> int:
     return int(width)
 
 
-def _tokenizer_files(source: Source, text: Path) -> list[Path]:
+def _tokenizer_files(source: CheckpointSource, text: Path) -> list[Path]:
     beside = text if text.is_dir() else text.parent
     folders = [source.tokenizer] if source.tokenizer else [beside, *(beside / name for name in TOKENIZERS)]
     for folder in folders:
@@ -163,7 +165,7 @@ def _tokenizer_files(source: Source, text: Path) -> list[Path]:
     raise WeightsError(f"{folders[0]} holds no tokenizer (tokenizer.json or spiece.model); give --tokenizer FOLDER")
 
 
-def parts_of(folder: Path, student: str | None = None, base: Path | None = None) -> Source:
+def parts_of(folder: Path, student: str | None = None, base: Path | None = None) -> CheckpointSource:
     """Find what a published folder holds."""
 
     def first(names: tuple[str, ...]) -> Path | None:
@@ -173,8 +175,8 @@ def parts_of(folder: Path, student: str | None = None, base: Path | None = None)
     if student is not None and (folder / STUDENTS[student].file).is_file():
         network = folder / STUDENTS[student].file
     if not folder.is_dir():
-        return Source(network=network, student=student, base=base)
-    return Source(
+        return CheckpointSource(network=network, student=student, base=base)
+    return CheckpointSource(
         network=network,
         student=student,
         codec=first(CODECS),
@@ -184,7 +186,7 @@ def parts_of(folder: Path, student: str | None = None, base: Path | None = None)
     )
 
 
-def _check_student(source: Source) -> None:
+def _check_student(source: CheckpointSource) -> None:
     """Refuse a student that is not said to be one, and one that is not causal."""
     if source.student is None and is_distilled(found(source.network)):
         raise WeightsError(
@@ -199,7 +201,7 @@ def _check_student(source: Source) -> None:
         )
 
 
-def _preset_for(source: Source, dim: int) -> Preset:
+def _preset_for(source: CheckpointSource, dim: int) -> Preset:
     if source.student is not None:
         known = WANS[STUDENTS[source.student].base].dit
         preset = student_preset(source.student)

@@ -48,7 +48,7 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class MemoryPlan:
     """A placement, and what it comes to."""
 
     preset: Preset
@@ -88,7 +88,7 @@ def plan(
     *,
     teacher: bool = False,
     fp8: bool = False,
-) -> Plan:
+) -> MemoryPlan:
     """The best placement that fits.
 
     What is given up, in this order: the text encoder's precision, its place beside the network while chunks are made,
@@ -117,11 +117,11 @@ def plan(
             here = replace(texts[0], text_device=device)
             in_bytes = replace(here, text_int8=True)
             texts = [here, in_bytes, replace(in_bytes, text_stays=False), *texts]
-    least: Plan | None = None
+    least: MemoryPlan | None = None
     for window, text in product(windows[:1] if teacher else windows, texts):
         placement = replace(text, window=window)
         parts, phases = footprint(preset, placement, size, teacher=teacher)
-        made = Plan(preset=preset, placement=placement, size=size, memory=memory, parts=parts, phases=phases)
+        made = MemoryPlan(preset=preset, placement=placement, size=size, memory=memory, parts=parts, phases=phases)
         if made.peak_bytes <= memory:
             return made
         least = min(made, least or made, key=lambda p: p.peak_bytes)
@@ -186,7 +186,7 @@ def plan_for(
     *,
     teacher: bool = False,
     fp8: bool = False,
-) -> Plan:
+) -> MemoryPlan:
     """Where the parts of a model go on a device of this machine, by the memory that is free now.
 
     Args:

@@ -23,7 +23,7 @@ from longtake.nets.low_rank import corrected
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
 from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest, read_vocabulary
-from longtake.weights.plan import Placement, Plan, device_named, memory_advice, num_parameters, plan_for
+from longtake.weights.plan import MemoryPlan, Placement, device_named, memory_advice, num_parameters, plan_for
 from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
 
 
@@ -48,7 +48,7 @@ class Nets:
     codec: Codec
     text_encoder: TextEncoder
     digest: str  # of the network and the codec together, their precision and window
-    plan: Plan
+    plan: MemoryPlan
     painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
     vocabulary: Vocabulary | None = None  # the words it was trained on, where its manifest says
 

@@ -16,8 +16,8 @@
  * @typedef {{type: 'head', n: number, event_id: string | null, branch: number, chunk: number | null,
  *   prompt: string}} Head
  * @typedef {{type: 'ended', n: number, why: 'closed' | 'source' | 'failed' | 'length' | 'lost', message: string | null}} Ended
- * @typedef {{type: 'status', state: 'queued' | 'remembering' | 'running' | 'ahead' | 'paused' | 'starved' | 'parked' |
- *   'ended', position: number | null, wait_s: number | null, remembered: number | null, viewers: number,
+ * @typedef {{type: 'status', state: 'queued' | 'rebuilding' | 'running' | 'buffered' | 'paused' | 'waiting_for_input' | 'idle' |
+ *   'ended', position: number | null, wait_s: number | null, rebuilt: number | null, viewers: number,
  *   dropped: number}} Status
  * @typedef {{type: 'done', event_id: string | null}} Done
  * @typedef {{type: 'refused', event_id: string | null, code: string, message: string}} Refused
@@ -42,7 +42,7 @@
  *   | {type: 'keys', held: Key[]}} Command
  */
 
-export const SUBPROTOCOL = 'longtake.v1';
+export const SUBPROTOCOL = 'longtake.v2';
 
 const text = new TextDecoder();
 

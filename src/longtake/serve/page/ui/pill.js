@@ -6,11 +6,11 @@ import { share } from './words.js';
 
 const MAKING = {
   running: ['good', 'Connected'],
-  ahead: ['good', 'Connected'],
+  buffered: ['good', 'Connected'],
   queued: ['wait', 'In the queue'],
   paused: ['wait', 'Making is paused'],
-  starved: ['wait', 'Waiting for pictures'],
-  parked: ['wait', 'Resting'],
+  waiting_for_input: ['wait', 'Waiting for pictures'],
+  idle: ['wait', 'Idle'],
   ended: ['calm', 'Complete'],
 };
 
@@ -21,9 +21,9 @@ function words() {
   if (line.name === 'refused' || line.name === 'closed') return ['bad', 'Not connected'];
   if (line.name === 'lost') return ['bad', 'Reconnecting'];
   if (line.name === 'connecting') return ['wait', 'Connecting'];
-  if (!status || (status.state === 'starved' && !state.playback.value?.starved)) return ['good', 'Connected'];
+  if (!status || (status.state === 'waiting_for_input' && !state.playback.value?.starved)) return ['good', 'Connected'];
   if (status.state === 'queued' && status.position) return ['wait', `In the queue, number ${status.position}`];
-  if (status.state === 'remembering') return ['wait', `Remembering, ${share(status.remembered ?? 0)}`];
+  if (status.state === 'rebuilding') return ['wait', `Rebuilding, ${share(status.rebuilt ?? 0)}`];
   return /** @type {[string, string]} */ (MAKING[status.state]);
 }
 

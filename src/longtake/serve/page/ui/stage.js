@@ -82,8 +82,8 @@ function whyStill() {
   if (line?.name === 'lost') return 'Reconnecting…';
   if (!view.starved || status?.state === 'ended') return '';
   if (status?.state === 'paused') return 'Making is paused';
-  if (status?.state === 'starved') return 'Waiting for pictures of the source';
-  if (status?.state === 'remembering') return `Remembering the take, ${share(status.remembered ?? 0)}`;
+  if (status?.state === 'waiting_for_input') return 'Waiting for pictures of the source';
+  if (status?.state === 'rebuilding') return `Rebuilding the take, ${share(status.rebuilt ?? 0)}`;
   return 'Imagining what comes next…';
 }
 
