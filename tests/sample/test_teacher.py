@@ -1,5 +1,7 @@
 """The teacher's sampler."""
 
+from dataclasses import replace
+
 import torch
 
 from longtake.core.configs import SamplingConfig
@@ -42,3 +44,13 @@ def test_a_batch_of_two_is_two_batches_of_one() -> None:
     both = teacher_clip(dit, SAMPLING, noise, text, uncond)
     one = teacher_clip(dit, SAMPLING, noise[1:], text[1:], uncond[1:])
     assert (both[1:] - one).abs().max() < 1e-12
+
+
+def test_guidance_leads_away_from_the_negative_prompt() -> None:
+    """One Euler step from pure noise: x0 = noise - v, and v is linear in the scale."""
+    dit, one = random_dit(), SamplingConfig(num_steps=1, shift=3.0)
+    noise, text, uncond = inputs()
+    cond = teacher_clip(dit, one, noise, text, uncond)
+    negative = teacher_clip(dit, one, noise, uncond, uncond)
+    guided = teacher_clip(dit, replace(one, guidance_scale=3.0), noise, text, uncond)
+    assert (guided - (negative + 3 * (cond - negative))).abs().max() < 1e-12

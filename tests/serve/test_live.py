@@ -184,6 +184,12 @@ def test_a_retake_shares_the_past_and_a_rewind_goes_back(client: TestClient) -> 
         assert (head["event_id"], head["chunk"], head["prompt"]) == ("r1", 1, "a red boat on the sea")
         new = viewer.until("chunk", branch=head["branch"])
         assert (new["parent"], new["index"], new["start_frame"]) == (1, 2, 21)
+        viewer.say(type="cue", event_id="c", change="night falls")
+        due = viewer.until("accepted", event_id="c")["due_at"]["index"]
+        applied = viewer.until("applied", event_id="c")
+        shown = next(e for e in viewer.entries if e["type"] == "chunk" and e["chunk"] == applied["chunk"])
+        assert (shown["branch"], shown["index"], shown["cues"]) == (head["branch"], due, [applied["cue"]])
+        assert shown["chunk"] > due  # counted over all branches
         viewer.say(type="rewind", event_id="r2", to=0)
         head = viewer.until("head")
         again = viewer.until("chunk", branch=head["branch"])

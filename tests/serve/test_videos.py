@@ -336,10 +336,18 @@ def test_what_was_unfinished_is_made_after_a_restart(studio: Studio, tmp_path: P
         content = client.videos.download_content(done.id).read()
         held = client.videos.create(prompt="a red car", seconds="4", extra_body={"seed": 6})
         first.host.session(first.store.video(held.id).session_id or "").do(Pause())
+        assert first.jobs.assets_in_use() == set()
+        asset = httpx.post(f"{url}/api/assets", content=png()).json()["id"]
+        request = {"prompt": "a", "seconds": 4, "input_reference": {"file_id": asset}}
+        pictured = httpx.post(f"{url}/v1/videos", json=request).json()["id"]
+        first.host.session(first.store.video(pictured).session_id or "").do(Pause())
+        assert first.jobs.assets_in_use() == {asset}  # it is not swept before the video is made
     first.close()
     again = Server(studio, tmp_path)
     with listening(again.app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client:
         assert client.videos.poll(held.id).status == "completed"
+        assert client.videos.poll(pictured).status == "completed"
+        assert again.jobs.assets_in_use() == set()
         assert client.videos.download_content(done.id).read() == content
         fresh = client.videos.create_and_poll(prompt="a red car", seconds="4", extra_body={"seed": 6})
         same = (client.videos.download_content(video).read() for video in (held.id, fresh.id))

@@ -256,3 +256,10 @@ def test_far_chunks_are_found_at_once() -> None:
     assert by_time.due_at == answer.due_at
     with pytest.raises(InputError, match="beyond"):
         apply(state, AddCue(cue=Cue(seed=1), at=10**9))
+
+
+def test_a_receipt_says_where_the_take_stood_and_where_the_cue_holds() -> None:
+    _, answer = apply(made(new_take(), 3), AddCue(cue=Cue(prompt="b"), at=5))
+    assert isinstance(answer, Accepted)
+    assert (answer.accepted_at.chunk, answer.accepted_at.frame, answer.accepted_at.seconds) == (3, 33, 33 / 16)
+    assert (answer.due_at.chunk, answer.due_at.frame, answer.due_at.seconds) == (5, 57, 57 / 16)

@@ -13,7 +13,8 @@ from longtake.flow.path import add_noise
 from longtake.nets.dit import DiT
 from longtake.nets.text import MiniLMEncoder
 from longtake.sample.denoise import Schedule
-from longtake.train import dmd, ode_init
+from longtake.train import dmd, latents, ode_init
+from longtake.train.batches import LatentClips
 from longtake.train.dmd import DmdStage, dmd_gradient, dmd_loss, scores
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
@@ -227,3 +228,25 @@ def test_tuning_rolls_beyond_a_clip_under_changing_prompts(run: Context, monkeyp
     assert opening <= {1, 2}
     changes = [int((text[:, 1:] != text[:, :-1]).flatten(2).any(2).sum(1).max()) for text in texts]
     assert max(changes) >= 2  # more than one clip's captions change
+
+
+def test_a_rollout_is_scored_under_the_captions_of_its_last_chunks(
+    run: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[Tensor] = []
+
+    def rolled_out(*args: Any, **_: bool) -> Tensor:
+        text, noise = args[3:5]
+        given.append(text)
+        return noise[0, :, :, -6:]
+
+    monkeypatch.setattr(dmd, "self_rollout", rolled_out)
+    clips = LatentClips(run.folder(latents.STAGE), run.encoder, PRESET.stream.chunk, run.device)
+    clips.rows = torch.arange(clips.rows.numel()).view_as(clips.rows) % len(clips.table.states)  # no two alike
+    long, dit = replace(stage(), rollout_frames=18), random_dit(dtype=torch.float32)
+    for step in range(8):
+        rng = torch.Generator().manual_seed(step)
+        _, scored = dmd.clip_by_rollout(long, PRESET, dit, clips, rng, step)
+        assert torch.equal(scored, given[-1][:, -2:])
+    assert max(text.shape[1] for text in given) > 2
+    assert any(not torch.equal(text[:, :2], text[:, -2:]) for text in given)

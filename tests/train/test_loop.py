@@ -1,6 +1,7 @@
 """The shared loop: resume equals uninterrupted, averages by formula, sick runs stop."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,3 +204,20 @@ def test_a_compiled_network_says_and_learns_the_same(chunk: int | None) -> None:
         found.append((v, *torch.autograd.grad(v.square().sum(), list(dit.parameters()))))
     for eager, fused in zip(*found, strict=True):
         torch.testing.assert_close(fused, eager, rtol=1e-4, atol=1e-4)
+
+
+def test_micro_batches_are_averaged(tmp_path: Path) -> None:
+    """However many micro-batches share a step: its gradient is their mean."""
+    norms = []
+    for num in (1, 4):
+        one = trainee()
+        logged: dict[str, float] = {}
+        train(
+            tmp_path / str(num),
+            replace(config(1), accumulate=num, log_every=1),
+            [replace(one, loss=lambda *_, net=one.net: (sum(p.sum() for p in net.parameters()), {}))],
+            limits=Limits(),
+            progress=lambda *rest, logged=logged: logged.update(rest[2]),
+        )
+        norms.append(logged[f"{one.name}/grad_norm"])
+    assert norms[0] == pytest.approx(norms[1])

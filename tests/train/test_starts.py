@@ -251,3 +251,13 @@ def test_a_shared_stage_stands_where_what_it_does_not_see_is_otherwise(run: Cont
     second = replace(run, out=tmp_path / "second")
     second.begin("shared", replace(run.preset.stream, sink=3))
     assert second.done("shared")
+
+
+def test_consistency_aims_at_the_averaged_student(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    student = consistency_loss(run, monkeypatch)
+    before, _ = student.loss(0, rng())
+    assert student.ema is not None
+    for average in student.ema.shadow.values():
+        average.mul_(1.5)
+    after, _ = student.loss(0, rng())
+    assert (after - before).abs() > 1e-4 * before

@@ -1,10 +1,21 @@
 """Which tokens and cells the teacher's loss looks at."""
 
+import shutil
+from pathlib import Path
+
+import pytest
 import torch
 
 from longtake.core.noise import rng_for
+from longtake.flow.schedule import logit_normal_sigma
+from longtake.nets.text import MiniLMEncoder
+from longtake.train import teacher
 from longtake.train.batches import Batch
-from longtake.train.teacher import cell_weights, kept_tokens
+from longtake.train.loop import LoopConfig
+from longtake.train.optim import OptimConfig
+from longtake.train.teacher import Phase, TeacherStage, cell_weights, kept_tokens
+from tests.tiny import PRESET
+from tests.train.tiny_run import prepared, trainees_of
 
 
 def batch_of(cover: torch.Tensor | None) -> Batch:
@@ -33,3 +44,24 @@ def test_cells_count_more_the_more_a_subject_covers_them() -> None:
     weights = cell_weights(batch_of(cover), 3.0)
     assert (weights[0, 0, 0, 1, 1], weights[0, 0, 0, 1, 2], weights[0, 0, 0, 0, 0]) == (3, 2, 1)
     assert bool((cell_weights(batch_of(None), 3.0) == 1).all())
+
+
+def test_the_clips_of_a_batch_take_the_shifts_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = prepared(tmp_path, MiniLMEncoder(PRESET.dit.text_len))
+    drawn: list[torch.Tensor] = []
+
+    def watched(shape: tuple[int, ...], shift: torch.Tensor, rng: torch.Generator) -> torch.Tensor:
+        drawn.append(shift)
+        return logit_normal_sigma(shape, shift, rng)
+
+    monkeypatch.setattr(teacher, "logit_normal_sigma", watched)
+    loop = LoopConfig(steps=0, optim=OptimConfig(adam_lr=1e-3))
+    phases = (
+        Phase(until=2, latent_frames=3, batch=5, shifts=(1.0, 8.0)),
+        Phase(until=4, latent_frames=6, batch=2, shifts=(3.0,)),
+    )
+    shutil.rmtree(run.folder(teacher.STAGE))
+    (trained,) = trainees_of(monkeypatch, lambda: teacher.run(TeacherStage(loop=loop, phases=phases), run))
+    for step in (0, 2):
+        trained.loss(step, rng_for(0, ("step", step)))
+    assert [shifts.flatten().tolist() for shifts in drawn] == [[1.0, 8.0, 1.0, 8.0, 1.0], [3.0, 3.0]]

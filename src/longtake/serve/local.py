@@ -29,6 +29,7 @@ from longtake.serve.log import EventLog
 from longtake.serve.messages import Close, Frames, GameRequest, Open, Opened, VideoRequest
 from longtake.serve.metrics import Counts
 from longtake.serve.recorded import EXPORTS, FACTS, LOG, Finished, Recorded, Register, SessionMeta
+from longtake.serve.schedule import Scheduler
 from longtake.serve.sessions import INTERNAL_ERROR, Fresh, LiveSession, PictureOf
 from longtake.serve.viewers import Viewer
 from longtake.studio.controller import make_chunks
@@ -41,7 +42,6 @@ from longtake.worlds import game
 
 LEAD = 3  # chunks
 LIVE_LEAD = 1  # of a session that follows a camera or a game: what is ahead is late
-LIVE_CHUNKS_PER_JOB_CHUNK = 4
 SLOT_GRACE_S = 10.0  # a viewer who reloads the page keeps the slot
 SHORT_GRACE_S = 0.5  # but not for long, when somebody waits; the older take is the first in the queue
 TYPICAL_TURN_S = 60.0  # that a live session keeps its slot, until some have shown it
@@ -90,7 +90,7 @@ class LocalHost:
         self._slots: dict[str, float] = {}  # session -> when it last wanted its slot
         self._began: dict[str, float] = {}  # session -> when it got its slot
         self._turn_s = TYPICAL_TURN_S
-        self._live_in_a_row = 0
+        self._scheduler = Scheduler()
         self._counted = (0, 0, 0)  # open takes, viewers, takes that wait: as told
         self._dropped: dict[str, int] = {}  # frames of live sources, as far as they are counted
         self._writing: dict[str, Future[None]] = {}
@@ -384,17 +384,10 @@ class LocalHost:
 
     def _next(self) -> list[LiveSession]:
         """Whose turn it is: the one that has waited longest, and those whose chunks can be made along with its own."""
-        ready = sorted((s for s in self._sessions.all() if s.ready), key=lambda s: s.last_made_s)
-        live = [s for s in ready if s.live]
-        jobs = sorted((s for s in ready if not s.live), key=lambda s: s.created_at)
-        if jobs and (not live or self._live_in_a_row >= LIVE_CHUNKS_PER_JOB_CHUNK):
-            self._live_in_a_row = 0
-            first, rest = jobs[0], jobs[1:]
-        elif live:
-            self._live_in_a_row += 1
-            first, rest = live[0], live[1:]
-        else:
+        turn = self._scheduler.order([s for s in self._sessions.all() if s.ready])
+        if not turn:
             return []
+        first, *rest = turn
         layout = first.take.controller.layout if self.max_batch > 1 and rest else None
         if layout is None:
             return [first]
