@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.longtake-setup
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve test test-all browser page-types killed ranks compiled check fmt docs ci bench worlds
+.PHONY: help mutants setup demo serve test test-all browser page-types killed ranks compiled check fmt docs ci bench worlds
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -c '$(TORCH_FITS)' 2>/dev/null || { \
 	  if command -v nvidia-smi >/dev/null; then $(BIN)/python -m pip install 'torch>=2.8,<2.14'; \
 	  else $(BIN)/python -m pip install 'torch==2.13.0'; fi; }
-	$(BIN)/python -m pip install -e '.[train,dev]'
+	$(BIN)/python -m pip install $(addprefix -c ,$(CONSTRAINTS)) -e '.[train,dev]'
 	@touch $@
 
 TORCH_FITS := import sys; from importlib.metadata import version; sys.exit(not (2, 8) <= tuple(map(int, version("torch").split(".")[:2])) < (2, 14))
@@ -63,6 +63,9 @@ check: setup ## format, lint, types, floors, docs in step
 fmt: setup ## format the code and fix what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+mutants: setup ## put small faults into a copy of the package, one at a time: the tests must notice each
+	$(BIN)/python tests/mutants/run.py
 
 docs: setup ## write docs/cli.md from the live help
 	$(BIN)/python docs/make_cli.py

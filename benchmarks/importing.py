@@ -22,7 +22,7 @@ from transformers import UMT5Config, UMT5EncoderModel
 from longtake.core.configs import WanVAEConfig
 from longtake.nets.dit import DiT
 from longtake.nets.wan_vae import WanVAE
-from longtake.weights.wan_presets import WANS
+from longtake.weights.wan.presets import WANS
 from tests.published import original_text, write_tokenizer
 
 

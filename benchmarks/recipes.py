@@ -31,7 +31,7 @@ ABLATIONS = (
 )
 RECIPES = (
     *("self-forcing", "causvid", "causal-forcing", "long-tuning"),
-    *(f"recipes/ablations/{name}.py" for name in ABLATIONS),
+    *(f"ablations/{name}" for name in ABLATIONS),
 )
 
 

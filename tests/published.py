@@ -13,8 +13,8 @@ from transformers import UMT5Config, UMT5EncoderModel
 from longtake.core.configs import WanVAEConfig
 from longtake.nets.wan_vae import WanVAE
 from longtake.weights.checkpoint import write_json
-from longtake.weights.umt5_names import BLOCK, INSIDE, OUTSIDE
-from longtake.weights.wan_names import diffusers_name
+from longtake.weights.wan.names import diffusers_name
+from longtake.weights.wan.umt5_names import BLOCK, INSIDE, OUTSIDE
 from tests.tiny import DIT, random_dit, shake
 
 WIDTH = 32  # of the text states

@@ -6,7 +6,7 @@ import torch
 from longtake.core.configs import WanVAEConfig
 from longtake.nets.light_codec import CodecState
 from longtake.nets.wan_vae import WanVAE
-from longtake.weights.wan_names import diffusers_name, vae_tensors, wan_tensors
+from longtake.weights.wan.names import diffusers_name, vae_tensors, wan_tensors
 from tests.tiny import DIT, random_dit, shake
 
 pytestmark = pytest.mark.golden

@@ -10,6 +10,7 @@ from torch import Tensor
 from longtake.core.configs import StreamConfig
 from longtake.core.cue import Settings, Transition
 from longtake.core.noise import noise_for
+from longtake.flow.schedule import few_step_sigmas
 from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import Block, KVCache
 from longtake.sample.denoise import Schedule
@@ -160,3 +161,23 @@ def test_guidance_goes_from_the_negative_prompt_to_the_prompt(sampler: Sampler) 
     assert guided is not None
     expected = negative.latent + 3.0 * (plain.latent - negative.latent)
     assert (guided.latent - expected).abs().max() < 1e-12
+
+
+@torch.no_grad()
+def test_each_denoising_step_predicts_x0_and_renoises_it_with_noise_of_its_own(dit: DiT, sampler: Sampler) -> None:
+    (result,) = sampler.step(
+        [ChunkRequest(plan=ChunkPlan(idx=0, wording=(("a car", 1.0),), settings=Settings(seed=4)))]
+    )
+    assert result is not None
+    shape = (1, DIT.in_dim, STREAM.chunk, 4, 6)
+    text, sigmas = dit.project_text(NoisyStates()("a car")), few_step_sigmas(2, PRESET.student.shift)
+    x = noise_for(4, ("chunk", 0, "step", 0), shape).double()
+    x0 = x
+    for step, sigma in enumerate(sigmas):
+        level = torch.full((1, 1), sigma, dtype=torch.float64)
+        past = dit.rotated_context(KVCache(), shape)
+        x0 = x - sigma * dit.forward_cached(x, dit.modulation(level), text, past)
+        if step + 1 < len(sigmas):
+            following = sigmas[step + 1]
+            x = (1 - following) * x0 + following * noise_for(4, ("chunk", 0, "step", step + 1), shape).double()
+    assert (result.latent - x0).abs().max() < 1e-12

@@ -198,11 +198,11 @@ def test_the_six_modulations_are_shift_scale_gate_of_attention_then_of_the_feed_
         rope = dit._rope(torch.arange(FRAMES), x)
         memory = dit.project_text(text)
         tokens = dit._patchify(x, dit.patch_embedding)
-        return block(tokens, modulation, rope, (memory.k[0], memory.v[0]), 0, lambda _, q, k, v: 0 * q + k + v)[0]
+        return block(tokens, modulation, rope, (memory.k[0], memory.v[0], None), 0, lambda _, q, k, v: 0 * q + k + v)[0]
 
     tokens = dit._patchify(x, dit.patch_embedding)
     memory = dit.project_text(text)
-    text_alone = tokens + block._read_text(block.norm3(tokens), memory.k[0], memory.v[0])
+    text_alone = tokens + block._read_text(block.norm3(tokens), memory.k[0], memory.v[0], None)
     assert (run((2, 5)) - text_alone).abs().max() < 1e-12
     for i in range(6):
         assert (run((i,)) - run(())).abs().max() > 1e-6
@@ -278,3 +278,19 @@ def test_blocks_that_come_in_later_change_nothing_at_first_and_then_learn() -> N
         last = dit.get_parameter(f"blocks.{block}.ffn.2.weight")
         (grad,) = torch.autograd.grad(dit(*given).square().sum(), last)
         assert grad.abs().max() > 0
+
+
+@pytest.mark.parametrize(("used", "kept"), [(0, 16), (5, 16), (15, 16), (16, 32), (39, 40), (40, 40)])
+def test_one_row_stands_for_the_rows_after_a_prompt(used: int, kept: int) -> None:
+    dit = random_dit(replace(DIT, text_len=40, pooled_text=True))
+    x, sigma, _ = inputs()
+    text = torch.zeros(1, 1, 40, DIT.text_dim, dtype=torch.float64)
+    text[:, :, :used] = torch.randn(used, DIT.text_dim, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    past = dit.rotated_context(KVCache(), x.shape)
+    level = dit.modulation(sigma[:, :1])
+    whole, merged = dit.project_text(text), dit.project_text(text, merge_padding=True)
+    assert merged.k[0].shape[1] == kept
+    a, b = (dit.forward_cached(x, level, memory, past) for memory in (whole, merged))
+    assert (a - b).abs().max() < 1e-12
+    forgotten = replace(merged, padding=1)
+    assert (dit.forward_cached(x, level, forgotten, past) - a).abs().max() > 1e-4 or merged.padding == 1 or not used

@@ -11,7 +11,7 @@ from longtake.core.errors import DeviceError
 from longtake.nets.float8 import Float8Linear, in_float8
 from longtake.weights import plan as plans
 from longtake.weights.plan import GIB, plan
-from longtake.weights.wan_presets import WANS
+from longtake.weights.wan.presets import WANS
 from tests.tiny import DIT, PRESET, random_dit, two_chunks, write_model
 
 

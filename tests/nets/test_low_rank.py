@@ -69,3 +69,20 @@ def test_corrections_and_the_sources_embedding_travel_alone_and_are_added_again(
 def test_a_rank_that_cannot_be_is_refused(rank: int) -> None:
     with pytest.raises(ConfigError, match="a LoRA's rank"):
         add_low_rank(random_dit(), rank)
+
+
+def test_alpha_over_the_rank_scales_a_correction_in_training_and_in_its_file() -> None:
+    dit, twice = with_corrections(shaken=True), add_low_rank(random_dit(), RANK, alpha=2 * RANK).double()
+    twice.load_state_dict({**dit.state_dict(), **{n: t for n, t in twice.state_dict().items() if "alpha" in n}})
+    plain = random_dit().state_dict()
+    name = "blocks.0.self_attn.q.weight"
+    once, double = merged(dit.state_dict())[name] - plain[name], merged(twice.state_dict())[name] - plain[name]
+    torch.testing.assert_close(double, 2 * once, rtol=0, atol=1e-12)
+    travelled = corrected(plain, adapters(twice.state_dict()))
+    torch.testing.assert_close(travelled[name], merged(twice.state_dict())[name].float(), rtol=0, atol=1e-6)
+    unsaid = {key: tensor for key, tensor in adapters(twice.state_dict()).items() if not key.endswith("alpha")}
+    rebuilt = corrected(plain, unsaid)[name]
+    torch.testing.assert_close(rebuilt, merged(dit.state_dict())[name].float(), rtol=0, atol=1e-6)
+    random = random_dit()
+    random.load_state_dict(merged(twice.state_dict()))
+    torch.testing.assert_close(called(random), called(twice), rtol=0, atol=1e-12)

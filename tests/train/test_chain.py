@@ -16,7 +16,7 @@ from longtake.weights.checkpoint import digest, weight_files
 from longtake.weights.manifest import NETS
 
 pytestmark = pytest.mark.slow
-RECIPE = str(Path(__file__).parents[2] / "recipes" / "smoke.py")
+RECIPE = "smoke"
 STAGES = tuple(load_recipe(RECIPE).stages())
 
 

@@ -150,6 +150,16 @@ def test_muon_steps_each_matrix_as_if_it_were_alone() -> None:
         assert (p - before).abs().max() > 0.01
 
 
+@pytest.mark.parametrize("shape", [(8, 32), (32, 8), (16, 16)])
+def test_a_step_of_muon_has_the_rms_of_one_of_adamw(shape: tuple[int, int]) -> None:
+    """0.2 of the rate, whatever the shape (Liu et al. 2025, eq. 4)."""
+    torch.manual_seed(0)
+    p = nn.Parameter(torch.zeros(shape))
+    p.grad = torch.randn(shape)
+    Muon([p], lr=0.1).step()
+    assert float(p.detach().square().mean().sqrt()) == pytest.approx(0.02, rel=0.2)
+
+
 def test_muon_takes_the_matrices_and_adamw_the_rest() -> None:
     net = nn.ModuleDict({"head": nn.Linear(4, 4), "inner": nn.Linear(4, 4)})
     adam, muon = optimizers_for(net, OPTIM)

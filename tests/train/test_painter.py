@@ -29,7 +29,6 @@ from tests.train.tiny_run import context, done, trainees_of
 
 OPTIM = OptimConfig(adam_lr=3e-3, warmup=1)
 PAINTING = PainterStage(loop=LoopConfig(steps=0, optim=OPTIM), batch=4, latent_frames=6, rank=4)
-RECIPES = Path(__file__).parents[2] / "recipes"
 FRAMES = 9
 
 
@@ -116,7 +115,7 @@ def test_pairs_are_made_of_both_looks_and_made_again_alike(tmp_path: Path) -> No
 
 
 def test_a_recipe_has_both_stages_and_clips_that_are_long_enough() -> None:
-    recipe = load_recipe(str(RECIPES / "smoke.py"))
+    recipe = load_recipe("smoke")
     assert [*recipe.stages()][-3:] == [painter_pairs.STAGE, painter.STAGE, decoder_tuning.STAGE]
     with pytest.raises(ConfigError, match="both painter_pairs and painter"):
         replace(recipe, painter_pairs=None)

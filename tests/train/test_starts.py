@@ -24,7 +24,7 @@ from longtake.train.dmd import DmdStage, clip_from_data
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
-from longtake.train.run import load_recipe
+from longtake.train.run import load_recipe, packaged_recipes
 from longtake.train.stage import Context
 from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import read_weights, save_weights
@@ -47,7 +47,6 @@ FROM_DATA = DmdStage(
     inputs="data",
     start="consistency",
 )
-RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +180,7 @@ def test_an_autoregressive_teacher_sees_the_student_s_own_past(run: Context, mon
 
 def test_recipes_have_the_stages_that_they_need() -> None:
     names = ("causvid", "self_forcing", "causal_forcing", "long_tuning")
-    recipes = {name: load_recipe(str(RECIPES / f"{name}.py")) for name in names}
+    recipes = {name: load_recipe(name) for name in names}
     stages = {name: list(recipe.stages()) for name, recipe in recipes.items()}
     shared = ["codec", "latents", "teacher"]
     assert stages["causvid"] == stages["self_forcing"] == [*shared, "ode_pairs", "ode_init", "dmd"]
@@ -210,7 +209,11 @@ def test_recipes_have_the_stages_that_they_need() -> None:
 
 
 def test_ablations_leave_out_what_they_say() -> None:
-    recipes = {path.stem: load_recipe(str(path)) for path in (RECIPES / "ablations").glob("*.py")}
+    recipes = {
+        name.removeprefix("ablations/").replace("-", "_"): load_recipe(name)
+        for name in packaged_recipes()
+        if name.startswith("ablations/")
+    }
     stages = {name: list(recipe.stages())[3:] for name, recipe in recipes.items()}
     assert stages == {
         "ode_only": ["ode_pairs", "ode_init"],
@@ -234,7 +237,7 @@ def test_recipes_that_are_compared_share_what_they_make_alike() -> None:
     default = load_recipe("self-forcing")
 
     def common(name: str) -> list[str]:
-        return shared(load_recipe(f"recipes/ablations/{name}.py"), default)[2:]
+        return shared(load_recipe(f"ablations/{name}"), default)[2:]
 
     assert common("ode_only") == ["latents", "ode_pairs", "ode_init"]
     assert common("two_steps") == ["latents"]

@@ -23,7 +23,7 @@ from tests import published
 from tests.tiny import PRESET, write_model
 
 CLIP = 33  # frames: 9 latent frames at 16 frames/s
-RECIPE = str(Path(__file__).parents[2] / "recipes" / "smoke.py")
+RECIPE = "smoke"
 
 
 def film(path: Path, frames: int, seed: int = 0) -> None:

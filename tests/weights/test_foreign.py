@@ -10,7 +10,7 @@ from torch import Tensor
 
 from longtake.core.errors import WeightsError
 from longtake.weights.foreign import wan_checkpoint
-from longtake.weights.wan_names import diffusers_name
+from longtake.weights.wan.names import diffusers_name
 from tests.tiny import random_dit
 
 

@@ -14,7 +14,7 @@ from longtake.core.errors import WeightsError
 from longtake.core.shapes import PictureSize
 from longtake.weights.manifest import read_manifest
 from longtake.weights.presets import check_model, describe, list_models, model_folder, open_nets
-from longtake.weights.wan_presets import TAEW
+from longtake.weights.wan.presets import TAEW
 from tests import published
 from tests.published import WAN_DIT, WAN_VAE, network
 

@@ -11,7 +11,7 @@ from longtake.core.errors import DeviceError
 from longtake.core.shapes import PictureSize
 from longtake.nets.dit import DiT
 from longtake.weights.plan import GIB, MemoryPlan, memory_advice, plan, plan_for
-from longtake.weights.wan_presets import TAEW, WANS, student_preset
+from longtake.weights.wan.presets import TAEW, WANS, student_preset
 from tests.tiny import PRESET
 
 CUDA = torch.device("cuda")

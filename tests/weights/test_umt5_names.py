@@ -5,7 +5,7 @@ import torch
 from transformers import UMT5Config, UMT5EncoderModel
 
 from longtake.core.errors import WeightsError
-from longtake.weights.umt5_names import UMT5_XXL, umt5_tensors
+from longtake.weights.wan.umt5_names import UMT5_XXL, umt5_tensors
 
 BLOCK = (
     ("norm1.weight", "layer.0.layer_norm.weight"),

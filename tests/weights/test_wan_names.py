@@ -6,7 +6,7 @@ import torch
 from longtake.core.configs import DiTConfig
 from longtake.core.errors import WeightsError
 from longtake.nets.dit import DiT
-from longtake.weights.wan_names import diffusers_name, original_name, peeled, wan_tensors
+from longtake.weights.wan.names import diffusers_name, original_name, peeled, wan_tensors
 
 WAN_1_3B = DiTConfig(dim=1536, num_layers=30, num_heads=12, ffn_dim=8960, text_dim=4096, text_len=512)
 

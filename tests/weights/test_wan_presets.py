@@ -8,7 +8,7 @@ from longtake.core.errors import ConfigError, InputError
 from longtake.flow.schedule import sigmas_of
 from longtake.nets.codec import codec_for
 from longtake.nets.dit import DiT
-from longtake.weights.wan_presets import STUDENTS, TAEW, WANS, student_preset
+from longtake.weights.wan.presets import STUDENTS, TAEW, WANS, student_preset
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ def test_a_direction_that_is_named_is_the_way_it_goes(look_seed: int) -> None:
         if ways:
             named += 1
             assert ways[-1] == scene.actors[0].direction
+            assert len(set(ways)) == len(ways)  # "from left to right"
             assert scene.actors[0].moving
     assert named > 30
 

@@ -144,7 +144,7 @@ def _opened(
     from longtake.sample.model import Model, open_model
     from longtake.studio.studio import Studio
     from longtake.weights.presets import preset_named, random_nets
-    from longtake.weights.wan_presets import TAEW
+    from longtake.weights.wan.presets import TAEW
 
     wanted = None if size is None else parsed_size(size)
     if codec is None:

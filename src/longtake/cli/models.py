@@ -131,7 +131,7 @@ def import_(
     from longtake.cli.progress import Bars
     from longtake.weights.importing import import_model, parts_of
     from longtake.weights.presets import imported_models, model_folder
-    from longtake.weights.wan_presets import STUDENTS, student_preset
+    from longtake.weights.wan.presets import STUDENTS, student_preset
 
     path = Path(source)
     if student is None and source in STUDENTS:
@@ -206,7 +206,7 @@ def check(name: Annotated[str, typer.Argument(help="A model's name, or a folder.
 
 def _fetched(source: str, student: str | None) -> Path:
     """What a hub has under that name."""
-    from longtake.weights.wan_presets import STUDENTS
+    from longtake.weights.wan.presets import STUDENTS
 
     repo, patterns = HUBS.get(source, source), ()
     if student is not None and source in (student, STUDENTS[student].hub):

@@ -10,8 +10,14 @@ from longtake.core.errors import InputError
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(help="A recipe's name (tiny-world, smoke) or its file.")],
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe's name (--list) or its file.", show_default=False)
+    ] = None,
     *,
+    list_recipes: Annotated[bool, typer.Option("--list", help="Name the recipes of the package.")] = False,
+    copy: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Copy a recipe into this folder, to be changed and trained by.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of the run; runs/RECIPE if not given.")
     ] = None,
@@ -40,6 +46,11 @@ def train(
 
     Run it again to go on where it stopped: what is done is skipped, what was interrupted is resumed.
     """
+    if list_recipes or copy is not None:
+        _show_recipes() if copy is None else _copy_recipe(copy)
+        return
+    if recipe is None:
+        raise InputError("say which recipe: a name of longtake train --list, or a .py file")
     if max_minutes is not None and not max_minutes > 0:
         raise InputError(f"max-minutes must be positive, got {max_minutes:g}")
     if start is not None and data is not None:
@@ -81,3 +92,30 @@ def train(
     else:
         sys.stdout.write(f"stopped at the time limit; run the same command to go on: {folder}\n")
     exit_without_teardown()
+
+
+def _show_recipes() -> None:
+    """A line for each recipe: its name, and the first line of its docstring."""
+    import ast
+
+    from longtake.train.run import packaged_recipes
+
+    for name, path in packaged_recipes().items():
+        first_line = (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").splitlines()[0]
+        sys.stdout.write(f"{name:26} {first_line}\n")
+
+
+def _copy_recipe(name: str) -> None:
+    """Copy a recipe of the package to the working directory.
+
+    Raises:
+        InputError: there is no such recipe, or a file of its name is there.
+    """
+    from longtake.train.run import find_recipe
+
+    source = find_recipe(name)
+    target = Path(source.name)
+    if target.exists():
+        raise InputError(f"{target} is there already; move it away first")
+    target.write_bytes(source.read_bytes())
+    sys.stdout.write(f"{target}: longtake train {target}\n")

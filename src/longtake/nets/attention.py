@@ -20,13 +20,16 @@ Heads = Float[Tensor, "b s n k"]
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
-def attention(q: Heads, k: Float[Tensor, "b m n k"], v: Float[Tensor, "b m n k"]) -> Heads:
-    """softmax(q k^T / sqrt(k)) v, no mask."""
+def attention(
+    q: Heads, k: Float[Tensor, "b m n k"], v: Float[Tensor, "b m n k"], bias: Float[Tensor, "1 1 1 m"] | None = None
+) -> Heads:
+    """softmax(q k^T / sqrt(k) + bias) v, no mask."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
     if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # torch's own products would be made in fp32
-        out = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).softmax(-1) @ v
+        scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+        out = (scores if bias is None else scores + bias).softmax(-1) @ v
     else:
-        out = functional.scaled_dot_product_attention(q, k, v)
+        out = functional.scaled_dot_product_attention(q, k, v, bias)
     return out.transpose(1, 2)
 
 
@@ -41,18 +44,16 @@ class Bidirectional:
 
 @dataclass(frozen=True, slots=True)
 class ChunkCausal:
-    """A token sees its own chunk and the chunks before it, at most `window` chunks in all."""
+    """A token sees its own chunk and the chunks before it."""
 
     tokens: int  # of a chunk
-    window: int | None = None
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         del layer
         out = []
         for stop in range(self.tokens, q.shape[1] + 1, self.tokens):
-            start = 0 if self.window is None else max(0, stop - self.window * self.tokens)
             own = slice(stop - self.tokens, stop)
-            out.append(attention(q[:, own], k[:, start:stop], v[:, start:stop]))
+            out.append(attention(q[:, own], k[:, :stop], v[:, :stop]))
         return torch.cat(out, 1)
 
 

@@ -13,6 +13,7 @@ Two things that Wan does not have are off by default: a learned vector for each 
 (`DiTConfig.grid`), and the mean of the prompt's states, added to the modulation (`DiTConfig.pooled_text`).
 """
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -39,6 +40,8 @@ from longtake.nets.attention import (
 from longtake.nets.kv_cache import Block, KVCache
 from longtake.nets.rope import Rope, rope_for
 
+TEXT_ROWS = 16  # kept rows of a text are a multiple of these, so that compiled programs meet few shapes
+
 # What a network says of noisy latents: (x_t, sigma, text) -> velocity.
 Velocity = Callable[[Latent, Sigma, TextStates], Latent]
 
@@ -59,6 +62,16 @@ class TextKV:
     v: tuple[Float[Tensor, "bg t n k"], ...]
     groups: int  # texts a clip, one after the other
     modulation: Modulation | None = None  # of each group, to be added; None: the network pools no text
+    padding: int = 1  # equal rows that the last one stands for
+
+    @property
+    def bias(self) -> Float[Tensor, "1 1 1 t"] | None:
+        """What is added to the scores of the rows: log n for a row that stands for n equal ones."""
+        if self.padding == 1:
+            return None
+        bias = self.k[0].new_zeros(1, 1, 1, self.k[0].shape[1])
+        bias[..., -1] = math.log(self.padding)
+        return bias
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +140,7 @@ class TransformerBlock(nn.Module):
         x: Tokens,
         modulation: Float[Tensor, "#b f 6 d"],
         rope: Rope,
-        text: tuple[Tensor, Tensor],
+        text: tuple[Tensor, Tensor, Tensor | None],
         layer: int,
         attend: Attend,
     ) -> tuple[Tokens, Tensor, Tensor]:
@@ -162,10 +175,10 @@ class TransformerBlock(nn.Module):
     def _per_frame(self, h: Tokens, gate: Tensor) -> Tokens:
         return (h.unflatten(1, (gate.shape[1], -1)) * gate).flatten(1, 2)
 
-    def _read_text(self, h: Tokens, k: Tensor, v: Tensor) -> Tokens:
+    def _read_text(self, h: Tokens, k: Tensor, v: Tensor, bias: Tensor | None) -> Tokens:
         groups = k.shape[0] // h.shape[0]
         q = self.cross_attn.queries(rearrange(h, "b (g s) d -> (b g) s d", g=groups))
-        out = self.cross_attn.merge(attention(q, k, v))
+        out = self.cross_attn.merge(attention(q, k, v, bias))
         return rearrange(out, "(b g) s d -> b (g s) d", g=groups)
 
 
@@ -278,12 +291,22 @@ class DiT(nn.Module):
         time = self.time_embedding(waves.to(self.dtype))
         return Modulation(self.time_projection(time).unflatten(-1, (6, -1)), time)
 
-    def project_text(self, text: TextStates) -> TextKV:
-        """Cross-attention memory of text states [b, g, t, e]."""
+    def project_text(self, text: TextStates, *, merge_padding: bool = False) -> TextKV:
+        """Cross-attention memory of text states [b, g, t, e].
+
+        Args:
+            text: states; the rows after a prompt are zero.
+            merge_padding: let one row stand for most of the zero rows, which have equal keys and values:
+                n exp(s) = exp(s + log n). The same result to rounding, for less work at inference.
+        """
+        rows = text.shape[2]
+        if merge_padding:
+            used = int((text != 0).any(-1).any(0).any(0).sum())
+            text = text[:, :, : min(rows, TEXT_ROWS * math.ceil((used + 1) / TEXT_ROWS))]
         states = self.text_embedding(rearrange(text.to(self.dtype), "b g t e -> (b g) t e"))
         pairs = [block.read(states) for block in self._layers()]
         k, v = (tuple(each) for each in zip(*pairs, strict=True))
-        return TextKV(k, v, text.shape[1], self._pooled(text))
+        return TextKV(k, v, text.shape[1], self._pooled(text), rows - text.shape[2] + 1)
 
     def _pooled(self, text: TextStates) -> Modulation | None:
         """What the mean of a prompt's states adds to the modulation of the latent frames that read it."""
@@ -380,9 +403,9 @@ class DiT(nn.Module):
         self._check_text(x0, text)
         *earlier, last = self._layers()
         tokens, attend, kept = self._embedded(x0), Cached(past.kv), []
-        modulation = with_text(clean, text)
+        modulation, bias = with_text(clean, text), text.bias
         for layer, block in enumerate(earlier):
-            words = text.k[layer], text.v[layer]
+            words = text.k[layer], text.v[layer], bias
             tokens, *kv = block(tokens, modulation.blocks, past.rope, words, layer, attend)
             kept.append(kv)
         kept.append(last.memory(tokens, modulation.blocks))
@@ -437,8 +460,9 @@ class DiT(nn.Module):
     ) -> Float[Tensor, "b s p"]:
         """The patches of velocity that the blocks and the head make of embedded tokens."""
         modulation = with_text(modulation, text)
+        bias = text.bias
         for layer, block in enumerate(self._layers()):
-            words = text.k[layer], text.v[layer]
+            words = text.k[layer], text.v[layer], bias
             given = tokens, modulation.blocks, rope, words, layer, attend
             again = self.checkpoint_activations and torch.is_grad_enabled()
             tokens, _, _ = checkpoint(block, *given, use_reentrant=False) if again else block(*given)

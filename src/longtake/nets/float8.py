@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from longtake.nets.dit import DiT
+from longtake.nets.linears import replace_linears
 
 FLOAT8 = torch.float8_e4m3fn
 LARGEST = torch.finfo(FLOAT8).max
@@ -46,10 +47,7 @@ def rounded(rows: Float[Tensor, "m k"]) -> tuple[Tensor, Float[Tensor, "m 1"]]:
 
 def in_float8(dit: DiT) -> None:
     """Replace the linear layers of all blocks, nearly all of a large network. Embeddings, norms and head stay."""
-    for parent in list(dit.blocks.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear):
-                setattr(parent, name, Float8Linear(child))
+    replace_linears(dit.blocks, Float8Linear)
 
 
 def has_float8(device: torch.device) -> bool:

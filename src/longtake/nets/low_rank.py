@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, Hu et al. 2021): a trained linear layer, and a small correction that is learned.
 
-    y = W x + b + U D x        D [r, in], U [out, r], U = 0 at the start; W and b stay as they are
+    y = W x + b + (alpha / r) U D x        D [r, in], U [out, r], U = 0 at the start; W and b stay as they are
 
-U D is as large as it is written: there is no further scale (alpha = r).
+Files carry alpha beside U and D; where it is missing it is r.
 """
 
 from collections.abc import Mapping
@@ -13,9 +13,10 @@ from torch.nn import functional
 
 from longtake.core.errors import ConfigError
 from longtake.nets.dit import DiT
+from longtake.nets.linears import replace_linears
 
-DOWN, UP = "lora_down", "lora_up"
-PUBLISHED = {DOWN: "lora_A.weight", UP: "lora_B.weight"}  # as other programs that run Wan call them
+DOWN, UP, ALPHA = "lora_down", "lora_up", "lora_alpha"
+PUBLISHED = {DOWN: "lora_A.weight", UP: "lora_B.weight", ALPHA: "alpha"}  # as other programs that run Wan call them
 PREFIX = "diffusion_model."
 SOURCE = "source_embedding."  # learned beside the corrections, by a network that follows a source
 
@@ -23,20 +24,30 @@ SOURCE = "source_embedding."  # learned beside the corrections, by a network tha
 class LowRankLinear(nn.Linear):
     """A linear layer that takes over another one's weights, frozen, and adds a correction of rank r."""
 
-    def __init__(self, base: nn.Linear, rank: int) -> None:
+    lora_alpha: Tensor
+
+    def __init__(self, base: nn.Linear, rank: int, alpha: float) -> None:
         nn.Module.__init__(self)
         self.in_features, self.out_features = base.in_features, base.out_features
         self.weight, self.bias = base.weight, base.bias
         self.lora_down = nn.Parameter(torch.empty(rank, base.in_features))
         self.lora_up = nn.Parameter(torch.zeros(base.out_features, rank))
+        self.register_buffer(ALPHA, torch.tensor(float(alpha)))
+        self.scale = alpha / rank
         nn.init.normal_(self.lora_down, std=base.in_features**-0.5)
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002  (as in nn.Linear)
-        return super().forward(input) + functional.linear(functional.linear(input, self.lora_down), self.lora_up)
+        correction = functional.linear(functional.linear(input, self.lora_down), self.lora_up)
+        return super().forward(input) + self.scale * correction
 
 
-def add_low_rank(dit: DiT, rank: int) -> DiT:
+def add_low_rank(dit: DiT, rank: int, alpha: float | None = None) -> DiT:
     """Freeze a network, and give every linear layer of its blocks a correction to be learned.
+
+    Args:
+        dit: the network, which is changed.
+        rank: of the corrections.
+        alpha: by which they are scaled, over the rank; None: the rank.
 
     Raises:
         ConfigError: the rank is not between 1 and the network's width.
@@ -44,10 +55,7 @@ def add_low_rank(dit: DiT, rank: int) -> DiT:
     if not 1 <= rank <= dit.config.dim:
         raise ConfigError(f"a LoRA's rank is between 1 and the network's width, {dit.config.dim}; got {rank}")
     dit.requires_grad_(requires_grad=False)
-    for module in list(dit.blocks.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is nn.Linear:
-                setattr(module, name, LowRankLinear(child, rank))
+    replace_linears(dit.blocks, lambda linear: LowRankLinear(linear, rank, rank if alpha is None else alpha))
     return dit
 
 
@@ -56,7 +64,9 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     found = dict(state)
     for name in [key for key in state if key.endswith(DOWN)]:
         layer = name.removesuffix(DOWN)
-        found[f"{layer}weight"] = found[f"{layer}weight"] + found.pop(f"{layer}{UP}") @ found.pop(name)
+        down, up = found.pop(name), found.pop(f"{layer}{UP}")
+        alpha = found.pop(f"{layer}{ALPHA}", torch.tensor(float(len(down))))
+        found[f"{layer}weight"] = found[f"{layer}weight"] + float(alpha) / len(down) * (up @ down)
     return found
 
 

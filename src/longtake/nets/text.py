@@ -24,6 +24,7 @@ from torch.nn import functional
 
 from longtake.core.errors import WeightsError
 from longtake.core.files import atomic
+from longtake.nets.linears import replace_linears
 
 
 @runtime_checkable
@@ -249,7 +250,4 @@ def cleaned(prompt: str) -> str:
 
 def in_bytes(net: nn.Module) -> None:
     """Replace the linear layers without bias of a network by layers of bytes, one after the other."""
-    for parent in net.modules():
-        for name, child in list(parent.named_children()):
-            if isinstance(child, nn.Linear) and child.bias is None:
-                setattr(parent, name, Int8Linear(child))
+    replace_linears(net, lambda linear: Int8Linear(linear) if linear.bias is None else None)

@@ -107,14 +107,20 @@ def joined_text(texts: Sequence[TextKV]) -> TextKV:
     """Cross-attention memories, one a take, as one batch."""
     if len(texts) == 1:
         return texts[0]
+    rows = max(text.k[0].shape[1] for text in texts)
+    padding = min(text.padding for text in texts)  # of the longest; the others repeat their last row
+
+    def side_by_side(tensors: Sequence[Tensor]) -> Tensor:
+        return torch.cat([torch.cat((x, x[:, -1:].expand(-1, rows - x.shape[1], -1, -1)), 1) for x in tensors])
+
     layers = range(len(texts[0].k))
-    k = tuple(torch.cat([text.k[layer] for text in texts]) for layer in layers)
-    v = tuple(torch.cat([text.v[layer] for text in texts]) for layer in layers)
+    k = tuple(side_by_side([text.k[layer] for text in texts]) for layer in layers)
+    v = tuple(side_by_side([text.v[layer] for text in texts]) for layer in layers)
     added = [text.modulation for text in texts if text.modulation is not None]
     modulation = None
     if added:
         modulation = Modulation(torch.cat([m.blocks for m in added]), torch.cat([m.head for m in added]))
-    return TextKV(k, v, texts[0].groups, modulation)
+    return TextKV(k, v, texts[0].groups, modulation, padding)
 
 
 def joined_cache(caches: Sequence[KVCache]) -> KVCache:

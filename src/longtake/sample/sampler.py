@@ -99,8 +99,8 @@ class Student:
         """Cross-attention memory of a mixture of prompts: their states, averaged by weight."""
         if wording not in self._texts:
             states = [self._text_encoder(prompt) * weight for prompt, weight in wording]
-            dtype = self.dit.latent_dtype
-            self._texts[wording] = self.dit.project_text(torch.stack(states).sum(0).to(self.dit.device, dtype))
+            mixed = torch.stack(states).sum(0).to(self.dit.device, self.dit.latent_dtype)
+            self._texts[wording] = self.dit.project_text(mixed, merge_padding=True)
             while len(self._texts) > KEPT_WORDINGS:
                 self._texts.popitem(last=False)
         self._texts.move_to_end(wording)

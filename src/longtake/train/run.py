@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib import resources
 from pathlib import Path
 
 import torch
@@ -230,37 +231,45 @@ class Recipe:
         )
 
 
+def packaged_recipes() -> dict[str, Path]:
+    """The recipes of the package by name; those of a subfolder have its name before a slash."""
+    folder = Path(str(resources.files("longtake.recipes")))
+    paths = [path for path in sorted(folder.rglob("*.py")) if path.stem != "__init__"]
+    return {path.relative_to(folder).with_suffix("").as_posix().replace("_", "-"): path for path in paths}
+
+
 def find_recipe(name: str) -> Path:
-    """The recipe file that a name or a path means: `tiny-world` is `recipes/tiny_world.py`.
+    """The recipe file that a packaged name or a path means.
 
     Raises:
         InputError: there is no such file.
     """
-    path = Path(name)
-    candidates = [path, Path("recipes") / f"{name.replace('-', '_')}.py"]
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    known = ", ".join(sorted(p.stem.replace("_", "-") for p in Path("recipes").glob("*.py")))
-    raise InputError(
-        f'no recipe "{name}": give a .py file with a function recipe(), or one of: {known or "(none here)"}'
-    )
+    if Path(name).is_file():
+        return Path(name)
+    packaged = packaged_recipes()
+    if (path := packaged.get(name.replace("_", "-"))) is not None:
+        return path
+    known = ", ".join(known for known in packaged if "/" not in known)
+    raise InputError(f'no recipe "{name}": give a .py file with a function recipe(), or one of: {known}')
 
 
 def load_recipe(name: str) -> Recipe:
     """Read a recipe file and call its `recipe()`.
 
     Raises:
-        InputError: no such file, or it defines no recipe.
+        InputError: no such file, it cannot be run, or it defines no recipe.
     """
     path = find_recipe(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
+    if spec is None or spec.loader is None:
+        raise InputError(f"{path} is no Python file; a recipe is a .py file with a function recipe()")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    make = getattr(module, "recipe", None)
-    made = make() if callable(make) else None
+    try:
+        spec.loader.exec_module(module)
+        make = getattr(module, "recipe", None)
+        made = make() if callable(make) else None
+    except (SyntaxError, ImportError, NameError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(f"{path} cannot be used as a recipe: {type(error).__name__}: {error}") from error
     if not isinstance(made, Recipe):
         raise InputError(f"{path} must define a function recipe() that returns a Recipe")
     return made

@@ -58,6 +58,7 @@ class TeacherStage:
     subject_weight: float = 1.0  # of the cells that subjects cover, in the loss; 1: as all others
     start: str | None = None  # a model whose teacher it goes on from (its student, where it has no teacher)
     lora_rank: int | None = None  # only corrections of this rank are learned; None: all weights
+    lora_alpha: float | None = None  # their scale, over the rank; None: the rank
 
     def phase(self, step: int) -> Phase:
         return next((p for p in self.phases if step < p.until), self.phases[-1])
@@ -72,7 +73,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
     if stage.start is not None:
         begin_with(dit, stage.start)
     if (rank := stage.lora_rank) is not None:
-        seeded(stage.loop.seed, lambda: add_low_rank(dit, rank))
+        seeded(stage.loop.seed, lambda: add_low_rank(dit, rank, stage.lora_alpha))
     if (layers := stage.phases[0].layers) is not None:
         dit.start_shallow(layers)
     dit = placed(dit, context, stage.loop)

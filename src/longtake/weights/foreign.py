@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from longtake.core.errors import WeightsError
-from longtake.weights.wan_names import CONTAINERS, GENERATORS, wan_tensors
+from longtake.weights.wan.names import CONTAINERS, GENERATORS, wan_tensors
 
 NAMES = (  # of the network's file in a folder, the likeliest first
     "model.pt",

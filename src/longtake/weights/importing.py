@@ -25,9 +25,9 @@ from longtake.weights.checkpoint import check_fits, link_files, save_weights, we
 from longtake.weights.foreign import Contents, ForeignTensor, found, is_distilled, tensors_of, wan_checkpoint
 from longtake.weights.manifest import TEXT, net_files, read_manifest, write_manifest
 from longtake.weights.recognise import codec_config, dit_config
-from longtake.weights.umt5_names import UMT5_XXL, umt5_tensors
-from longtake.weights.wan_names import vae_tensors
-from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
+from longtake.weights.wan.names import vae_tensors
+from longtake.weights.wan.presets import STUDENTS, WANS, student_preset
+from longtake.weights.wan.umt5_names import UMT5_XXL, umt5_tensors
 
 SHARD_BYTES = 2 * 10**9
 

@@ -24,7 +24,7 @@ from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
 from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest, read_vocabulary
 from longtake.weights.plan import MemoryPlan, Placement, device_named, memory_advice, num_parameters, plan_for
-from longtake.weights.wan_presets import STUDENTS, WANS, student_preset
+from longtake.weights.wan.presets import STUDENTS, WANS, student_preset
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from itertools import count
 
 from longtake.core.configs import CodecConfig, DiTConfig, WanVAEConfig
 from longtake.core.errors import WeightsError
-from longtake.weights.wan_presets import TAEW
+from longtake.weights.wan.presets import TAEW
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -1,14 +1,13 @@
 """Chunks of one latent frame instead of three: four pictures at a time, three times as often."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
     """The default recipe, frame by frame."""
-    default = load_recipe(str(Path(__file__).parents[1] / "self_forcing.py"))
+    default = load_recipe("self-forcing")
     stream = replace(default.preset.stream, chunk=1)
     preset, world = replace(default.preset, stream=stream), replace(default.world, chunk=1)
     return replace(default, preset=preset, world=world)

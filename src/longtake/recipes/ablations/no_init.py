@@ -1,13 +1,12 @@
 """No initialisation: distribution matching begins with the teacher's own weights."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
     """The default recipe without the student's start."""
-    default = load_recipe(str(Path(__file__).parents[1] / "self_forcing.py"))
+    default = load_recipe("self-forcing")
     assert default.dmd is not None
     return replace(default, ode_pairs=None, ode_init=None, dmd=replace(default.dmd, start="teacher"))

@@ -1,14 +1,13 @@
 """Streaming long tuning (LongLive): the distilled student once more, on long rollouts whose prompts change."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
     """The default recipe up to its student, and half as many steps on rollouts of up to eleven seconds."""
-    default = load_recipe(str(Path(__file__).with_name("self_forcing.py")))
+    default = load_recipe("self-forcing")
     dmd = default.dmd
     assert dmd is not None
     loop = replace(dmd.loop, steps=dmd.loop.steps // 2, optim=replace(dmd.loop.optim, warmup=5))

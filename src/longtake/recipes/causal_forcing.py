@@ -1,7 +1,6 @@
 """Causal Forcing on the default model's world: a teacher-forced teacher, consistency distillation, a little DMD."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from longtake.train.ar_teacher import ArTeacherStage
 from longtake.train.consistency import ConsistencyStage
@@ -12,7 +11,7 @@ from longtake.train.run import Recipe, load_recipe
 
 def recipe() -> Recipe:
     """The default recipe with another start, and half as much DMD after it."""
-    default = load_recipe(str(Path(__file__).with_name("self_forcing.py")))
+    default = load_recipe("self-forcing")
     dmd = default.dmd
     assert dmd is not None
     return replace(

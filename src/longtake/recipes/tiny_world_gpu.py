@@ -1,7 +1,6 @@
 """tiny-world on one data-centre GPU in a quarter of an hour: the same world and networks, far more of everything."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
@@ -24,7 +23,7 @@ def loop(steps: int, lr: float, *, cooldown: float = 0.3, ema_decay: float = 0.9
 
 def recipe() -> Recipe:
     """Two commands: latents and teacher (ten minutes); the rest (five). The codec is the default's, already trained."""
-    default = load_recipe(str(Path(__file__).with_name("tiny_world_320.py")))
+    default = load_recipe("tiny-world-320")
     assert default.ode_pairs is not None
     assert default.ode_init is not None
     assert default.dmd is not None

@@ -1,13 +1,12 @@
 """The first chunk always in sight (attention sink), beside the one before."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
     """The default recipe with a sink of one chunk in the same window."""
-    default = load_recipe(str(Path(__file__).parents[1] / "self_forcing.py"))
+    default = load_recipe("self-forcing")
     stream = replace(default.preset.stream, sink=3)
     return replace(default, preset=replace(default.preset, stream=stream))

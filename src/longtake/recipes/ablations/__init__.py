@@ -1,0 +1,1 @@
+"""Recipes that each change one thing of self-forcing; compared in docs/evaluation.md."""

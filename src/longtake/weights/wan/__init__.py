@@ -1,0 +1,1 @@
+"""Wan and the students published for it: sizes, sampling, names of tensors."""
