@@ -125,3 +125,12 @@ def test_help_is_there_at_once() -> None:
 
     # the best of a few: other work on the machine can only add time
     assert min(seconds() for _ in range(4)) < 0.4
+
+
+def test_a_terminal_shows_at_once_that_a_model_is_being_opened(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["generate", "a tiger", "--model", "no such model", "--out", str(tmp_path / "a.mp4")]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("\r\x1b[Kopening no such model\r\x1b[Kerror: no model")

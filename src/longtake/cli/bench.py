@@ -1,4 +1,4 @@
-"""`longtake bench`: how fast a model is on this machine, all included, with a picture."""
+"""`longtake bench`: measures the speed of a model on this machine, end to end, and draws a chart."""
 
 import json
 import sys
@@ -81,7 +81,7 @@ def bench(
     words += [flag for flag, given in flags.items() if given]
     total = 2 + cold + bool(cues)
     with Bars() as bars:
-        cold_s = cold_start(words) if cold else None  # before this process takes the device
+        cold_s = cold_start(words) if cold else None  # before this process uses the device
         bars.update("measuring", int(cold), total, {})
         studio = _opened(model, size, steps, window, device, named, fp8=fp8, compiled=compiled)
         studio.warm_up(until_full=True)
@@ -113,7 +113,7 @@ def bench(
 
 
 def _save(out: Path, figures: dict[str, object], chunks: list[dict[str, float]], real_time_s: float) -> None:
-    """The figures, and their picture beside them."""
+    """Write the figures as JSON to `out`, and a chart of them beside it."""
     from longtake.media.charts import chunk_chart
     from longtake.media.sheets import save_sheet
     from longtake.weights.checkpoint import write_json
@@ -138,7 +138,7 @@ def _opened(
     fp8: bool,
     compiled: bool,
 ) -> "Studio":
-    """The studio to be timed; `codec` None: of a model that is here."""
+    """Open the studio to be timed: a model that is here if `codec` is None, else a preset with random weights."""
     from dataclasses import replace
 
     from longtake.sample.model import Model, open_model

@@ -1,4 +1,4 @@
-"""`longtake data`: your own videos as something to train on."""
+"""`longtake data`: prepares the user's own videos for training."""
 
 import sys
 from enum import StrEnum
@@ -15,7 +15,7 @@ SHOWN = 10
 
 
 class FitName(StrEnum):
-    """How pictures of another shape are brought to size."""
+    """How pictures of another aspect ratio are resized."""
 
     CROP = "crop"
     FIT = "fit"

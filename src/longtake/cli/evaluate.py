@@ -1,4 +1,4 @@
-"""`longtake evaluate`: how good a model is on the world it was trained on, in a table with pictures."""
+"""`longtake evaluate`: evaluates models on the world they were trained on, in a table with pictures."""
 
 import json
 import sys
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def _named(folder: str) -> str:
-    """What a model is called in the table: of `runs/mine/model`, `mine`."""
+    """Name of a model in the table: `mine` for `runs/mine/model`."""
     *earlier, last = Path(folder).parts
     return earlier[-1] if last == "model" and earlier else last
 

@@ -1,4 +1,4 @@
-"""`longtake generate`: a prompt becomes a file that can be watched while it is being made."""
+"""`longtake generate`: generates a video from a prompt, in a file that can be watched while it grows."""
 
 from pathlib import Path
 from typing import Annotated
@@ -86,7 +86,7 @@ def generate(
         device=device,
         scale=scale,
     )
-    job.check()
+    job.check(model)
     wanted = None if size is None else parsed_size(size)
     if teacher:
         job.record_teacher(model, cues, seconds=seconds, seed=seed, size=wanted, steps=steps)
@@ -97,7 +97,7 @@ def generate(
 
 
 def _check(**settings: object) -> None:
-    """Raise InputError where a setting is out of range, before torch is imported."""
+    """Raise InputError if a setting is out of range, before torch is imported."""
     from longtake.core.cue import Cue, input_errors
 
     with input_errors():

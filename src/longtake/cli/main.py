@@ -1,4 +1,4 @@
-"""The `longtake` command: one subcommand a file, and one place where errors become one line and an exit code.
+"""The `longtake` command: registers the subcommands, and converts errors to one line and an exit code.
 
 Exit codes: 0 done, 2 a mistake that the message explains, 130 interrupted.
 """
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
+from longtake.cli import show_notice
 from longtake.cli.bench import bench
 from longtake.cli.data import data
 from longtake.cli.evaluate import evaluate
@@ -94,5 +95,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _complain(message: str) -> int:
+    show_notice("")
     sys.stderr.write(f"error: {' '.join(message.split())}\n")
     return EXIT_MISTAKE

@@ -1,7 +1,7 @@
-"""What `longtake bench` measures: everything a viewer waits for, nothing left out.
+"""Measurements of `longtake bench`: all of the time that a viewer waits.
 
 A take is timed from the call to the last byte of its file: text, clean passes, denoising, decoding, H.264. The first
-take warms up and is not counted; the cold start is timed in a process of its own, interpreter and imports included.
+take warms up and is not counted; the cold start is timed in a new process, including interpreter and imports.
 """
 
 import random
@@ -27,19 +27,19 @@ PROMPT = "a tiger walks through a forest"
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A take, timed."""
+    """The timings of a take."""
 
     figures: dict[str, object]
-    chunks: list[dict[str, float]]  # seconds by stage
+    chunks: list[dict[str, float]]  # per chunk, seconds by stage
 
 
 def fresh() -> int:
-    """A number that no prompt has had: what is known of prompts already would not be timed."""
+    """Return a number that makes a prompt new, since cached text states would shorten the timing."""
     return time.time_ns() % 1_000_000
 
 
 def streamed(studio: Studio, num_chunks: int) -> Measured:
-    """One take of a new prompt into an mp4, timed from the call to the last byte."""
+    """Write one take of a new prompt to an mp4, timed from the call to the last byte."""
     chunks: list[dict[str, float]] = []
     with tempfile.TemporaryDirectory() as folder:
         wall, cpu = time.perf_counter(), time.process_time()
@@ -75,13 +75,13 @@ def streamed(studio: Studio, num_chunks: int) -> Measured:
 
 
 def cold_start(words: Sequence[str]) -> float:
-    """Seconds from the start of a process to its first frames.
+    """Measure the seconds from the start of a process to its first frames.
 
     Args:
-        words: of the command line that makes a chunk, says so on stdout, and ends.
+        words: arguments of a `longtake` command that generates a chunk, prints a line on stdout, and ends.
 
     Raises:
-        LongtakeError: it ended before.
+        LongtakeError: the process ended before its first frames.
     """
     started = time.perf_counter()
     command = [sys.executable, "-m", "longtake", *words]
@@ -100,14 +100,14 @@ def cold_start(words: Sequence[str]) -> float:
 
 
 def peak_mib(studio: Studio) -> float:
-    """The most memory that was held: of the GPU, or of this process."""
+    """Peak memory in MiB, of the GPU or of this process."""
     if studio.engine.sampler.device.type == "cuda":
         return torch.cuda.max_memory_allocated(studio.engine.sampler.device) / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def cue_latency(studio: Studio, num_cues: int) -> dict[str, object]:
-    """From a cue, given at a random moment by another thread, to the first frames that show it."""
+    """Measure the time from cues, sent at random moments by another thread, to the first frames under each cue."""
     rng = random.Random(0)
     given: dict[int, float] = {}
     take = studio.take(PROMPT)
@@ -153,12 +153,12 @@ def cue_latency(studio: Studio, num_cues: int) -> dict[str, object]:
 
 
 def at(values: Sequence[float], share: float) -> float:
-    """The value below which this share of them lies."""
+    """The quantile at `share`, in [0, 1], of unsorted values."""
     return sorted(values)[round(share * (len(values) - 1))]
 
 
 def machine(studio: Studio) -> dict[str, object]:
-    """What it was measured on."""
+    """Device, torch version and precision of a measurement."""
     device = studio.engine.sampler.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     return {"device": name, "torch": torch.__version__, "precision": str(studio.model.dit.dtype).removeprefix("torch.")}

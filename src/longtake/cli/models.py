@@ -1,4 +1,4 @@
-"""`longtake models`: which there are; fetching and converting published ones; what they need of a device."""
+"""`longtake models`: lists, imports and checks models, and plans their use of device memory."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ HUBS = {"wan-1.3b": "Wan-AI/Wan2.1-T2V-1.3B", "wan-14b": "Wan-AI/Wan2.1-T2V-14B"
 
 
 class Listing(TyperGroup):
-    """`longtake models` alone lists them."""
+    """Command group that runs `list` if no subcommand is given."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] != "--help"):
@@ -34,7 +34,7 @@ models = typer.Typer(
 
 
 class Precision(StrEnum):
-    """What weights are stored in."""
+    """Data type in which weights are stored."""
 
     BF16 = "bf16"
     FP32 = "fp32"
@@ -141,7 +141,7 @@ def import_(
         kinds = ", ".join(kind for kind, known in STUDENTS.items() if known.hub == source)
         raise InputError(f"{source} holds several things; say which student: --student {kinds}")
     if student is not None:
-        student_preset(student)  # refuses unknown ones before anything is fetched
+        student_preset(student)  # refuses unknown students before anything is downloaded
         base = base or (None if codec and text else STUDENTS[student].base)
     base_folder = None if base is None else model_folder(base)
     folder = imported_models() / (name or student or source.rstrip("/").rsplit("/", 1)[-1].lower())
@@ -205,7 +205,11 @@ def check(name: Annotated[str, typer.Argument(help="A model's name, or a folder.
 
 
 def _fetched(source: str, student: str | None) -> Path:
-    """What a hub has under that name."""
+    """Download a model from its hub repository; returns the path.
+
+    Raises:
+        InputError: the name is unknown.
+    """
     from longtake.weights.wan.presets import STUDENTS
 
     repo, patterns = HUBS.get(source, source), ()

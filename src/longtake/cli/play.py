@@ -1,4 +1,4 @@
-"""`longtake play`: arrow keys steer a simple game, the model paints it, in the terminal or into a file."""
+"""`longtake play`: a simple game, steered by arrow keys and restyled by the model, in the terminal or in a file."""
 
 import re
 import select
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 ARROWS = {"\x1b[A": "up", "\x1b[B": "down", "\x1b[C": "right", "\x1b[D": "left"}
 CHANGES = {"n": "night falls", "s": "snow starts to fall", "r": "rain starts to fall"}
-HELD_S = 0.25  # a terminal tells presses, not releases: a key counts as held for so long
+HELD_S = 0.25  # a terminal reports no key releases: a key counts as held for this long
 MOVE = re.compile(r"(left|right|up|down|wait)(\+(?:left|right|up|down))?:([0-9]+(?:\.[0-9]+)?)s")
 
 
@@ -83,10 +83,10 @@ def play(
 
 
 def parsed_moves(text: str) -> list[tuple[frozenset[str], float]]:
-    """Read "right:2s left+up:1s": keys held, and for how many seconds.
+    """Parse moves such as "right:2s left+up:1s" into held keys and seconds.
 
     Raises:
-        InputError: it does not read so, or lasts longer than ten minutes.
+        InputError: a move cannot be parsed, or all last less than 0.1 s or more than 600 s.
     """
     moves = []
     for word in text.split():
@@ -102,7 +102,7 @@ def parsed_moves(text: str) -> list[tuple[frozenset[str], float]]:
 
 
 def played(game: "Game", moves: list[tuple[frozenset[Any], float]]) -> Iterator["Pictures"]:
-    """The game's pictures, frame by frame."""
+    """Play the moves, and yield the game's pictures frame by frame."""
     for held, seconds in moves:
         for _ in range(round(seconds * game.scene.fps)):
             yield game.picture()
@@ -110,7 +110,7 @@ def played(game: "Game", moves: list[tuple[frozenset[Any], float]]) -> Iterator[
 
 
 def write_pairs(out: Path, studio: Any, game: Iterator[Any], prompt: str, *, strength: float | None, seed: int) -> None:
-    """Game and painting side by side, chunk by chunk."""
+    """Write the game and the restyled take side by side, chunk by chunk."""
     import torch
 
     from longtake.core.shapes import PictureSize
@@ -135,7 +135,7 @@ def write_pairs(out: Path, studio: Any, game: Iterator[Any], prompt: str, *, str
 
 @contextmanager
 def keyboard() -> Iterator[Any]:
-    """The keys of a terminal, without waiting for the end of a line: a function that gives what was typed since."""
+    """Read the terminal without line buffering; yields a function that returns what was typed since its last call."""
     import os
     import termios
     import tty
@@ -152,10 +152,10 @@ def _has_input() -> bool:
     return bool(select.select([sys.stdin], [], [], 0)[0])
 
 
-def in_terminal(  # noqa: PLR0915  (three loops that share what is in sight)
+def in_terminal(  # noqa: PLR0915  (three loops that share local state)
     studio: Any, game: "Game", prompt: str, typed: Any, *, strength: float | None, seed: int
 ) -> None:
-    """Three things at once, joined by bounded queues: the game in real time, the model, the screen."""
+    """Run the game in real time, the model and the screen concurrently, connected by bounded queues."""
     from longtake.studio.sources import LiveSource
 
     source = LiveSource(studio.size)
@@ -218,7 +218,7 @@ def in_terminal(  # noqa: PLR0915  (three loops that share what is in sight)
 
 
 def half_blocks(picture: Any) -> str:
-    """A picture as text: each character shows two pixels, one above the other, in true colour."""
+    """Convert a picture to text: each character shows two pixels, one above the other, in true colour."""
     rows = picture.tolist()
     lines = []
     for top, bottom in zip(rows[::2], rows[1::2], strict=False):

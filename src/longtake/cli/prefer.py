@@ -1,4 +1,4 @@
-"""`longtake prefer`: compare videos blindly, and say what the votes mean."""
+"""`longtake prefer`: blind comparison of videos, and the strengths of models estimated from the votes."""
 
 import json
 import sys

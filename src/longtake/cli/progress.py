@@ -1,4 +1,4 @@
-"""Bars for work that takes minutes or days: a moving line for people, a line now and then for log files."""
+"""Progress of long work: moving bars in a terminal, occasional lines in log files."""
 
 import sys
 import time
@@ -12,7 +12,7 @@ SECONDS_BETWEEN_LINES = 15.0
 
 
 class Bars:
-    """Progress of one or several named jobs, with the time left of each. Use it as a context manager."""
+    """Progress of one or several named jobs, each with its remaining time. Use it as a context manager."""
 
     def __init__(self) -> None:
         console = Console(stderr=True, highlight=False)
@@ -28,7 +28,7 @@ class Bars:
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._begun: dict[str, tuple[float, int]] = {}  # when a job was first told of, and how far it was then
+        self._begun: dict[str, tuple[float, int]] = {}  # time and progress of a job's first update
         self._last_line = 0.0
 
     def __enter__(self) -> "Bars":
@@ -43,7 +43,7 @@ class Bars:
             self._bars.stop()
 
     def update(self, job: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        """A job stands at `done` of `total`; the figures are shown beside it."""
+        """Report that a job is at `done` of `total`; the figures are shown beside it."""
         now = time.monotonic()
         told = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
         if self._moving:

@@ -1,4 +1,4 @@
-"""Chunks into a file, and what is said while they arrive. Knows no model: anything that yields chunks will do."""
+"""Writes chunks to a file and reports progress. Independent of the model: any iterable of chunks will do."""
 
 import json
 import signal
@@ -17,6 +17,7 @@ from rich.live import Live
 from rich.text import Text
 from torch import Tensor
 
+from longtake.cli import STARTED_S, show_notice
 from longtake.core.shapes import PictureSize
 from longtake.media.animations import open_writer
 from longtake.media.enlarged import scaled_size
@@ -26,11 +27,11 @@ from longtake.sample.words import UnknownWord
 
 @runtime_checkable
 class ModelFacts(Protocol):
-    """What is said about a model in a report."""
+    """The properties of a model that reports need."""
 
     @property
     def name(self) -> str:
-        """Of the preset or folder."""
+        """Name of the preset or folder."""
         ...
 
     @property
@@ -40,32 +41,32 @@ class ModelFacts(Protocol):
 
     @property
     def fps(self) -> float:
-        """Frames that make a second."""
+        """Frames per second."""
         ...
 
 
 @runtime_checkable
 class RecordableChunk(Protocol):
-    """Some seconds of a take, as the sampler hands them over."""
+    """A chunk of a take, as the sampler returns it."""
 
     @property
     def frames(self) -> Tensor | np.ndarray:
-        """uint8, `f h w c`, RGB."""
+        """Pictures, uint8 of shape `frames height width rgb`."""
         ...
 
     @property
     def index(self) -> int:
-        """Counted from 0."""
+        """Index of the chunk, from 0."""
         ...
 
     @property
     def start_s(self) -> float:
-        """Where in the take it begins."""
+        """Start time in the take, in seconds."""
         ...
 
     @property
     def prompt(self) -> str:
-        """What it was asked to show."""
+        """Prompt of the chunk."""
         ...
 
     @property
@@ -76,7 +77,7 @@ class RecordableChunk(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RecordingStarted:
-    """What is about to be made, and how long the model took to open."""
+    """What will be recorded, and how many seconds the model took to open."""
 
     model: str
     digest: str
@@ -85,12 +86,12 @@ class RecordingStarted:
     out: Path
     load_s: float
     cues: tuple[TimedPrompt, ...]
-    unknown_words: tuple[UnknownWord, ...]  # of the prompts; the model was not trained on them
+    unknown_words: tuple[UnknownWord, ...]  # words of the prompts that it was not trained on
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """Where a recording stands after a chunk. FPS counts everything since the start, text and encoding included."""
+    """State of a recording after a chunk. `fps` counts all time since the start, including text and encoding."""
 
     idx: int
     num_chunks: int
@@ -112,7 +113,8 @@ class RecordingSummary:
     frames: int
     duration_s: float
     wall_s: float
-    first_frame_after_s: float | None
+    first_frame_after_s: float | None  # since the first chunk was begun
+    first_frame_since_start_s: float | None  # since the command began, imports and loading included
     fps: float
     real_time_factor: float
     interrupted: bool
@@ -120,22 +122,22 @@ class RecordingSummary:
 
 @runtime_checkable
 class Report(Protocol):
-    """Tells a person or a machine how the take comes along."""
+    """Receives the events of a recording and reports them to people or programs."""
 
     def started(self, opening: RecordingStarted) -> None:
-        """The model is open and the first chunk is being made."""
+        """Report that the model is open and the first chunk is being generated."""
         ...
 
     def cue_applied(self, chunk_idx: int, start_s: float, prompt: str) -> None:
-        """Chunk `chunk_idx` is the first one under another prompt."""
+        """Report that chunk `chunk_idx` is the first one under another prompt."""
         ...
 
     def chunk_done(self, progress: Progress) -> None:
-        """A chunk is in the file."""
+        """Report that a chunk is in the file."""
         ...
 
     def finished(self, take: RecordingSummary) -> None:
-        """The file has its name."""
+        """Report that the recording is finished and the file has its final name."""
         ...
 
 
@@ -152,23 +154,24 @@ def record(
     unknown_words: Sequence[UnknownWord] = (),
     scale: int = 1,
 ) -> RecordingSummary:
-    """Write chunks as they arrive. Ctrl-C ends the take: the chunks that were done make a complete file.
+    """Write chunks to a file as they arrive. Ctrl-C ends the take: the finished chunks make a complete file.
 
     Args:
-        model: for the report, and for the fps of the file.
-        chunks: made one by one while this runs.
-        cues: for the report.
-        size: of the pictures.
-        out: the file; its suffix chooses the format.
-        report: told of every event.
-        load_s: how long the model took to open.
-        num_chunks: that are expected, for the report; 0: nobody knows.
-        unknown_words: of the prompts, for the report.
-        scale: how many times larger than they are made the pictures are written.
+        model: the properties for the report; the fps of the file.
+        chunks: the chunks, generated one by one while this runs.
+        cues: the prompts and their times, for the report.
+        size: size of the pictures.
+        out: the file; its suffix selects the format.
+        report: receives every event.
+        load_s: seconds that the model took to open, for the report.
+        num_chunks: expected number of chunks, for the report; 0: unknown.
+        unknown_words: words of the prompts that the model was not trained on, for the report.
+        scale: factor by which the pictures are enlarged.
 
     Raises:
         MediaError: the file cannot be written; see `open_writer` and `Mp4Writer.push`.
     """
+    show_notice("")
     started = time.perf_counter()
     report.started(
         RecordingStarted(
@@ -183,6 +186,7 @@ def record(
         )
     )
     first_frame_after_s: float | None = None
+    since_start_s: float | None = None
     wall_s, prompt, interrupted = 0.0, cues[0].prompt, False
     with open_writer(out, fps=model.fps, size=size, scale=scale) as writer:
         try:
@@ -192,6 +196,7 @@ def record(
                     wall_s = time.perf_counter() - started
                     if first_frame_after_s is None:
                         first_frame_after_s = wall_s
+                        since_start_s = time.perf_counter() - STARTED_S
                     if chunk.prompt != prompt:
                         prompt = chunk.prompt
                         report.cue_applied(chunk.index, chunk.start_s, prompt)
@@ -223,6 +228,7 @@ def record(
         duration_s=writer.frames_written / model.fps,
         wall_s=wall_s,
         first_frame_after_s=first_frame_after_s,
+        first_frame_since_start_s=since_start_s,
         fps=fps,
         real_time_factor=fps / model.fps,
         interrupted=interrupted,
@@ -233,7 +239,7 @@ def record(
 
 @contextmanager
 def interrupts_held(*, raise_after: bool = True) -> Iterator[None]:
-    """Ctrl-C waits until the block is done, so that no frame is half encoded; then it raises KeyboardInterrupt."""
+    """Defer Ctrl-C to the end of the block, so that no frame is half encoded; `raise_after`: raise it there."""
     pending: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: pending.append(number))
     try:
@@ -245,22 +251,22 @@ def interrupts_held(*, raise_after: bool = True) -> Iterator[None]:
 
 
 class JsonLines:
-    """Every event as one JSON object on a line of stdout."""
+    """Writes every event as one JSON object on a line of stdout."""
 
     def started(self, opening: RecordingStarted) -> None:
-        """`started`: what will be made, and how long the model took to open."""
+        """Write `started`: a `RecordingStarted`."""
         self._write("started", **asdict(opening))
 
     def cue_applied(self, chunk_idx: int, start_s: float, prompt: str) -> None:
-        """`cue_applied`: the chunk from which another prompt holds."""
+        """Write `cue_applied`: the first chunk under another prompt."""
         self._write("cue_applied", idx=chunk_idx, start_s=start_s, prompt=prompt)
 
     def chunk_done(self, progress: Progress) -> None:
-        """`chunk`: a `Progress`."""
+        """Write `chunk`: a `Progress`."""
         self._write("chunk", **asdict(progress))
 
     def finished(self, take: RecordingSummary) -> None:
-        """`finished`: a `Take`."""
+        """Write `finished`: a `RecordingSummary`."""
         self._write("finished", **asdict(take))
 
     def _write(self, event: str, **fields: object) -> None:
@@ -269,14 +275,14 @@ class JsonLines:
 
 
 class LiveLine:
-    """One line that changes while the take grows, then one that says what came of it."""
+    """Shows one line that is updated while the take grows, then a summary."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
         self._live = Live(console=self._console, transient=True, refresh_per_second=4)
 
     def started(self, opening: RecordingStarted) -> None:
-        """Show that work has begun; on something that is no terminal, nothing moves."""
+        """Start the line, if stderr is a terminal."""
         if opening.unknown_words:
             self._console.print(unknown_text(opening), markup=False, soft_wrap=True)
         if self._console.is_terminal:
@@ -286,44 +292,44 @@ class LiveLine:
             )
 
     def cue_applied(self, chunk_idx: int, start_s: float, prompt: str) -> None:
-        """The line carries the prompt anyway."""
+        """Do nothing: the line shows the prompt anyway."""
 
     def chunk_done(self, progress: Progress) -> None:
-        """Move the line on."""
+        """Update the line."""
         self._live.update(_line(progress_text(progress)))
 
     def finished(self, take: RecordingSummary) -> None:
-        """Leave the summary."""
+        """Replace the line by the summary."""
         self._live.stop()
         sys.stdout.write(summary_text(take) + "\n")
 
 
 class ChunkLog:
-    """One lasting line for every chunk, then the summary."""
+    """Prints one line for every chunk, then the summary."""
 
     def started(self, opening: RecordingStarted) -> None:
-        """What will be made."""
+        """Print what will be recorded."""
         if opening.unknown_words:
             sys.stdout.write(unknown_text(opening) + "\n")
         sys.stdout.write(f"{opening.model} {opening.size} at {opening.fps:g} fps, opened in {opening.load_s:.2f} s\n")
 
     def cue_applied(self, chunk_idx: int, start_s: float, prompt: str) -> None:
-        """A line of its own."""
+        """Print the chunk, its time and the prompt."""
         sys.stdout.write(f"cue applied at chunk {chunk_idx + 1}, {start_s:.2f} s: {prompt}\n")
 
     def chunk_done(self, progress: Progress) -> None:
-        """The progress, with the time of every stage."""
+        """Print the progress, with the time of every stage."""
         stages = " ".join(f"{name} {wall_s * 1000:.0f} ms" for name, wall_s in progress.timings.items())
         sys.stdout.write(f"{progress_text(progress)}{' · ' if stages else ''}{stages}\n")
         sys.stdout.flush()
 
     def finished(self, take: RecordingSummary) -> None:
-        """The summary."""
+        """Print the summary."""
         sys.stdout.write(summary_text(take) + "\n")
 
 
 def progress_text(progress: Progress) -> str:
-    """ "first frame after 0.52 s · 21.3 FPS · chunk 5/14 · a tiger walks"."""
+    """Progress in one line: "first frame after 0.52 s · 21.3 FPS · chunk 5/14 · a tiger walks"."""
     return (
         f"first frame after {progress.first_frame_after_s:.2f} s · {progress.fps:.1f} FPS · "
         f"chunk {progress.idx + 1}/{progress.num_chunks} · {progress.prompt}"
@@ -331,18 +337,19 @@ def progress_text(progress: Progress) -> str:
 
 
 def unknown_text(opening: RecordingStarted) -> str:
-    """Which words of the prompts the model was not trained on, in one line."""
+    """The words of the prompts that the model was not trained on, in one line."""
     told = ", ".join(map(str, opening.unknown_words))
     return f"note: {opening.model} was not trained on {told}; longtake models show {opening.model} lists what it knows"
 
 
 def summary_text(take: RecordingSummary) -> str:
-    """What was made and how fast, in one line."""
+    """What was recorded and how fast, in one line."""
     if take.path is None or take.first_frame_after_s is None:
         return "interrupted before the first chunk was done; nothing was saved"
     told = (
         f"{take.path} · {take.duration_s:.2f} s, {take.frames} frames · first frame after "
-        f"{take.first_frame_after_s:.2f} s · {take.fps:.1f} FPS · {take.real_time_factor:.2f}x real time"
+        f"{take.first_frame_after_s:.2f} s ({take.first_frame_since_start_s:.2f} s after the command) · "
+        f"{take.fps:.1f} FPS · {take.real_time_factor:.2f}x real time"
     )
     return f"interrupted; saved the chunks made so far: {told}" if take.interrupted else told
 

@@ -1,4 +1,4 @@
-"""`longtake script`: look at the files that make takes again."""
+"""`longtake script`: checks scripts of takes, and prints their schema."""
 
 import json
 import sys

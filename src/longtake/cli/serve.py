@@ -1,4 +1,4 @@
-"""`longtake serve`: the studio in the browser, and the API."""
+"""`longtake serve`: the server of the studio page and the API; `longtake keys`: its keys."""
 
 import os
 import sys
@@ -76,8 +76,8 @@ def serve(
         log_level="warning",
         ws_max_size=4 * 1024**2,
         ws_ping_interval=20,
-        ws_per_message_deflate=False,  # video does not shrink
-        timeout_graceful_shutdown=3,  # long answers do not end by themselves
+        ws_per_message_deflate=False,  # video is compressed already
+        timeout_graceful_shutdown=3,  # streaming responses do not end by themselves
     )
     socket = config.bind_socket()
     sys.stderr.write(f"longtake studio on http://{host}:{socket.getsockname()[1]}\n")
@@ -117,10 +117,10 @@ def revoke(key: Annotated[str, typer.Argument(help="Its id, as `list` shows it."
 
 
 def check_installed() -> None:
-    """Refuse to go on without what serving needs.
+    """Check that the packages for serving are installed.
 
     Raises:
-        InputError: something is not installed.
+        InputError: a package is missing.
     """
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
@@ -128,9 +128,9 @@ def check_installed() -> None:
 
 
 def leave_a_core() -> None:
-    """For sockets and H.264: threads that wait for a core hold up all others of a chunk. OMP_NUM_THREADS overrules it.
+    """Leave a core to sockets and H.264: a thread that waits for a core delays all threads of a chunk.
 
-    Measured in docs/experiments.md, 2026-11-23, "Threads of a server".
+    OMP_NUM_THREADS takes precedence. Measured in docs/experiments.md, 2026-11-23, "Threads of a server".
     """
     import torch
 
@@ -139,14 +139,14 @@ def leave_a_core() -> None:
 
 
 def kept(folder: Path | None) -> Path:
-    """Where a server keeps things."""
+    """The server's folder; by default, one in the user's data."""
     from platformdirs import user_data_path
 
     return folder or user_data_path("longtake") / "serve"
 
 
 def store(folder: Path | None) -> "Store":
-    """The database of a server."""
+    """Open the database of a server."""
     check_installed()
     from longtake.serve.store import DATABASE, Store
 

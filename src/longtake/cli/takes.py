@@ -1,4 +1,4 @@
-"""`longtake animate`, `extend`, `restyle`, `replay`: takes that begin with something."""
+"""`longtake animate`, `extend`, `restyle`, `replay`: takes from a picture, a clip or a script."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ from longtake.sample.cues import TimedPrompt, cues_from
 
 
 class Fit(StrEnum):
-    """How a picture of another shape is brought into the frame."""
+    """How a picture of another aspect ratio is resized."""
 
     CROP = "crop"
     FIT = "fit"
@@ -104,9 +104,9 @@ def extend(
 def _begin(
     opening: TakeRequest, job: Recording, *, seconds: float, seed: int, fit: Fit, size: str | None, model: str
 ) -> None:
-    """Make a take that begins with pictures."""
+    """Record a take that begins with a picture or a clip."""
     cues = opening.cues(seconds)
-    job.check()
+    job.check(model)
     with job.open(model, None if size is None else parsed_size(size)) as studio:
         take, first = opening.take(studio, cues, seed=seed, fit=fit.value)
         job.record(take, cues, seconds=seconds, first=first)
@@ -143,7 +143,7 @@ def restyle(
     if seconds is None and len(cues) > 1 + len(then or ()):
         raise InputError('", then " needs --seconds to know where half-way is; or use --then with times')
     job = Recording(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
-    job.check()
+    job.check(model)
     with job.open(model, None if size is None else parsed_size(size)) as studio:
         take = studio.restyle(video, cues[0].prompt, strength=strength, seed=seed, fit=fit.value)
         for cue in cues[1:]:
@@ -174,7 +174,7 @@ def replay(
     if not read.chunks and seconds is None:
         raise InputError(f"{script} does not say how many chunks; give --seconds")
     job = Recording(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
-    job.check()
+    job.check(model)
     with job.open(model or read.model or "tiny-world", None if read.size is None else parsed_size(read.size)) as studio:
         take = studio.replay(read)
         job.record(take, [TimedPrompt(at_s=0.0, prompt=read.opening.prompt)], seconds=seconds)

@@ -1,4 +1,4 @@
-"""`longtake train`: run the stages of a recipe, skipping what is done."""
+"""`longtake train`: runs the stages of a recipe that are not done."""
 
 import sys
 from pathlib import Path
@@ -95,7 +95,7 @@ def train(
 
 
 def _show_recipes() -> None:
-    """A line for each recipe: its name, and the first line of its docstring."""
+    """Print a line for each recipe: its name, and the first line of its docstring."""
     import ast
 
     from longtake.train.run import packaged_recipes
@@ -109,7 +109,7 @@ def _copy_recipe(name: str) -> None:
     """Copy a recipe of the package to the working directory.
 
     Raises:
-        InputError: there is no such recipe, or a file of its name is there.
+        InputError: there is no such recipe, or a file of its name exists.
     """
     from longtake.train.run import find_recipe
 

@@ -1,4 +1,4 @@
-"""`longtake vbench`: videos under the names that VBench expects, and its total from what it measured."""
+"""`longtake vbench`: generates videos under the names that VBench expects, and computes its total score."""
 
 import json
 import sys

@@ -17,7 +17,7 @@ worlds = typer.Typer(help="Look at the rendered training scenes, or render many 
 
 
 class World(StrEnum):
-    """How much there is in the world."""
+    """Size of the world: how many places and subjects there are."""
 
     SMALL = "small"
     FULL = "full"
@@ -32,7 +32,7 @@ class Looks(StrEnum):
 
 
 class SplitName(StrEnum):
-    """Scenes to train on, or scenes with pairs that training never shows."""
+    """Scenes for training, or held-out scenes with pairs that training never shows."""
 
     TRAIN = "train"
     HELD_OUT = "held_out"

@@ -1,1 +1,1 @@
-"""Words: shapes, sizes, configurations, errors, noise keys, the clock."""
+"""Definitions that every other package uses: shapes, sizes, configurations, errors, noise keys, timing."""

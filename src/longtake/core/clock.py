@@ -1,4 +1,4 @@
-"""Where the time goes: named spans of wall time."""
+"""Measurement of wall time in named spans."""
 
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
@@ -9,17 +9,17 @@ T = TypeVar("T")
 
 
 class Stopwatch:
-    """Adds up seconds by name until they are read."""
+    """Accumulates seconds by name until they are read."""
 
     def __init__(self, settle: Callable[[], None] = lambda: None) -> None:
-        """Args: settle: waits until a device that works ahead of this thread has done what it was told."""
+        """Start with no seconds; `settle` blocks until an asynchronous device has finished its queued work."""
         self._settle = settle
         self._seconds: dict[str, float] = {}
-        self._inner = 0.0  # seconds of spans inside the one that is open
+        self._inner = 0.0  # seconds of the spans nested in the open one
 
     @contextmanager
     def span(self, name: str) -> Generator[None]:
-        """Time a block; spans inside others are not counted twice."""
+        """Time a block under `name`; the time of a nested span counts for the nested span only."""
         outer, self._inner = self._inner, 0.0
         start = time.perf_counter()
         try:
@@ -31,7 +31,7 @@ class Stopwatch:
             self._inner = outer + whole
 
     def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """Hand items on, timing how long each takes to come."""
+        """Yield the items, timing under `name` how long the iterable takes to produce each."""
         iterator = iter(items)
         while True:
             with self.span(name):
@@ -42,6 +42,6 @@ class Stopwatch:
             yield item
 
     def read(self) -> dict[str, float]:
-        """Seconds by name since the last reading."""
+        """Return the seconds by name since the last reading, and reset them."""
         seconds, self._seconds = self._seconds, {}
         return seconds

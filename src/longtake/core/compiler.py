@@ -1,9 +1,9 @@
-"""Whether `torch.compile` can work here."""
+"""Detection of the C++ compiler that `torch.compile` needs."""
 
 import os
 import shutil
 
 
 def has_compiler() -> bool:
-    """Is there a C++ compiler on the path?"""
+    """Whether a C++ compiler ($CXX or g++, or clang++) is on the path."""
     return any(map(shutil.which, (os.environ.get("CXX", "g++"), "clang++")))

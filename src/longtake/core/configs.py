@@ -1,4 +1,4 @@
-"""What a network, a codec and a stream are made of. Frozen, complete, resolved once at the door."""
+"""Configurations of networks, codecs, rollouts and samplers: frozen, complete, checked when they are created."""
 
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -10,21 +10,21 @@ from longtake.core.shapes import PictureSize, Stride
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DiTConfig:
-    """The Wan-shaped diffusion transformer. Names of sizes are Wan's own."""
+    """Sizes of a diffusion transformer of Wan's architecture, under Wan's names."""
 
     dim: int
     num_layers: int
     num_heads: int
     ffn_dim: int
     text_dim: int
-    text_len: int  # rows of text states that cross-attention reads; shorter prompts are zero-padded
+    text_len: int  # text tokens that cross-attention reads; shorter prompts are zero-padded
     in_dim: int = 16  # latent channels
     freq_dim: int = 256
-    patch: int = 2  # latent pixels a token covers in height and in width; 1 latent frame in time
+    patch: int = 2  # latent pixels per token in height and in width; a token covers 1 latent frame in time
     eps: float = 1e-6
-    # What Wan does not have, for views that never change and for prompts that name things:
-    grid: tuple[int, int] | None = None  # rows and columns of tokens, each with a learned vector; None: none
-    pooled_text: bool = False  # the mean of the text states modulates the blocks, besides being read token by token
+    # Two extensions to Wan. The first suits fixed camera views, the second prompts that name objects.
+    grid: tuple[int, int] | None = None  # rows and columns of the learned position embedding; None: no embedding
+    pooled_text: bool = False  # whether the mean of the text states is added to the modulation
 
     def __post_init__(self) -> None:
         check_positive(self, "dim", "num_layers", "num_heads", "ffn_dim", "text_dim", "text_len", "in_dim", "patch")
@@ -38,18 +38,21 @@ class DiTConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodecConfig:
-    """The light codec (TAEHV's shape). Widths run from the latent (coarse) to the picture (fine)."""
+    """Sizes of the light codec, of TAEHV's architecture.
+
+    Decoder widths run from the latent (coarse) to the picture (fine), encoder widths the other way.
+    """
 
     kind: Literal["light"] = "light"
     latent_channels: int = 16
     pixel_patch: int = 1  # space-to-depth of the picture before the first convolution
     encoder_widths: tuple[int, ...] = (64, 64, 64, 64)
     decoder_widths: tuple[int, ...] = (256, 128, 64, 64)
-    blocks: int = 3  # MemBlocks a stage
-    encoder_time: tuple[int, ...] = (2, 2, 1)  # pooling of time before each spatial stride
-    decoder_time: tuple[int, ...] = (1, 2, 2)  # growth of time at each stage
-    space: tuple[int, ...] = (2, 2, 2)  # spatial factor of each stage, latent to picture
-    pixels: Literal["signed", "unit"] = "signed"  # what the weights know: [-1, 1], or [0, 1] as TAEHV's own do
+    blocks: int = 3  # MemBlocks per stage
+    encoder_time: tuple[int, ...] = (2, 2, 1)  # factors of temporal pooling before each spatial stride
+    decoder_time: tuple[int, ...] = (1, 2, 2)  # factors of temporal upsampling at each stage
+    space: tuple[int, ...] = (2, 2, 2)  # spatial upsampling factors of the stages, from latent to picture
+    pixels: Literal["signed", "unit"] = "signed"  # value range that the weights expect: [-1, 1], or [0, 1] as in TAEHV
 
     @property
     def stride(self) -> Stride:
@@ -63,19 +66,19 @@ class CodecConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CoarseCodecConfig:
-    """The codec that works on its latent grid, 16x16 pixels of 4 frames a cell."""
+    """Sizes of the coarse codec, whose latent cells each cover 16x16 pixels of 4 frames."""
 
     kind: Literal["coarse"] = "coarse"
     latent_channels: int = 16
-    enter_width: int = 64  # of patches of 4x4 pixels, in the encoder
-    width: int = 256  # on the latent grid
+    enter_width: int = 64  # channels per 4x4-pixel patch in the encoder
+    width: int = 256  # channels per latent cell
     encoder_blocks: int = 2
     decoder_blocks: int = 5
-    middle_width: int = 128  # of patches of 8x8 pixels, in the decoder
+    middle_width: int = 128  # channels per 8x8-pixel patch in the decoder
     middle_blocks: int = 2
-    leave_width: int = 64  # of patches of 4x4 pixels, in the decoder
-    grid: tuple[int, int] | None = None  # rows and columns of cells that have learned vectors and patches; None: none
-    local_basis: int = 16  # patches of pixels that each cell of the grid knows by heart
+    leave_width: int = 64  # channels per 4x4-pixel patch in the decoder
+    grid: tuple[int, int] | None = None  # rows and columns of cells with learned vectors and patches; None: none
+    local_basis: int = 16  # learned pixel patches per cell of the grid
 
     def __post_init__(self) -> None:
         check_positive(self, "latent_channels", "width", "encoder_blocks", "decoder_blocks", "local_basis")
@@ -87,16 +90,16 @@ class CoarseCodecConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WanVAEConfig:
-    """The Wan 2.1 video autoencoder. The defaults are the published one: 126,892,531 parameters."""
+    """Sizes of the Wan 2.1 video autoencoder; the defaults give the published one, of 126,892,531 parameters."""
 
     kind: Literal["wan"] = "wan"
     latent_channels: int = 16
     base_dim: int = 96
     dim_mult: tuple[int, ...] = (1, 2, 4, 4)
-    num_res_blocks: int = 2  # a stage of the encoder; the decoder has one more
-    temporal_downsample: tuple[bool, ...] = (False, True, True)  # after each stage but the last
-    mean: tuple[float, ...] | None = None  # of the latents, per channel; None: the published ones
-    std: tuple[float, ...] | None = None
+    num_res_blocks: int = 2  # residual blocks per encoder stage; decoder stages have one more
+    temporal_downsample: tuple[bool, ...] = (False, True, True)  # temporal stride after each stage but the last
+    mean: tuple[float, ...] | None = None  # per-channel mean of the latents; None: the published values
+    std: tuple[float, ...] | None = None  # per-channel standard deviation; None: the published values
 
     @property
     def stride(self) -> Stride:
@@ -105,11 +108,11 @@ class WanVAEConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StreamConfig:
-    """How a rollout spends its memory. Lengths are in latent frames."""
+    """Chunk, window and attention sink of a rollout, in latent frames."""
 
-    chunk: int
-    window: int  # latent frames in sight, the chunk being made and the sink included
-    sink: int = 0  # the first latent frames, never evicted
+    chunk: int  # latent frames that are denoised together
+    window: int  # latent frames that are attended to, the current chunk and the sink included
+    sink: int = 0  # latent frames at the start of the take that are never evicted
 
     def __post_init__(self) -> None:
         check_positive(self, "chunk", "window")
@@ -124,13 +127,16 @@ class StreamConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamplingConfig:
-    """How a network is sampled. The teacher needs guidance; distillation puts it into the student."""
+    """Settings of a sampler.
+
+    The teacher needs classifier-free guidance; for the student it is 1, since distillation includes it.
+    """
 
     num_steps: int
     shift: float
     guidance_scale: float = 1.0
-    sigmas: tuple[float, ...] = ()  # noise levels a student was distilled at; (): evenly spaced, then shifted
-    solver: Literal["euler", "heun", "unipc"] = "euler"  # of a teacher
+    sigmas: tuple[float, ...] = ()  # noise levels of the student's distillation; (): evenly spaced, then shifted
+    solver: Literal["euler", "heun", "unipc"] = "euler"  # integrator of the teacher's many-step sampler
 
     def __post_init__(self) -> None:
         check_positive(self, "num_steps", "shift")
@@ -140,7 +146,7 @@ class SamplingConfig:
             raise ConfigError(f"sigmas fall from at most 1 to above 0, got {self.sigmas}")
 
     def with_steps(self, num_steps: int | None) -> "SamplingConfig":
-        """The same with another number of steps, evenly spaced; None: its own."""
+        """Settings with `num_steps` evenly spaced steps; unchanged for None or the present number."""
         if num_steps in (None, self.num_steps):
             return self
         return replace(self, num_steps=num_steps, sigmas=())
@@ -148,7 +154,7 @@ class SamplingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """One model family: everything that sampling needs to know besides the weights."""
+    """Everything that sampling with a model needs besides its weights."""
 
     name: str
     description: str
@@ -159,9 +165,9 @@ class Preset:
     teacher: SamplingConfig
     size: PictureSize
     fps: float
-    clip_latent_frames: int  # the longest clip the teacher was trained on
-    text: Literal["minilm", "umt5"] = "minilm"  # who turns prompts into text states
-    negative_prompt: str = ""  # what the teacher is guided away from
+    clip_latent_frames: int  # length of the longest clip in the teacher's training
+    text: Literal["minilm", "umt5"] = "minilm"  # text encoder
+    negative_prompt: str = ""  # default negative prompt of guidance
 
     def __post_init__(self) -> None:
         check_positive(self, "fps", "clip_latent_frames")
@@ -177,14 +183,14 @@ class Preset:
 
     @property
     def codec_grid(self) -> tuple[int, int] | None:
-        """Rows and columns of the cells that the codec has learned, where it has."""
+        """Rows and columns of the codec's learned grid; None for a codec without one."""
         return self.codec.grid if isinstance(self.codec, CoarseCodecConfig) else None
 
     def latent_grid(self, size: PictureSize) -> tuple[int, int]:
         """Latent rows and columns of pictures of a size.
 
         Raises:
-            InputError: a side does not fit the codec and the network, or the model has learned another size by heart.
+            InputError: a side does not fit the codec and the network, or the model's learned grid is of another size.
         """
         if size != self.size and not (self.dit.grid is None and self.codec_grid is None):
             raise InputError(f"{self.name} makes pictures of {self.size} only, got {size}; --scale writes them larger")
@@ -192,10 +198,10 @@ class Preset:
 
 
 def check_positive(config: object, *names: str) -> None:
-    """Refuse fields that are not above zero.
+    """Check that the named fields of a configuration are positive.
 
     Raises:
-        ConfigError: names the field and its value.
+        ConfigError: a field is zero or negative.
     """
     for name in names:
         value = getattr(config, name)

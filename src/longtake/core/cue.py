@@ -1,7 +1,7 @@
-"""A change of a take: its fields and what they may be, for Python, scripts, the command line and the protocol alike.
+"""Cues: the fields of a change of a take and their valid values, shared by Python, scripts, CLI and protocol.
 
-`CueFields` are the fields. `Settings` is what is in force after a cue: a field of the cue replaces the one of its name.
-A new field is a line in each, and whatever makes chunks of it.
+`CueFields` holds the fields. `Settings` holds the values in force after a cue: each field of the cue that is not None
+replaces the setting of the same name. To add a field, add a line to both and use it where chunks are made.
 """
 
 from collections.abc import Generator
@@ -33,21 +33,21 @@ Guidance = Annotated[
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What a take is asked for after its cues so far, besides its prompt."""
+    """Settings in force at a chunk of a take, the prompt excepted."""
 
     seed: int = 0
-    steps: int | None = None  # denoising steps; None: the model's own
+    steps: int | None = None  # denoising steps; None: the model's default
     guidance: float = 1.0
-    negative_prompt: str | None = None  # that guidance leads away from; None: the model's own
+    negative_prompt: str | None = None  # prompt that guidance leads away from; None: the model's default
 
     def after(self, cue: "CueFields") -> "Settings":
-        """The settings under a cue: those of its fields that are not None."""
+        """Settings in which the cue's fields that are not None replace those of the same name."""
         changed = {field.name: getattr(cue, field.name) for field in fields(self)}
         return replace(self, **{name: value for name, value in changed.items() if value is not None})
 
 
 class CueFields(BaseModel):
-    """The fields of a cue; None leaves a thing as it is."""
+    """Fields of a cue; None leaves a value unchanged."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -62,22 +62,22 @@ class CueFields(BaseModel):
 
 
 class Cue(CueFields):
-    """A change of a take.
+    """Change of a take.
 
     Raises:
         ValidationError: nothing would change, values contradict each other, or one is out of range; see `input_errors`.
     """
 
-    given: Any = Field(default=None, repr=False)  # InitFrames: a picture that the take goes on from
+    given: Any = Field(default=None, repr=False)  # picture from which the take continues, an `InitFrames`
 
     @classmethod
     def of(cls, values: CueFields, given: Any = None) -> "Cue":
-        """The cue with the values of a message or of a script's line."""
+        """Build a cue from the fields of a protocol message or of a cue in a script."""
         return cls(**{name: getattr(values, name) for name in CueFields.model_fields}, given=given)
 
     @property
     def has_prompt(self) -> bool:
-        """Whether the prompt changes."""
+        """Whether the cue changes the prompt."""
         return self.prompt is not None or self.change is not None
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class Cue(CueFields):
 
 @contextmanager
 def input_errors() -> Generator[None]:
-    """Turn what pydantic finds wrong inside into an InputError of one line.
+    """Convert a pydantic ValidationError raised in the block into a one-line InputError.
 
     Raises:
         InputError: a value is out of range, or values contradict each other.

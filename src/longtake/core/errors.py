@@ -1,12 +1,12 @@
-"""The errors a user can meet. Each says what was expected, what came, and what to do about it."""
+"""Errors that users can meet; each message states what was expected, what was found, and a remedy."""
 
 
 class LongtakeError(Exception):
-    """Base of every error longtake raises on purpose; the command line prints it as one line."""
+    """Base class of all intended errors; the command line prints them as one line."""
 
 
 class InputError(LongtakeError, ValueError):
-    """What a person typed or passed in cannot be used: a prompt, a size, a duration, a path."""
+    """A value given by the user is invalid: a prompt, a size, a duration, a path."""
 
 
 class ConfigError(LongtakeError, ValueError):
@@ -14,7 +14,7 @@ class ConfigError(LongtakeError, ValueError):
 
 
 class ShapeError(LongtakeError, ValueError):
-    """A tensor does not have the shape that was promised."""
+    """A tensor does not have the expected shape."""
 
 
 class WeightsError(LongtakeError, ValueError):
@@ -22,7 +22,7 @@ class WeightsError(LongtakeError, ValueError):
 
 
 class DeviceError(LongtakeError, RuntimeError):
-    """A device is not there, or its memory is too small for what was asked."""
+    """A device is not available, or its memory is too small for the request."""
 
 
 class MediaError(LongtakeError, OSError):
@@ -30,4 +30,4 @@ class MediaError(LongtakeError, OSError):
 
 
 class TrainingError(LongtakeError, RuntimeError):
-    """A training run cannot start, go on, or be trusted."""
+    """A training run cannot start or continue, or its results cannot be trusted."""

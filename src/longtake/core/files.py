@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic writing of files: they appear whole or not at all."""
 
 import os
 from collections.abc import Generator
@@ -8,9 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def atomic(path: Path) -> Generator[Path]:
-    """A path to write to, beside `path`. It takes that name when the block ends; when the block fails, it is removed.
+    """Yield a temporary path beside `path`, renamed to `path` when the block ends and removed when it fails.
 
-    Several processes may write the same file at once: each has a path of its own, and the last one to end wins.
+    Several processes may write the same file at once: each has its own temporary path, and the last to end wins.
     """
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

@@ -1,8 +1,8 @@
-"""Sizes and the arithmetic between them: frames, latent frames, chunks, tokens.
+"""Tensor types, and conversions between frames, latent frames, chunks and seconds.
 
 A *frame* is a picture. A *latent frame* is the codec's unit of time: the first latent frame of a video
 holds 1 frame, each later one holds `stride.time` frames (4 for every codec here). A *chunk* is the
-group of latent frames that is denoised together. Nothing below depends on one resolution.
+group of latent frames that is denoised together. Nothing here depends on a particular resolution.
 """
 
 import math
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from longtake.core.errors import InputError, ShapeError
 
-# The legend, used by every signature: b batch, c channels, f latent frames, h w latent height and width,
-# s tokens, t text tokens, e text width, g text groups, d model width, n heads, k head width, m cached tokens;
-# frames, height, width and rgb are those of pixels and pictures.
-Latent = Float[Tensor, "b c f h w"]  # normalised: roughly zero mean, unit variance
+# Axis names in all signatures: b batch, c channels, f latent frames, h w latent height and width, s tokens,
+# t text tokens, e text width, g text groups, d model width, n heads, k head width, m cached tokens;
+# frames, height, width and rgb are the axes of pixels and pictures.
+Latent = Float[Tensor, "b c f h w"]  # normalised: about zero mean, unit variance
 Video = Float[Tensor, "b rgb frames height width"]  # pixels in [-1, 1]
 Tokens = Float[Tensor, "b s d"]
 TextStates = Float[Tensor, "b _g t e"]  # one text per group of latent frames; g = 1: one for all
@@ -27,17 +27,17 @@ Pictures = UInt8[Tensor, "frames height width rgb"]  # 0..255
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stride:
-    """How much a codec shrinks time and space."""
+    """Downsampling factors of a codec in time and space."""
 
     time: int = 4
     space: int = 8
 
     def frames(self, latent_frames: int) -> int:
-        """Frames that the first `latent_frames` latent frames of a video hold: 1, then `time` each."""
+        """Number of frames in the first `latent_frames` latent frames of a video: 1, then `time` for each later one."""
         return 0 if latent_frames == 0 else 1 + (latent_frames - 1) * self.time
 
     def latent_frames(self, frames: int) -> int:
-        """Latent frames of a video of `frames` frames.
+        """Number of latent frames of a video of `frames` frames.
 
         Raises:
             ShapeError: `frames` is not 1 more than a multiple of `time`.
@@ -52,7 +52,7 @@ class Stride:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Span:
-    """A half-open range of latent frames: one chunk of a take."""
+    """Half-open range of latent frames that one chunk of a take covers."""
 
     idx: int
     start: int
@@ -62,12 +62,12 @@ class Span:
         return self.stop - self.start
 
     def frames(self, stride: Stride) -> range:
-        """The frames this chunk becomes, counted from the start of the take."""
+        """Range of the frames that this chunk decodes to, counted from the start of the take."""
         return range(stride.frames(self.start), stride.frames(self.stop))
 
 
 def chunk_spans(chunk: int, start_idx: int = 0) -> Iterator[Span]:
-    """Chunks of `chunk` latent frames, for ever, beginning with chunk `start_idx`."""
+    """Yield the spans of chunks of `chunk` latent frames without end, beginning with chunk `start_idx`."""
     idx = start_idx
     while True:
         yield Span(idx=idx, start=idx * chunk, stop=(idx + 1) * chunk)
@@ -75,7 +75,7 @@ def chunk_spans(chunk: int, start_idx: int = 0) -> Iterator[Span]:
 
 
 def chunks_for(seconds: float, *, fps: float, chunk: int, stride: Stride) -> int:
-    """The fewest chunks that last at least `seconds`.
+    """Smallest number of chunks that last at least `seconds`.
 
     Raises:
         InputError: `seconds` is not a positive finite number.
@@ -111,7 +111,7 @@ class PictureSize:
 
     @classmethod
     def parse(cls, text: str) -> "PictureSize":
-        """Read "160x96" (width x height).
+        """Parse a size such as "160x96" (width x height).
 
         Raises:
             InputError: the text is not two numbers with an x between them.

@@ -1,3 +1,3 @@
-"""The version of the package, for files that say what made them."""
+"""Version of the package, which is also written into files."""
 
 __version__ = "0.1.0"

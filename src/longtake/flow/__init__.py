@@ -1,1 +1,1 @@
-"""The mathematics: pure functions of tensors."""
+"""Mathematics of the diffusion process, as pure functions of tensors."""

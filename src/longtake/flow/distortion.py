@@ -1,4 +1,4 @@
-"""How far decoded videos are from true ones: pure functions of pixels in [-1, 1]."""
+"""Distortion of decoded videos against the originals, as pure functions of pixels in [-1, 1]."""
 
 import math
 
@@ -8,22 +8,22 @@ from torch import Tensor
 
 from longtake.core.shapes import Video
 
-MOVING = 0.3  # of [-1, 1]: a pixel that differs by more from the median over its clip shows something that moves
-LEVELS = 127.5  # of 255, in one unit of pixels in [-1, 1]
+MOVING = 0.3  # deviation from the clip's median above which a pixel counts as moving; pixels are in [-1, 1]
+LEVELS = 127.5  # grey levels, of 255, per unit of pixels in [-1, 1]
 
 
 def psnr(mean_square: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of a mean squared error."""
+    """Peak signal-to-noise ratio in dB of a mean squared error of pixels in [-1, 1]."""
     return 10 * torch.log10(4 / mean_square)
 
 
 def moving_pixels(video: Video) -> Bool[Tensor, "b frames height width"]:
-    """Where something moves: pixels that differ much from the median over their clip."""
+    """Mask of moving pixels: those that differ from the median over their clip by more than `MOVING`."""
     return (video - video.median(2, keepdim=True).values).abs().amax(1) > MOVING
 
 
 def moving_psnr(decoded: Video, video: Video) -> float:
-    """PSNR in dB of the pixels that show something moving; NaN where nothing moves."""
+    """PSNR in dB over the moving pixels of `video`; NaN if nothing moves."""
     moving = moving_pixels(video)
     return float(psnr((decoded - video).square().mean(1)[moving].mean())) if bool(moving.any()) else math.nan
 
@@ -34,5 +34,5 @@ def change(video: Video) -> Float[Tensor, " b"]:
 
 
 def excess_change(decoded: Video, video: Video) -> Float[Tensor, " b"]:
-    """By how much successive frames differ more than the true ones do, in grey levels: flicker, where nothing moves."""
+    """Increase of `change` over that of the original, in grey levels; for a still video this is flicker."""
     return change(decoded) - change(video)

@@ -4,5 +4,5 @@ from torch import Tensor
 
 
 def guide(cond: Tensor, uncond: Tensor, guidance_scale: float) -> Tensor:
-    """uncond + w (cond - uncond); w = 1 is off. (CausVid's w on top of cond is w + 1 here.)"""
+    """Guided velocity uncond + w (cond - uncond); w = 1 is off. CausVid's w is w - 1 in this convention."""
     return uncond + guidance_scale * (cond - uncond)

@@ -10,14 +10,17 @@ VelocityFn = Callable[[Latent, float], Latent]
 
 
 def euler(velocity: VelocityFn, x: Latent, sigmas: Sequence[float]) -> Iterator[Latent]:
-    """First order. Yields the state after each step; the last is x0 when `sigmas` ends in 0."""
+    """Euler's method, of first order. Yields the state after each step; the last is x0 if `sigmas` ends in 0."""
     for sigma, following in pairwise(sigmas):
         x = x + (following - sigma) * velocity(x, sigma)
         yield x
 
 
 def heun(velocity: VelocityFn, x: Latent, sigmas: Sequence[float]) -> Iterator[Latent]:
-    """Second order, two evaluations a step, at sigma = 0 too. Yields the state after each step."""
+    """Heun's method, of second order, with two evaluations a step. Yields the state after each step.
+
+    If `sigmas` ends in 0, the velocity is evaluated at sigma = 0 too.
+    """
     for sigma, following in pairwise(sigmas):
         v = velocity(x, sigma)
         guess = x + (following - sigma) * v
@@ -26,17 +29,17 @@ def heun(velocity: VelocityFn, x: Latent, sigmas: Sequence[float]) -> Iterator[L
 
 
 def unipc(velocity: VelocityFn, x: Latent, sigmas: Sequence[float]) -> Iterator[Latent]:
-    """Second order, one evaluation a step: predictor and corrector (Zhao et al. 2023, UniPC-2 with B2(h) = e^h - 1).
+    """UniPC-2 with B2(h) = e^h - 1: predictor-corrector of second order, one evaluation a step (Zhao et al. 2023).
 
     In half log-SNR l = log((1 - sigma) / sigma), with h = l_next - l and m the predicted x0,
 
         x_next = sigma_next / sigma x - alpha_next (e^-h - 1) (m + sum of rho_k D_k)
 
-    where D_k are slopes of m: towards the step before, and in the corrector towards the new m as well. What is known of
-    the new state corrects it before it is left. The first and the last step are of first order. Yields the state after
-    each step, before it is corrected.
+    where D_k are finite-difference slopes of m: towards the previous level, and in the corrector towards the new level
+    too. The corrector uses the evaluation at the new level, so it needs none of its own. The first and the last step
+    are of first order. Yields the state after each predictor step, before its correction.
     """
-    # Pure noise has l = -inf: the step after the first would divide by it.
+    # At pure noise l = -inf, by which the second step would divide; so sigma is kept just below 1.
     half = [math.inf if s == 0 else math.log((1 - s) / s) for s in (min(sigma, 1 - 1e-6) for sigma in sigmas)]
     steps = len(sigmas) - 1
     before, x0s, order = x, list[Latent](), 0
@@ -61,10 +64,13 @@ def _unipc_step(
     *,
     correct: bool,
 ) -> Latent:
-    """From level `i` to the next; `x0s` ends with the prediction at `i`, or at the next level if it is to correct."""
+    """One step from level `i` to level `i + 1`: the predictor, or with `correct` the corrector.
+
+    `x0s` holds the predicted x0 of successive levels, up to level `i`, or up to `i + 1` for the corrector.
+    """
     known = x0s[:-1] if correct else x0s
     m, h = known[-1], half[i + 1] - half[i]
-    growth = math.expm1(-h)  # also B2 of the paper, with the sign of data prediction
+    growth = math.expm1(-h)  # B2(-h): B2 of the paper, with the sign of its data-prediction form
     slope = m.new_zeros(()) if order < 2 else (known[-2] - m) / ((half[i - 1] - half[i]) / h)
     if correct:
         towards = x0s[-1] - m
@@ -74,7 +80,7 @@ def _unipc_step(
             ratio = (half[i - 1] - half[i]) / h
             first = (growth / -h - 1) / growth
             second = 2 * ((growth / -h - 1) / -h - 1 / 2) / growth
-            # rho_1 + rho_2 = first, ratio rho_1 + rho_2 = second
+            # These solve rho_1 + rho_2 = first, ratio rho_1 + rho_2 = second.
             rho = (first - second) / (1 - ratio)
             residual = rho * slope + (first - rho) * towards
     else:

@@ -1,1 +1,1 @@
-"""Pictures to files and back: the only floor that knows codecs, containers and picture formats."""
+"""Reading and writing of picture, video and audio files; no other package handles media formats."""

@@ -1,4 +1,4 @@
-"""Every file a take can become, chosen by the suffix of its name."""
+"""Writers of takes in all output formats, chosen by the suffix of the file's name."""
 
 import itertools
 from pathlib import Path
@@ -23,24 +23,24 @@ SHEET_PICTURES = 16
 
 @runtime_checkable
 class FrameWriter(Protocol):
-    """Takes pictures chunk by chunk; the file has its final name only after `close`.
+    """Interface of writers that receive pictures chunk by chunk; the file has its final name only after `close`.
 
-    As a context manager it closes when left normally and aborts when left by an exception.
+    As a context manager, a writer closes on normal exit and aborts on an exception.
     """
 
     @property
     def frames_written(self) -> int:
-        """So far."""
+        """Number of frames written so far."""
         ...
 
     @property
     def path(self) -> Path:
-        """The name the finished file will have."""
+        """Final path of the file."""
         ...
 
     @property
     def bytes_written(self) -> int:
-        """What lies on the disk so far."""
+        """Number of bytes on disk so far."""
         ...
 
     def push(self, pictures: Tensor) -> None:
@@ -48,15 +48,15 @@ class FrameWriter(Protocol):
         ...
 
     def close(self) -> None:
-        """Finish the file and give it its name."""
+        """Finish the file and rename it to its final path."""
         ...
 
     def abort(self) -> None:
-        """Leave nothing behind; what had the name before is untouched."""
+        """Remove all unfinished files; an earlier file at the final path is untouched."""
         ...
 
     def __enter__(self) -> "FrameWriter":
-        """The writer itself."""
+        """Return the writer itself."""
         ...
 
     def __exit__(
@@ -67,17 +67,17 @@ class FrameWriter(Protocol):
 
 
 def open_writer(path: Path, *, fps: float, size: PictureSize, scale: int = 1) -> FrameWriter:
-    """A writer for `.mp4` (grows while frames arrive), `.gif`, `.webp` (animated) or `.png` (a contact sheet).
+    """Open a writer for `.mp4` (written as frames arrive), `.gif`, `.webp` (animated) or `.png` (a contact sheet).
 
     Args:
-        path: of the file.
-        fps: frames a second.
-        size: of the pictures that are pushed.
-        scale: how many times larger than that they are written: 1, 2, 3 or 4.
+        path: path of the file.
+        fps: frames per second.
+        size: size of the pictures that are pushed.
+        scale: enlargement of the written pictures: 1, 2, 3 or 4.
 
     Raises:
-        MediaError: another suffix, or the path cannot be written.
-        InputError: another scale.
+        MediaError: the suffix is not supported, or the path cannot be written.
+        InputError: the scale is not supported.
     """
     check_suffix(path)
     large = scaled_size(size, scale)
@@ -87,20 +87,20 @@ def open_writer(path: Path, *, fps: float, size: PictureSize, scale: int = 1) ->
 
 
 def check_suffix(path: Path) -> None:
-    """Refuse a name that no writer is for.
+    """Check that a writer exists for a file's suffix.
 
     Raises:
-        MediaError: says which suffixes there are.
+        MediaError: there is none; the message lists the supported suffixes.
     """
     if path.suffix.lower() not in SUFFIXES:
         raise MediaError(f'cannot tell what to write from "{path.name}"; end the name in {", ".join(SUFFIXES)}')
 
 
 class PictureWriter:
-    """GIF, animated WebP or a PNG contact sheet, by Pillow.
+    """Writer of GIF, animated WebP and PNG contact sheets, by Pillow.
 
-    These formats are put together at the end: every frame of an animation is kept in memory until `close` (a minute at
-    160x96 and 16 fps is 44 MB), while a sheet keeps between 16 and 31 frames however long the take is.
+    These formats are written at the end: all frames of an animation stay in memory until `close` (44 MB for a minute at
+    160x96 and 16 fps). For a contact sheet at most 31 evenly spaced frames are kept, however long the take is.
 
     Raises:
         MediaError: the path cannot be written.
@@ -118,12 +118,12 @@ class PictureWriter:
 
     @property
     def path(self) -> Path:
-        """The name the finished file will have."""
+        """Final path of the file."""
         return self._target.path
 
     @property
     def bytes_written(self) -> int:
-        """0 until closed."""
+        """Size of the finished file; 0 before `close`."""
         return self.path.stat().st_size if not self._open and self.path.exists() else 0
 
     def push(self, pictures: Tensor) -> None:
@@ -143,7 +143,7 @@ class PictureWriter:
                 self._kept, self._keep_every = self._kept[::2], self._keep_every * 2
 
     def close(self) -> None:
-        """Write the file and give it its name; a second call does nothing.
+        """Write the file and rename it to its final path; a second call does nothing.
 
         Raises:
             MediaError: nothing was pushed, or the disk is full.
@@ -162,7 +162,7 @@ class PictureWriter:
         self._target.commit(self._target.growing_path)
 
     def abort(self) -> None:
-        """Leave nothing behind; what had the name before is untouched."""
+        """Remove all unfinished files; an earlier file at the final path is untouched."""
         if self._open:
             self._open = False
             self._kept.clear()
@@ -191,11 +191,11 @@ class PictureWriter:
                 growing, save_all=True, append_images=rest, duration=self._durations(1), loop=0, quality=85, method=4
             )
         else:
-            # a GIF counts hundredths of a second
+            # GIF durations are in hundredths of a second.
             first.save(growing, save_all=True, append_images=rest, duration=self._durations(10), loop=0, disposal=1)
 
     def _durations(self, tick_ms: int) -> list[int]:
-        """How long each frame is shown, in ms, a multiple of `tick_ms`; the errors of rounding do not add up."""
+        """Duration of each frame in ms, a multiple of `tick_ms`, with rounding errors that do not accumulate."""
         ticks = [round(idx * 1000 / self.fps / tick_ms) for idx in range(len(self._kept) + 1)]
         return [(stop - start) * tick_ms for start, stop in itertools.pairwise(ticks)]
 
@@ -211,37 +211,39 @@ class PictureWriter:
 
 
 class EnlargedWriter:
-    """Hands pictures on to another writer, each enlarged to that writer's size."""
+    """Writer that enlarges pictures and passes them to another writer."""
 
     def __init__(self, writer: FrameWriter, size: PictureSize, scale: int) -> None:
-        """Args:
-        writer: takes pictures of `scaled_size(size, scale)`.
-        size: of the pictures that are pushed.
-        scale: a whole number.
+        """Wrap a writer.
+
+        Args:
+            writer: a writer of pictures of `scaled_size(size, scale)`.
+            size: size of the pictures that are pushed.
+            scale: enlargement, a whole number.
         """
         self._writer, self._size = writer, size
         self._enlarger = Enlarger(scaled_size(size, scale))
 
     @property
     def frames_written(self) -> int:
-        """By the other writer."""
+        """Number of frames that the other writer has written."""
         return self._writer.frames_written
 
     @property
     def path(self) -> Path:
-        """Of the other writer."""
+        """Final path of the other writer's file."""
         return self._writer.path
 
     @property
     def bytes_written(self) -> int:
-        """By the other writer."""
+        """Number of bytes that the other writer has written."""
         return self._writer.bytes_written
 
     def push(self, pictures: Tensor) -> None:
-        """Enlarge pictures (uint8, `f h w c`, RGB) one by one, and push them.
+        """Enlarge pictures (uint8, `f h w c`, RGB) one by one, and push them to the other writer.
 
         Raises:
-            MediaError: the pictures have another size or type; or what the other writer raises.
+            MediaError: the pictures have another size or type, or the other writer fails.
         """
         check_pictures(pictures, self._size)
         for picture in pictures:

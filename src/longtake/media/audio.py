@@ -1,4 +1,4 @@
-"""Sound for a finished take: pictures are moved as they are, the sound is encoded as AAC beside them."""
+"""Addition of sound to a finished take: video packets are copied, sound is encoded as AAC."""
 
 from pathlib import Path
 
@@ -12,11 +12,11 @@ from longtake.core.errors import MediaError
 from longtake.media.targets import Target, reason
 
 RATE = 48_000
-FRAME = 1024  # samples of an AAC frame
+FRAME = 1024  # samples per AAC frame
 
 
 def check_audio(path: Path) -> None:
-    """Refuse a file that cannot be read as sound, before any work is done.
+    """Check that a file can be decoded as sound, before any work is done.
 
     Raises:
         MediaError: it is missing, damaged, or holds no sound.
@@ -33,10 +33,10 @@ def check_audio(path: Path) -> None:
 
 
 def add_audio(video: Path, audio: Path) -> None:
-    """Put a sound track into an mp4, from its first frame on, cut to the length of the pictures.
+    """Add a sound track to an mp4, starting at its first frame and cut to the length of the video.
 
     Raises:
-        MediaError: a file cannot be read, or the result cannot be written; the mp4 is as it was.
+        MediaError: a file cannot be read, or the result cannot be written; the mp4 is unchanged.
     """
     target = Target(video)
     try:
@@ -67,7 +67,7 @@ def _mux(video: Path, audio: Path, out: Path) -> None:
 
 
 def _frames(sound: InputContainer, num_samples: int):
-    """The first samples of a sound track in frames of AAC's size."""
+    """Yield the first `num_samples` samples of a sound track, in frames of AAC's size."""
     resampler = AudioResampler("fltp", "stereo", RATE)
     fifo = AudioFifo()
     done = 0

@@ -1,4 +1,4 @@
-"""How long each chunk took, drawn: a column a chunk, stacked by stage, against the line of real time."""
+"""Charts of the seconds per chunk: stacked columns by stage, with a line at real time."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,13 +16,13 @@ LINE_PX = 22
 def chunk_chart(
     chunks: Sequence[Mapping[str, float]], real_time_s: float, title: str, notes: Sequence[str]
 ) -> Image.Image:
-    """A chart of the seconds that chunks took.
+    """Draw a chart of the time that each chunk took.
 
     Args:
-        chunks: seconds by stage, one mapping a chunk.
-        real_time_s: how long a chunk is shown; columns below this line are faster than real time.
-        title: above it.
-        notes: lines of figures below it.
+        chunks: seconds by stage, one mapping per chunk.
+        real_time_s: playing time of a chunk; columns below this line are faster than real time.
+        title: title above the chart.
+        notes: lines of text below the chart.
 
     Raises:
         MediaError: there are no chunks.

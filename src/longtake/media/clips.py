@@ -1,4 +1,4 @@
-"""Files to pictures, with limits: a file from outside must not be able to fill the memory."""
+"""Reading of picture and video files, with limits so that untrusted files cannot exhaust memory."""
 
 import math
 from collections.abc import Iterator
@@ -17,18 +17,18 @@ from longtake.core.shapes import Pictures, PictureSize
 from longtake.media.targets import reason
 
 MAX_PICTURE_PIXELS = 4096 * 4096
-MAX_VIDEO_BYTES = 2 * 1024**3  # of decoded pictures
+MAX_VIDEO_BYTES = 2 * 1024**3  # bytes of decoded pictures per video
 
 Fit = Literal["crop", "fit"]
 
 
 def read_image(path: Path, size: PictureSize, fit: Fit = "crop") -> Pictures:
-    """One picture, upright, RGB over black where it was transparent.
+    """Read a picture as RGB, rotated upright, with transparent parts over black.
 
     Args:
-        path: anything Pillow reads.
-        size: of the result.
-        fit: "crop" fills the size and cuts what stands out; "fit" shows all of it between black bars.
+        path: any picture file that Pillow reads.
+        size: size of the result.
+        fit: "crop" fills the size and cuts off the rest; "fit" shows the whole picture between black bars.
 
     Raises:
         MediaError: the file is missing, damaged, no picture, or has more than `MAX_PICTURE_PIXELS` pixels.
@@ -52,18 +52,18 @@ def read_video(
     max_seconds: float = 60.0,
     fit: Fit = "crop",
 ) -> Pictures:
-    """All pictures of a video file.
+    """Read all pictures of a video file.
 
     Args:
-        path: anything FFmpeg reads.
-        size: of the result; None keeps the file's.
-        fps: of the result: at each tick the picture that was on screen; None keeps every picture of the file.
-        max_seconds: a longer file is refused, not cut.
+        path: any video file that FFmpeg reads.
+        size: size of the result; None: the file's.
+        fps: frame rate of the result, which holds the picture on screen at each tick; None: every picture of the file.
+        max_seconds: longest accepted duration; a longer file raises an error.
         fit: as in `read_image`.
 
     Raises:
         MediaError: the file is missing, damaged, holds no video, is longer than `max_seconds`, or would decode to more
-            than `MAX_PICTURE_PIXELS` a picture or `MAX_VIDEO_BYTES` in all.
+            than `MAX_PICTURE_PIXELS` pixels per picture or `MAX_VIDEO_BYTES` in all.
     """
     if fps is not None and not 0 < fps <= 1000:
         raise MediaError(f"fps must lie above 0 and at most 1000, got {fps}")
@@ -87,12 +87,12 @@ def read_video(
 
 
 def stream_video(path: Path, size: PictureSize, fps: float, fit: Fit = "crop") -> Iterator[Pictures]:
-    """The pictures of a video file one by one, [1, height, width, rgb], read as they are asked for.
+    """Yield the pictures of a video file one by one, [1, height, width, rgb], decoding lazily.
 
     Args:
-        path: anything FFmpeg reads, of any length.
-        size: of the pictures.
-        fps: of the result: at each tick the picture that was on screen.
+        path: any video file that FFmpeg reads, of any length.
+        size: size of the pictures.
+        fps: frame rate of the result, which holds the picture on screen at each tick.
         fit: as in `read_image`.
 
     Raises:
@@ -119,7 +119,7 @@ def _sized(path: Path, ticks: Iterator[tuple[np.ndarray, int]], size: PictureSiz
 
 
 def _ticks(path: Path, fps: float | None, max_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
-    """Decoded pictures, and for how many ticks of the result each is on screen (one, without `fps`)."""
+    """Yield decoded pictures, each with the number of ticks of the result it is on screen for (1 without `fps`)."""
     with av.open(str(path)) as container:
         if not container.streams.video:
             raise MediaError(f"cannot read {path} as a video: it holds no video stream")
@@ -144,7 +144,7 @@ def _ticks(path: Path, fps: float | None, max_seconds: float) -> Iterator[tuple[
                 step_s = now_s - shown_s
             shown, shown_s = frame.to_ndarray(format="rgb24"), now_s
         if shown is not None:
-            # the last picture stays as long as the one before it did
+            # The last picture gets the duration of the one before it.
             repeats = 1 if fps is None else round((shown_s + step_s) * fps) - num_ticks
             if repeats > 0 or num_ticks == 0:
                 yield shown, max(1, repeats)

@@ -1,8 +1,8 @@
-"""Pictures to H.264 while they are being made.
+"""Encoding of pictures to an H.264 mp4 while they are being made.
 
-The file grows as a fragmented mp4, one fragment a frame, which plays even if the process is killed. When the take
-is done, its packets are moved, not encoded again, into an ordinary mp4 whose index stands in front, and that file
-takes the final name in one step.
+The file grows as a fragmented mp4, one fragment per frame, which plays even if the process is killed. At the end its
+packets are copied, without encoding again, into an ordinary mp4 with its index in front, and that file is renamed
+atomically to the final path.
 """
 
 from collections.abc import Callable
@@ -22,17 +22,17 @@ from longtake.core.shapes import PictureSize
 from longtake.media.targets import Target, reason
 
 SECONDS_PER_KEYFRAME = 2.0
-BT709 = 1  # the number of BT.709 in H.273, for primaries, transfer and matrix alike
-LIMITED_RANGE = 1  # luma in 16..235: what every player assumes
+BT709 = 1  # code of BT.709 in H.273, for primaries, transfer and matrix alike
+LIMITED_RANGE = 1  # code of luma in 16..235, which every player assumes
 
 T = TypeVar("T")
 
 
 class Mp4Writer:
-    """An H.264 mp4 that can be watched while it is written (yuv420p, BT.709, limited range).
+    """Writer of an H.264 mp4 that can be watched while it is written (yuv420p, BT.709, limited range).
 
-    Use it as a context manager: leaving it normally closes the file, leaving it by an exception aborts. A full
-    disk is no reason to lose a take: after a failed write the growing file stays where it is.
+    As a context manager, the writer closes on normal exit and aborts on an exception. After a failed write, for
+    example on a full disk, the growing file is kept, so that the frames so far are not lost.
 
     Raises:
         MediaError: the size is odd or empty, the fps is not positive, or the path cannot be written.
@@ -67,12 +67,12 @@ class Mp4Writer:
 
     @property
     def path(self) -> Path:
-        """The name the finished file will have."""
+        """Final path of the file."""
         return self._target.path
 
     @property
     def growing_path(self) -> Path:
-        """The file that holds, at any moment, every frame pushed so far (the last one perhaps a push later)."""
+        """Path of the growing file, which holds every frame pushed so far (the last one possibly a push later)."""
         return self._target.growing_path
 
     @property
@@ -82,7 +82,7 @@ class Mp4Writer:
         return path.stat().st_size if path.exists() else 0
 
     def push(self, pictures: Tensor) -> None:
-        """Encode pictures (uint8, `f h w c`, RGB) and hand their packets to the file at once.
+        """Encode pictures (uint8, `f h w c`, RGB) and write their packets at once.
 
         Raises:
             MediaError: the pictures have another size or type, the writer is closed, or the disk is full.
@@ -98,7 +98,7 @@ class Mp4Writer:
             self.frames_written += 1
 
     def close(self) -> None:
-        """Finish the file and give it its name; a second call does nothing.
+        """Finish the file and rename it to its final path; a second call does nothing.
 
         Raises:
             MediaError: nothing was pushed, or the disk is full.
@@ -116,7 +116,7 @@ class Mp4Writer:
         self._target.discard()
 
     def abort(self) -> None:
-        """Drop everything that was written; what had the final name before is untouched."""
+        """Remove all unfinished files; an earlier file at the final path is untouched."""
         if self._open:
             self._stop()
             self._target.discard()
@@ -133,7 +133,7 @@ class Mp4Writer:
             self.abort()
 
     def _seal(self) -> None:
-        """Move the packets of the growing file into an mp4 with its index in front."""
+        """Copy the packets of the growing file into an mp4 with its index in front."""
         with (
             av.open(str(self.growing_path)) as grown,
             av.open(str(self._target.sealing_path), "w", format="mp4", options={"movflags": "faststart"}) as sealed,
@@ -146,7 +146,7 @@ class Mp4Writer:
                     sealed.mux(packet)
 
     def _guard(self, write: Callable[[], T]) -> T:
-        """Run something that touches the disk; when it fails, keep what can be watched and say where it is."""
+        """Run a disk operation; if it fails, keep the growing file and raise a MediaError that names it."""
         try:
             return write()
         except (OSError, FFmpegError) as error:
@@ -157,20 +157,20 @@ class Mp4Writer:
             ) from error
 
     def _stop(self) -> None:
-        """Let go of the file without caring whether its tail can still be written."""
+        """Close the file, even if its trailer cannot be written."""
         self._open = False
         try:
             self._container.close()
         except (OSError, FFmpegError):
-            # the disk that refused the frames refuses the trailer too; every fragment before it stands on its own
+            # A disk that is too full for the frames is too full for the trailer; the fragments play without it.
             return
 
 
 class ToYuv:
-    """RGB pictures to what H.264 holds: yuv420p, BT.709, limited range."""
+    """Conversion of RGB pictures to the encoder's format: yuv420p, BT.709, limited range."""
 
     def __init__(self) -> None:
-        self._converter = VideoReformatter()  # kept: its tables cost more to make than a frame to convert
+        self._converter = VideoReformatter()  # kept, since creating its tables costs more than converting a frame
 
     def __call__(self, picture: np.ndarray) -> av.VideoFrame:
         return self._converter.reformat(
@@ -184,13 +184,13 @@ class ToYuv:
 
 
 def flag_colours(context: av.VideoCodecContext) -> None:
-    """Have an encoder say which colours `ToYuv` made; players guess otherwise, and differ."""
+    """Set an encoder's colour flags to the format of `ToYuv`; without them, players guess differently."""
     context.color_primaries = context.color_trc = context.colorspace = BT709
     context.color_range = LIMITED_RANGE
 
 
 def check_even(size: PictureSize) -> None:
-    """Refuse a size that yuv420p cannot have.
+    """Check that a size is possible in yuv420p.
 
     Raises:
         MediaError: a side is odd or empty.
@@ -200,10 +200,10 @@ def check_even(size: PictureSize) -> None:
 
 
 def check_pictures(pictures: Tensor, size: PictureSize) -> None:
-    """Refuse what is not uint8 `f h w c` of the promised size.
+    """Check that pictures are uint8 `f h w c` of a size.
 
     Raises:
-        MediaError: says what was expected and what came.
+        MediaError: they have another type, layout or size.
     """
     expected = (size.height, size.width, 3)
     if str(pictures.dtype) != "torch.uint8" or pictures.ndim != 4 or tuple(pictures.shape[1:]) != expected:

@@ -1,4 +1,4 @@
-"""Pictures made larger: Lanczos, one by one."""
+"""Enlargement of pictures by Lanczos resampling, one picture at a time."""
 
 import av
 import torch
@@ -12,7 +12,7 @@ SCALES = (1, 2, 3, 4)
 
 
 def scaled_size(size: PictureSize, scale: int) -> PictureSize:
-    """The size of pictures that are written `scale` times as large.
+    """Picture size multiplied by `scale`.
 
     Raises:
         InputError: `scale` is none of `SCALES`.
@@ -23,14 +23,14 @@ def scaled_size(size: PictureSize, scale: int) -> PictureSize:
 
 
 class Enlarger:
-    """Pictures of any size in, pictures of one size out."""
+    """Resampling of pictures of any size to one size."""
 
     def __init__(self, size: PictureSize) -> None:
         self._size = size
         self._reformatter = VideoReformatter()
 
     def __call__(self, picture: Tensor) -> Pictures:
-        """A picture (uint8, `h w c`, RGB) as one of the wanted size (`1 h w c`)."""
+        """Resample a picture (uint8, `h w c`, RGB) to the target size (`1 h w c`)."""
         frame = av.VideoFrame.from_ndarray(picture.cpu().contiguous().numpy(), format="rgb24")
         large = self._reformatter.reformat(
             frame, self._size.width, self._size.height, "rgb24", interpolation=Interpolation.LANCZOS

@@ -1,7 +1,7 @@
-"""Between the pixels of the nets and the pictures of files and screens.
+"""Conversion between the pixels of the networks and the pictures of files and screens.
 
-Pixels are floats in [-1, 1], laid out `b c f h w`. Pictures are bytes in 0..255, laid out `f h w c`, and exist
-only on this floor and above.
+Pixels are floats in [-1, 1], laid out `b c f h w`. Pictures are bytes in 0..255, laid out `f h w c`; no package below
+this one uses them.
 """
 
 import torch
@@ -14,18 +14,18 @@ from longtake.core.shapes import Pictures, Video
 
 
 def to_pictures(video: Video) -> Pictures:
-    """Pixels of one video as pictures on the CPU: rounded to the nearest byte, clamped where a net overshoots.
+    """Convert the pixels of one video to pictures on the CPU, rounded to bytes and clamped to 0..255.
 
     Raises:
-        ShapeError: the batch holds more or less than one video.
+        ShapeError: the batch does not hold exactly one video.
     """
     if video.shape[0] != 1:
         raise ShapeError(f"pictures are made of one video at a time, got a batch of {video.shape[0]}; index it first")
-    # fp32: in bf16 neighbouring bytes near white are the same number
+    # The conversion is in fp32, since bf16 cannot distinguish neighbouring byte values near white.
     levels = (video[0].float() + 1) * 127.5
     return rearrange(levels.round().clamp(0, 255).to(torch.uint8), "c f h w -> f h w c").contiguous().cpu()
 
 
 def from_pictures(pictures: Pictures) -> Float[Tensor, "1 c f h w"]:
-    """Pictures as the pixels of one video, fp32 in [-1, 1], on the device they are on."""
+    """Convert pictures to the pixels of one video, fp32 in [-1, 1], on the same device."""
     return rearrange(pictures.float() / 127.5 - 1, "f h w c -> 1 c f h w").contiguous()

@@ -1,7 +1,7 @@
-"""Chunks as they travel: H.264 that begins anew with every chunk, and what can be made of it without encoding again.
+"""H.264 encoding of single chunks, and conversion of encoded chunks to files without encoding again.
 
-Every chunk begins with a key frame and its parameter sets (an IDR access unit, Annex B), so a chunk is a thing of its
-own: any path through a tree of chunks is their concatenation.
+Every chunk begins with a key frame and its parameter sets (an IDR access unit, Annex B), so it can be decoded by
+itself, and any path through a tree of chunks is encoded as the concatenation of its chunks.
 """
 
 import io
@@ -26,15 +26,17 @@ from longtake.media.targets import Target, reason
 
 CRF = 20
 JPEG_QUALITY = 88
-SPS = 7  # kind of a network abstraction layer unit: sequence parameter set
+SPS = 7  # type of the network abstraction layer unit that holds a sequence parameter set
 
 
 class ChunkEncoder:
-    """Pictures to H.264, a chunk at a time, each frame handed out as soon as it is encoded (yuv420p, BT.709)."""
+    """H.264 encoder of chunks that returns each frame as soon as it is encoded (yuv420p, BT.709)."""
 
     def __init__(self, size: PictureSize, fps: float) -> None:
-        """Raises:
-        MediaError: the size is odd or empty.
+        """Create an encoder of pictures of one size.
+
+        Raises:
+            MediaError: the size is odd or empty.
         """
         check_even(size)
         self.size = size
@@ -43,14 +45,14 @@ class ChunkEncoder:
         self._context = av.VideoCodecContext.create("libx264", "w")
         self._context.width, self._context.height, self._context.pix_fmt = size.width, size.height, "yuv420p"
         self._context.time_base, self._context.framerate = 1 / self._rate, self._rate
-        self._context.thread_count = 1  # slices of a frame gain nothing at these sizes
-        self._context.gop_size = 1_000_000  # key frames are where we say
+        self._context.thread_count = 1  # slice threads gain nothing at these sizes
+        self._context.gop_size = 1_000_000  # no automatic key frames; `encode` sets them
         flag_colours(self._context)
         self._context.options = {"preset": "superfast", "tune": "zerolatency", "crf": str(CRF), "forced-idr": "1"}
         self._num_encoded = 0
 
     def encode(self, pictures: Pictures) -> Iterator[bytes]:
-        """The frames of a chunk.
+        """Yield the encoded frames of a chunk.
 
         Args:
             pictures: uint8 [frames, height, width, 3].
@@ -68,10 +70,10 @@ class ChunkEncoder:
 
 
 def codec_name(key_frame: bytes) -> str:
-    """How WebCodecs names the stream of a key frame: "avc1." and its profile, constraints and level.
+    """WebCodecs name of the stream of a key frame: "avc1." and its profile, constraints and level.
 
     Raises:
-        MediaError: there are no parameter sets in it.
+        MediaError: the frame holds no parameter sets.
     """
     for unit in key_frame.split(b"\0\0\1")[1:]:
         if unit[0] & 31 == SPS:
@@ -80,7 +82,7 @@ def codec_name(key_frame: bytes) -> str:
 
 
 def pictures_of(frames: Iterable[bytes]) -> Pictures:
-    """The pictures of chunks, from the beginning of one on.
+    """Decode the frames of one or more chunks; the first must begin a chunk.
 
     Raises:
         MediaError: they cannot be decoded.
@@ -109,19 +111,19 @@ def pictures_of(frames: Iterable[bytes]) -> Pictures:
 
 
 def jpeg_of(picture: Tensor) -> bytes:
-    """A picture, uint8 [height, width, 3], as a JPEG file."""
+    """Encode a picture, uint8 [height, width, 3], as a JPEG file."""
     file = io.BytesIO()
     Image.fromarray(picture.cpu().numpy()).save(file, "JPEG", quality=JPEG_QUALITY)
     return file.getvalue()
 
 
 def jpegs_of(frames: Sequence[bytes]) -> list[bytes]:
-    """Each frame of a chunk as a JPEG file."""
+    """Convert the frames of a chunk to JPEG files."""
     return [jpeg_of(picture) for picture in pictures_of(frames)]
 
 
 def write_mp4(path: Path, chunks: Iterable[Sequence[bytes]], fps: float) -> Path:
-    """An mp4 of chunks, its index in front; frames are moved, not encoded again.
+    """Write chunks to an mp4 with its index in front, without encoding again.
 
     Raises:
         MediaError: there are no chunks, or the file cannot be written.
@@ -140,7 +142,7 @@ def write_mp4(path: Path, chunks: Iterable[Sequence[bytes]], fps: float) -> Path
 
 
 def fragmented_mp4(frames: Iterable[bytes], fps: float) -> Iterator[bytes]:
-    """A growing mp4, piece by piece, each frame as soon as it is there. What has arrived can be played."""
+    """Yield a fragmented mp4 piece by piece, each frame as soon as it arrives; the pieces so far can be played."""
     pipe = _Pipe()
     flags = "frag_keyframe+frag_every_frame+empty_moov+default_base_moof"
     with av.open(pipe, "w", format="mp4", options={"movflags": flags, "flush_packets": "1"}) as container:
@@ -150,7 +152,7 @@ def fragmented_mp4(frames: Iterable[bytes], fps: float) -> Iterator[bytes]:
 
 
 class _Pipe:
-    """What a muxer writes into, and what was written since."""
+    """File object that collects what a muxer writes until it is taken."""
 
     def __init__(self) -> None:
         self._pieces: list[bytes] = []
@@ -165,7 +167,7 @@ class _Pipe:
 
 
 def _muxed(container: OutputContainer, frames: Iterable[bytes], fps: float) -> Iterator[None]:
-    """Put frames into a container one by one, and yield after each."""
+    """Mux frames into a container one by one, yielding after each."""
     duration = 1 / Fraction(fps).limit_denominator(1001)
     stream = None
     for i, data in enumerate(frames):
@@ -185,6 +187,6 @@ def _muxed(container: OutputContainer, frames: Iterable[bytes], fps: float) -> I
 
 
 def _is_key(frame: bytes) -> bool:
-    """Does a frame carry parameter sets, as every key frame does here?"""
+    """Whether a frame begins with parameter sets, as every key frame here does."""
     start = frame.find(b"\0\0\1")
     return start >= 0 and frame[start + 3] & 31 == SPS

@@ -1,4 +1,4 @@
-"""Contact sheets: many clips on one picture, time running to the right, one caption a row."""
+"""Contact sheets: one picture with a captioned row per clip, time running to the right."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ ROW_GAP_PX = 18
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One clip of a sheet. The label (who made it, a number, a time) stands in grey before the caption."""
+    """One clip of a sheet; the label (a model, a number, a time) is drawn in grey before the caption."""
 
     pictures: Pictures
     caption: str
@@ -29,14 +29,14 @@ class Row:
 
 
 def contact_sheet(rows: Sequence[Row], *, columns: int = 8, scale: float = 1.0) -> Image.Image:
-    """A dark sheet with one strip a row: `columns` pictures evenly spaced over the clip, first and last included.
+    """Draw a dark sheet with one strip per row: `columns` pictures spaced evenly over the clip, both ends included.
 
-    A clip of fewer pictures than columns shows each of them once. Captions wrap at the width of the sheet.
+    A clip of fewer pictures than columns shows each once. Captions wrap at the width of the sheet.
 
     Args:
-        rows: from top to bottom; their pictures may differ in size.
-        columns: pictures in a row.
-        scale: of the pictures, not of the captions.
+        rows: rows from top to bottom; their pictures may differ in size.
+        columns: pictures per row.
+        scale: enlargement of the pictures; captions are not scaled.
 
     Raises:
         MediaError: there are no rows, a row has no pictures, or `columns` or `scale` is not positive.
@@ -85,7 +85,7 @@ def save_sheet(sheet: Image.Image, path: Path) -> None:
 
 
 def _strip(pictures: Pictures, columns: int, scale: float) -> Image.Image:
-    """The pictures of one row, side by side."""
+    """Draw the pictures of one row side by side."""
     shown = torch.linspace(0, len(pictures) - 1, min(columns, len(pictures))).round().long().tolist()
     height, width = (max(1, round(side * scale)) for side in pictures.shape[1:3])
     strip = Image.new("RGB", (len(shown) * (width + GAP_PX) - GAP_PX, height), BACKGROUND)
@@ -99,7 +99,7 @@ def _strip(pictures: Pictures, columns: int, scale: float) -> Image.Image:
 
 
 def _wrap(row: Row, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width_px: int) -> list[str]:
-    """The caption in lines that fit; the label takes room in the first. A word longer than a line is broken."""
+    """Wrap a caption to a width, leaving room for the label in the first line; longer words are broken."""
     lines, line = [], ""
     room = width_px - (font.getlength(f"{row.label}  ") if row.label else 0)
     for word in row.caption.split():

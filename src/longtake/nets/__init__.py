@@ -1,1 +1,1 @@
-"""Learned functions: the transformer, its memory, the codec, the text encoder."""
+"""Neural networks: the diffusion transformer and its K/V cache, the codecs, the text encoders."""

@@ -1,8 +1,8 @@
-"""Who may look at whom. The network is called with one of these; causality is never a copy of the network.
+"""Attention patterns of self-attention. The network is called with one, so all patterns share its weights.
 
-Queries, keys and values are [b, s, n, k], tokens ordered by time, already rotated. Masked attention is
-computed chunk by chunk over the keys that the chunk may see: exact, on every device, with gradients, and
-faster than a mask because the masked part of the square is never computed.
+Queries, keys and values are [b, s, n, k], tokens ordered by time; queries and keys are already rotated. Masked
+attention is computed chunk by chunk over the visible keys only: exact, on every device, with gradients, and faster
+than with a mask, because masked scores are never computed.
 """
 
 from collections.abc import Callable
@@ -16,16 +16,16 @@ from torch.nn import functional
 Heads = Float[Tensor, "b s n k"]
 
 
-# Self-attention of one layer: (layer, q, k, v) -> out.
+# An attention pattern, applied in one layer: (layer, q, k, v) -> out.
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 def attention(
     q: Heads, k: Float[Tensor, "b m n k"], v: Float[Tensor, "b m n k"], bias: Float[Tensor, "1 1 1 m"] | None = None
 ) -> Heads:
-    """softmax(q k^T / sqrt(k) + bias) v, no mask."""
+    """Unmasked attention softmax(q k^T / sqrt(k) + bias) v."""
     q, k, v = (x.transpose(1, 2) for x in (q, k, v))
-    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # torch's own products would be made in fp32
+    if q.device.type == "cpu" and torch.is_autocast_enabled("cpu"):  # torch's own kernel would multiply in fp32
         scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
         out = (scores if bias is None else scores + bias).softmax(-1) @ v
     else:
@@ -35,7 +35,7 @@ def attention(
 
 @dataclass(frozen=True, slots=True)
 class Bidirectional:
-    """Every token sees every token."""
+    """Bidirectional attention: every token attends to every token."""
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         del layer
@@ -44,9 +44,9 @@ class Bidirectional:
 
 @dataclass(frozen=True, slots=True)
 class ChunkCausal:
-    """A token sees its own chunk and the chunks before it."""
+    """Chunk-causal attention: a token attends to its own chunk and the chunks before it."""
 
-    tokens: int  # of a chunk
+    tokens: int  # tokens per chunk
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         del layer
@@ -59,10 +59,13 @@ class ChunkCausal:
 
 @dataclass(frozen=True, slots=True)
 class TeacherForcing:
-    """The sequence is [clean | noisy]. Clean chunks are chunk-causal among themselves; a noisy chunk sees
-    itself and the *clean* chunks before it: what a rollout with perfect memory would see."""
+    """Teacher-forced attention over the sequence [clean | noisy].
 
-    tokens: int  # of a chunk
+    Clean chunks are chunk-causal among themselves. A noisy chunk attends to itself and the *clean* chunks before it, as
+    in a rollout without eviction.
+    """
+
+    tokens: int  # tokens per chunk
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         half = q.shape[1] // 2
@@ -76,10 +79,10 @@ class TeacherForcing:
 
 
 class Cached:
-    """New tokens see themselves and the past; what they leave behind is collected layer by layer."""
+    """Attention of new tokens to each other and to cached keys and values."""
 
     def __init__(self, past: tuple[Tensor, Tensor] | None) -> None:
-        """Args: past: keys (rotated) and values, [layers, b, m, n, k] each."""
+        """Hold `past`: rotated keys and values, [layers, b, m, n, k] each; None for an empty cache."""
         self.past = past
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

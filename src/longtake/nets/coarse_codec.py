@@ -1,4 +1,4 @@
-r"""The coarse codec: a causal video autoencoder that does most of its work on the latent grid, streaming both ways.
+r"""The coarse codec: a streaming, causal video autoencoder that computes mostly on the latent grid.
 
     4 frames -> patches of 4x4 pixels -> one block -> patches of 16x16 -> blocks -> latent
     latent -> blocks -> x2 -> blocks -> x2 -> block -> patches of 4x4 pixels: a backdrop, a front, its opacity
@@ -9,13 +9,12 @@ A latent frame is decoded as layers (Wang and Adelson 1994): one backdrop and on
     frame_k = (1 - a_k) backdrop + a_k front_k + light_k
     (front_k, a_k) = (front, opacity) moved by displacement_k
 
-so that what moves is drawn once, not four times, and what stands still has no way to flicker. A block's memory of the
-latent frame before begins with the first latent frame itself, so that a still video is the same from the first one on.
-Nothing is convolved at full resolution.
+so that a moving object is drawn once instead of four times, and the backdrop cannot flicker within a latent frame.
+Each block also reads its input at the previous latent frame; before the first latent frame, that is the first itself,
+so that a still video is decoded alike from its start. No convolution runs at full resolution.
 
-Where a grid is configured, the codec has learned vectors for every cell, and for every cell patches of pixels of its
-own that the latent mixes (`LocalBasis`): views that never change are then known by heart. Such a codec makes pictures
-of that grid only.
+If a grid is configured, every cell has a learned vector and learned pixel patches that the latent mixes
+(`LocalBasis`), so that fixed camera views are stored in the weights. Such a codec works only on pictures of that grid.
 """
 
 from collections.abc import Iterable
@@ -35,12 +34,12 @@ from longtake.nets.light_codec import CodecState, check_latent, check_video
 Maps = Float[Tensor, "bf c h w"]  # feature maps of all latent frames of all videos
 Origin = tuple[int, int]  # row and column of the grid at which a crop begins
 
-ENTER_PATCH = 4  # pixels, first and last
-DISPLACEMENT_PX = 8  # of what the motion head calls 1
+ENTER_PATCH = 4  # pixels along the side of the patches at the input and the output
+DISPLACEMENT_PX = 8  # pixels per unit of the motion head's output
 
 
 class ConvBlock(nn.Module):
-    """ConvNeXt block (Liu et al. 2022) that also sees the latent frame before, by a second depthwise convolution."""
+    """ConvNeXt block (Liu et al. 2022) with a second depthwise convolution, over the previous latent frame."""
 
     def __init__(self, width: int, expansion: int, kernel: int) -> None:
         super().__init__()
@@ -59,7 +58,7 @@ class ConvBlock(nn.Module):
 
 
 class CellEmbedding(nn.Module):
-    """Adds a learned vector for each cell of a grid."""
+    """Position embedding that adds a learned vector to each cell of a grid."""
 
     def __init__(self, width: int, grid: tuple[int, int]) -> None:
         super().__init__()
@@ -70,13 +69,15 @@ class CellEmbedding(nn.Module):
 
 
 class LocalBasis(nn.Module):
-    """A patch of pixels for each cell of the grid, mixed of patches that only this cell has."""
+    """Pixel patches for the cells of a grid, each a linear combination of learned patches specific to its cell."""
 
     def __init__(self, width: int, size: int, grid: tuple[int, int], stride: int) -> None:
         super().__init__()
         self.stride = stride
         self.coefficients = nn.Conv2d(width, size, 1)
-        self.basis = nn.Parameter(0.02 / size**0.5 * torch.randn(*grid, size, 3 * stride**2))
+        self.basis = nn.Parameter(torch.empty(*grid, size, 3 * stride**2))
+        if not self.basis.is_meta:  # drawing on the meta device imports torch's compiler: a second
+            nn.init.normal_(self.basis, std=0.02 / size**0.5)
 
     def forward(self, x: Maps, origin: Origin) -> Float[Tensor, "bf 3 height width"]:
         rows, columns = x.shape[2:]
@@ -86,7 +87,7 @@ class LocalBasis(nn.Module):
 
 
 class CoarseCodec(nn.Module):
-    """Videos to normalised latents and back, piece by piece or at once; see `LightCodec` for the interface."""
+    """Coarse codec between videos and normalised latents, piece by piece or at once; interface as `LightCodec`."""
 
     def __init__(self, config: CoarseCodecConfig) -> None:
         super().__init__()
@@ -124,16 +125,16 @@ class CoarseCodec(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights. What comes in is converted; what goes out has the precision of what came in."""
+        """Precision of the weights. Inputs are converted to it; outputs have the precision of the inputs."""
         return self.enter.weight.dtype
 
     def encode(self, video: Video, state: CodecState, origin: Origin | None = None) -> tuple[Latent, CodecState]:
-        """Latents of the next piece of a video; see `LightCodec.encode`.
+        """Encode the next piece of a video; see `LightCodec.encode`.
 
         Args:
             video: pixels in [-1, 1].
-            state: `CodecState()` at the start, then what the last call returned.
-            origin: where on the grid a crop begins; None: the video covers the grid.
+            state: `CodecState()` at the start, then the state that the last call returned.
+            origin: grid cell at which a crop begins; None: the video covers the grid.
 
         Raises:
             ShapeError: the number of frames does not fit, or the pictures are not those of the grid.
@@ -162,7 +163,7 @@ class CoarseCodec(nn.Module):
         return latent.to(video.dtype), memory.state()
 
     def decode(self, latent: Latent, state: CodecState, origin: Origin | None = None) -> tuple[Video, CodecState]:
-        """Pixels in [-1, 1] of the next latent frames: 1 for the first of a video, then 4 for each.
+        """Decode the next latent frames to pixels in [-1, 1]: 1 frame for the first of a video, 4 for each later one.
 
         Raises:
             ShapeError: the latents have the wrong number of channels, or are not those of the grid.
@@ -193,7 +194,7 @@ class CoarseCodec(nn.Module):
     def _motion(
         self, middle: Maps
     ) -> tuple[Float[Tensor, "bf 2 k height width"], Float[Tensor, "bf 3 k height width"]]:
-        """For each frame of a latent frame: displacements (x, y) in pixels, and what is added to all layers."""
+        """Displacements (x, y) of the front in pixels, and additive light, for each frame of each latent frame."""
         time, scale = self.config.stride.time, self.config.stride.space // 2
         maps = functional.interpolate(self.motion_head(middle), scale_factor=scale, mode="bilinear")
         displacement, light = maps.unflatten(1, (-1, time)).split((2, 3), 1)
@@ -210,7 +211,7 @@ class CoarseCodec(nn.Module):
 
 
 class BlockMemory:
-    """What the blocks of one pass remember of the pieces before, and what they leave for the next one."""
+    """State of the blocks during one pass: the inputs kept from the last piece, and those to keep for the next."""
 
     def __init__(self, batch: int, state: CodecState) -> None:
         self.batch = batch
@@ -218,17 +219,21 @@ class BlockMemory:
         self.after: list[Tensor] = []
 
     def through(self, blocks: Iterable[nn.Module], x: Maps) -> Maps:
-        """Run blocks, each on its input and on the latent frame before it; before the first one is itself."""
+        """Apply blocks, each to its input and to its input one latent frame earlier.
+
+        Before the first latent frame of a video, that is the first itself.
+        """
         for block in cast("Iterable[ConvBlock]", blocks):
             frames = x.unflatten(0, (self.batch, -1))
             first = self.before[len(self.after)][:, None] if self.before else frames[:, :1]
-            self.after.append(frames[:, -1].clone())  # a view would keep the frames before it alive
+            # A copy, since a view would keep all frames of the piece in memory.
+            self.after.append(frames[:, -1].clone())
             previous = torch.cat((first, frames[:, :-1]), 1).flatten(0, 1)
             x = block(x, _channels_last(previous))
         return x
 
     def state(self) -> CodecState:
-        """What the next piece begins with."""
+        """Codec state for the next piece."""
         return CodecState(tuple(self.after), started=True)
 
 
@@ -238,13 +243,13 @@ def moved_layers(
     opacity: Float[Tensor, "n 1 h w"],
     displacement: Float[Tensor, "n 2 k h w"],
 ) -> Float[Tensor, "n c k h w"]:
-    """A front before a backdrop, moved otherwise in each of k frames.
+    """Composite a front over a backdrop, with its own displacement in each of k frames.
 
     Args:
-        backdrop: colours.
-        front: colours.
-        opacity: logits of the front's.
-        displacement: x and y, in pixels, of where in the front each pixel of a frame lies.
+        backdrop: colours of the backdrop.
+        front: colours of the front.
+        opacity: logits of the front's opacity.
+        displacement: offsets (x, y) in pixels from each pixel of a frame to the point of the front that it shows.
     """
     frames, height, width = displacement.shape[2:]
     x, y = ((2 * torch.arange(n, device=front.device) + 1) / n - 1 for n in (width, height))
@@ -259,5 +264,5 @@ def moved_layers(
 
 
 def _channels_last(x: Tensor) -> Tensor:
-    """The same maps laid out as CPUs convolve and multiply them fastest."""
+    """Convert maps to the channels-last layout, in which CPUs convolve and multiply fastest."""
     return x.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""The codecs behind one interface: `encode` and `decode` of the next piece, state in and out, `config.stride`."""
+"""Common interface of the codecs: `encode` and `decode` of the next piece, with a state in and out; `config.stride`."""
 
 from longtake.core.configs import CoarseCodecConfig, CodecConfig, WanVAEConfig
 from longtake.nets.coarse_codec import CoarseCodec
@@ -10,7 +10,7 @@ CodecSettings = CodecConfig | CoarseCodecConfig | WanVAEConfig
 
 
 def codec_for(config: CodecSettings) -> Codec:
-    """A codec of this configuration, its weights not yet read."""
+    """Create a codec of this configuration, before its weights are loaded."""
     if isinstance(config, CoarseCodecConfig):
         return CoarseCodec(config)
     return LightCodec(config) if isinstance(config, CodecConfig) else WanVAE(config)

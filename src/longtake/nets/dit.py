@@ -1,16 +1,16 @@
 """The diffusion transformer: Wan2.1's network, one module for teacher, student and critic.
 
-It predicts the velocity of every latent frame, each at its own noise level. Causality is not part of it: the
-same weights run bidirectionally, chunk-causally for training, or on cached memory, by the `attend` they are
-called with. Parameter names are the original Wan names, one to one.
+It predicts the velocity of every latent frame, each at its own noise level. The same weights run bidirectionally,
+chunk-causally for training, or on a K/V cache, depending on the attention pattern (`attend`) they are called with.
+Parameter names are the original Wan names, one to one.
 
     x = x + gate * self_attn(norm(x) * (1 + scale) + shift)      shift, scale, gate = modulation(sigma)
     x = x + cross_attn(norm3(x), text)
     x = x + gate * ffn(norm(x) * (1 + scale) + shift)
 
-A network may have learned to follow a source video (`add_source`): its latents, embedded, are added to the tokens.
-Two things that Wan does not have are off by default: a learned vector for each place of the grid, added to its tokens
-(`DiTConfig.grid`), and the mean of the prompt's states, added to the modulation (`DiTConfig.pooled_text`).
+A network may be trained to follow a source video (`add_source`), whose embedded latents are added to the tokens. Two
+extensions to Wan are off by default: a learned position embedding added to the tokens (`DiTConfig.grid`), and an
+embedding of the mean of the prompt's states added to the modulation (`DiTConfig.pooled_text`).
 """
 
 import math
@@ -40,33 +40,33 @@ from longtake.nets.attention import (
 from longtake.nets.kv_cache import Block, KVCache
 from longtake.nets.rope import Rope, rope_for
 
-TEXT_ROWS = 16  # kept rows of a text are a multiple of these, so that compiled programs meet few shapes
+TEXT_ROWS = 16  # granularity of the text length after merging padding, so that few shapes need compiling
 
-# What a network says of noisy latents: (x_t, sigma, text) -> velocity.
+# Velocity of a network at noisy latents: (x_t, sigma, text) -> v.
 Velocity = Callable[[Latent, Sigma, TextStates], Latent]
 
 
 @dataclass(frozen=True, slots=True)
 class Modulation:
-    """What a noise level does to the network; a table of these is computed once per sampling schedule."""
+    """Adaptive layer norm modulation of noise levels, computed once per sampling schedule."""
 
-    blocks: Float[Tensor, "#b f 6 d"]
+    blocks: Float[Tensor, "#b f 6 d"]  # shift, scale and gate of self-attention, then of the feed-forward
     head: Float[Tensor, "#b f d"]
 
 
 @dataclass(frozen=True, slots=True)
 class TextKV:
-    """Cross-attention keys and values of a prompt, all layers; computed once per prompt."""
+    """Cross-attention keys and values of a prompt in all layers, computed once per prompt."""
 
     k: tuple[Float[Tensor, "bg t n k"], ...]
     v: tuple[Float[Tensor, "bg t n k"], ...]
-    groups: int  # texts a clip, one after the other
-    modulation: Modulation | None = None  # of each group, to be added; None: the network pools no text
-    padding: int = 1  # equal rows that the last one stands for
+    groups: int  # consecutive texts per clip
+    modulation: Modulation | None = None  # term that each group adds to the modulation; None: no pooled text
+    padding: int = 1  # number of equal padding rows that the last row represents
 
     @property
     def bias(self) -> Float[Tensor, "1 1 1 t"] | None:
-        """What is added to the scores of the rows: log n for a row that stands for n equal ones."""
+        """Bias on the attention scores: log n for the last row, which represents n equal ones; None if n = 1."""
         if self.padding == 1:
             return None
         bias = self.k[0].new_zeros(1, 1, 1, self.k[0].shape[1])
@@ -76,16 +76,16 @@ class TextKV:
 
 @dataclass(frozen=True, slots=True)
 class RotatedContext:
-    """The memory of a chunk to be made: rotated once, read by each of its denoising steps."""
+    """Context of a new chunk: cached keys, rotated once for all its denoising steps, and values."""
 
-    kv: tuple[Tensor, Tensor] | None
-    rope: Rope  # of the chunk's own tokens
-    start: int
-    stop: int
+    kv: tuple[Tensor, Tensor] | None  # rotated keys and values, [layers, b, m, n, k] each; None: empty cache
+    rope: Rope  # rotary embedding of the chunk's own tokens
+    start: int  # first latent frame of the chunk in the take
+    stop: int  # latent frame after the chunk
 
 
 class RMSNorm(nn.Module):
-    """x / rms(x) * weight, over all heads at once."""
+    """Root-mean-square norm x / rms(x) * weight, over all heads at once."""
 
     def __init__(self, dim: int, eps: float) -> None:
         super().__init__()
@@ -93,13 +93,13 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        # At least fp32: the mean of squares of 1536 bf16 values loses 3 digits.
+        # The norm is computed in fp32 or wider: a mean of 1536 squares in bf16 loses 3 digits.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return functional.rms_norm(wide, (x.shape[-1],), eps=self.eps).to(x.dtype) * self.weight
 
 
 class Attention(nn.Module):
-    """The projections that self- and cross-attention share: q, k, v, o and the two norms."""
+    """Projections q, k, v and o with the norms of q and k, as self- and cross-attention both have them."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
@@ -123,13 +123,13 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention, feed-forward."""
+    """Transformer block: self-attention, cross-attention, feed-forward."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         dim = config.dim
         self.eps = config.eps
-        self.modulation = nn.Parameter(torch.randn(1, 6, dim) / dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 6, dim))
         self.self_attn = Attention(config)
         self.norm3 = nn.LayerNorm(dim, eps=config.eps)
         self.cross_attn = Attention(config)
@@ -144,7 +144,7 @@ class TransformerBlock(nn.Module):
         layer: int,
         attend: Attend,
     ) -> tuple[Tokens, Tensor, Tensor]:
-        """The tokens one layer on, and the self-attention keys (not rotated) and values they leave."""
+        """Apply the block; returns the tokens and their self-attention keys (not rotated) and values."""
         m = self._levels(modulation)
         h = self._modulated(x, m[0], m[1])
         k, v = self.self_attn.keys_values(h)
@@ -157,11 +157,11 @@ class TransformerBlock(nn.Module):
         return x + self._per_frame(h, m[5]), k, v
 
     def read(self, states: Tokens) -> tuple[Tensor, Tensor]:
-        """What text leaves in this layer: cross-attention keys and values."""
+        """Cross-attention keys and values of text states."""
         return self.cross_attn.keys_values(states)
 
     def memory(self, x: Tokens, modulation: Float[Tensor, "#b f 6 d"]) -> tuple[Tensor, Tensor]:
-        """What these tokens leave in this layer, without going through it."""
+        """Self-attention keys (not rotated) and values of tokens, without the rest of the block."""
         m = self._levels(modulation)
         return self.self_attn.keys_values(self._modulated(x, m[0], m[1]))
 
@@ -183,12 +183,12 @@ class TransformerBlock(nn.Module):
 
 
 class OutputHead(nn.Module):
-    """Last norm, modulation and projection to patches."""
+    """Final norm, modulation and projection to patches."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.eps = config.eps
-        self.modulation = nn.Parameter(torch.randn(1, 2, config.dim) / config.dim**0.5)
+        self.modulation = nn.Parameter(torch.empty(1, 2, config.dim))
         self.head = nn.Linear(config.dim, config.in_dim * config.patch**2)
 
     def forward(self, x: Tokens, time: Float[Tensor, "#b f d"]) -> Float[Tensor, "b s p"]:
@@ -199,14 +199,14 @@ class OutputHead(nn.Module):
 
 
 class DiT(nn.Module):
-    """Noisy latents, noise levels and text in; velocity out."""
+    """Diffusion transformer from noisy latents, noise levels and text to velocity."""
 
     def __init__(self, config: DiTConfig) -> None:
         super().__init__()
         self.config = config
-        self.checkpoint_activations = False  # in training: compute each block again in the backward pass
-        self.depth = config.num_layers  # blocks that take part; fewer only in training
-        self._compiled_forward: Callable[..., Latent] | None = None  # of a pass over a chunk
+        self.checkpoint_activations = False  # whether training recomputes each block in the backward pass
+        self.depth = config.num_layers  # number of active blocks; below `num_layers` only in training
+        self._compiled_forward: Callable[..., Latent] | None = None  # compiled version of a forward pass over a chunk
         dim, patch = config.dim, config.patch
         self.patch_embedding = nn.Conv3d(config.in_dim, dim, (1, patch, patch), (1, patch, patch))
         self.source_embedding: nn.Conv3d | None = None
@@ -221,10 +221,11 @@ class DiT(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(dim, 6 * dim))
         self.blocks = nn.ModuleList(TransformerBlock(config) for _ in range(config.num_layers))
         self.head = OutputHead(config)
-        self.init_weights()
+        if not self.head.modulation.is_meta:  # weights that will be loaded are not initialised first
+            self.init_weights()
 
     def init_weights(self) -> None:
-        """Wan's start: Xavier linears, small embeddings, a head that says zero."""
+        """Initialise as Wan does: Xavier for linear layers, normal for embeddings, zero for the head."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -234,15 +235,17 @@ class DiT(nn.Module):
             for module in embedding:
                 if isinstance(module, nn.Linear):
                     nn.init.normal_(module.weight, std=0.02)
+        for part in (*cast("Iterable[TransformerBlock]", self.blocks), self.head):
+            nn.init.normal_(part.modulation, std=self.config.dim**-0.5)
         nn.init.zeros_(self.head.head.weight)
         if self.pooled_embedding is not None:
             nn.init.zeros_(cast("nn.Linear", self.pooled_embedding[-1]).weight)
 
     def start_shallow(self, depth: int) -> None:
-        """Let `depth` of the blocks take part. The others are made to change nothing, for when they come in later.
+        """Restrict training to `depth` of the blocks, and make the others identities for when they become active.
 
-        Training few layers first costs less for each step and loses nothing: a block whose last projections are zero
-        adds zero to its tokens (Gong et al. 2019, "Efficient training of BERT by progressively stacking").
+        Training fewer blocks first makes a step cheaper, and a block whose output projections are zero adds zero to
+        its tokens (Gong et al. 2019, "Efficient training of BERT by progressively stacking").
         """
         self.depth = depth
         taking_part = {id(block) for block in self._layers()}
@@ -253,7 +256,7 @@ class DiT(nn.Module):
                     nn.init.zeros_(last.bias)
 
     def add_source(self) -> None:
-        """Let it read the latents of a source video; at the start they say nothing to it."""
+        """Add an embedding of a source video's latents, initialised to zero so that it changes nothing at first."""
         size = (1, self.config.patch, self.config.patch)
         embedding = nn.Conv3d(self.config.in_dim, self.config.dim, size, size)
         for p in embedding.parameters():
@@ -262,10 +265,10 @@ class DiT(nn.Module):
 
     @property
     def reads_source(self) -> bool:
-        """Does it follow a source video?"""
+        """Whether the network follows a source video."""
         return self.source_embedding is not None
 
-    # What can be computed before the tokens are known.
+    # Quantities that do not depend on the tokens.
 
     @property
     def device(self) -> torch.device:
@@ -273,18 +276,18 @@ class DiT(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights, and of all that is computed with them."""
+        """Precision of the weights and of the activations."""
         return self.patch_embedding.weight.dtype
 
     @property
     def latent_dtype(self) -> torch.dtype:
-        """Of the latents between calls: at least fp32, for the steps of a sampler add up what is rounded off."""
+        """Precision of latents between calls: at least fp32, since rounding errors add up over sampler steps."""
         return torch.promote_types(self.dtype, torch.float32)
 
     def modulation(self, sigma: Sigma) -> Modulation:
         """Modulation of noise levels [b, f]; f = 1 stands for all latent frames."""
         half = self.config.freq_dim // 2
-        # fp64: at timestep 1000 an fp32 angle is off by 3e-5.
+        # The angles are computed in fp64: at timestep 1000 an fp32 angle is off by 3e-5.
         exponents = torch.arange(half, dtype=torch.float64, device=sigma.device) / half
         angles = (NUM_TIMESTEPS * sigma.double())[..., None] * 10_000.0**-exponents
         waves = torch.cat((angles.cos(), angles.sin()), -1)
@@ -292,12 +295,12 @@ class DiT(nn.Module):
         return Modulation(self.time_projection(time).unflatten(-1, (6, -1)), time)
 
     def project_text(self, text: TextStates, *, merge_padding: bool = False) -> TextKV:
-        """Cross-attention memory of text states [b, g, t, e].
+        """Cross-attention keys and values of text states.
 
         Args:
-            text: states; the rows after a prompt are zero.
-            merge_padding: let one row stand for most of the zero rows, which have equal keys and values:
-                n exp(s) = exp(s + log n). The same result to rounding, for less work at inference.
+            text: states [b, g, t, e]; the rows after a prompt are zero.
+            merge_padding: whether one row represents most of the zero rows, whose keys and values are equal:
+                n exp(s) = exp(s + log n). The result is the same up to rounding, with less work at inference.
         """
         rows = text.shape[2]
         if merge_padding:
@@ -309,24 +312,24 @@ class DiT(nn.Module):
         return TextKV(k, v, text.shape[1], self._pooled(text), rows - text.shape[2] + 1)
 
     def _pooled(self, text: TextStates) -> Modulation | None:
-        """What the mean of a prompt's states adds to the modulation of the latent frames that read it."""
+        """Term that the mean of each prompt's states adds to the modulation; None if the network pools no text."""
         if self.pooled_embedding is None:
             return None
-        used = (text != 0).any(-1, keepdim=True)  # rows after a prompt are zero
+        used = (text != 0).any(-1, keepdim=True)  # mask of a prompt's own rows; those after it are zero
         mean = text.sum(2) / used.sum(2).clamp_min(1)
         added = self.pooled_embedding(mean.to(self.dtype)).unflatten(-1, (7, -1))
         return Modulation(added[:, :, :6], added[:, :, 6])
 
-    # Three ways to be called.
+    # Forward passes: over a whole clip, teacher-forced, and over one chunk on a K/V cache.
 
     def forward(self, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int | None = None) -> Latent:
-        """Velocity of a whole clip: bidirectional, or chunk-causal when `chunk` is given.
+        """Velocity of a whole clip: bidirectional, or chunk-causal if `chunk` is given.
 
         Args:
             x_t: noisy latents [b, c, f, h, w].
             sigma: noise level of each latent frame [b, f].
-            text: states [b, g, t, e]; g divides f, each group of latent frames reads its own text.
-            chunk: latent frames that see each other; None: all do.
+            text: states [b, g, t, e]; g divides f, and each group of f/g latent frames reads its own text.
+            chunk: latent frames per chunk of chunk-causal attention; None: bidirectional attention.
         """
         self._check_chunks(x_t, chunk or 1)
         rope = self._rope(torch.arange(x_t.shape[2], device=x_t.device), x_t)
@@ -336,18 +339,19 @@ class DiT(nn.Module):
     def forward_sparse(
         self, x_t: Latent, sigma: Sigma, text: TextStates, kept: Int[Tensor, "b f s"]
     ) -> Float[Tensor, "b f s p"]:
-        """Velocity of some tokens of each latent frame, bidirectional, as if there were no others.
+        """Velocity of a subset of the tokens of each latent frame, with bidirectional attention among the subset.
 
-        For training at less cost (Zheng et al. 2024, "Fast training of diffusion models with masked transformers").
+        Dropping tokens makes training cheaper (Zheng et al. 2024, "Fast training of diffusion models with masked
+        transformers").
 
         Args:
             x_t: noisy latents [b, c, f, h, w].
             sigma: noise level of each latent frame [b, f].
             text: states [b, g, t, e].
-            kept: numbers of the tokens of each latent frame.
+            kept: indices of the kept tokens in each latent frame.
 
         Returns:
-            Patches, as `patches` cuts them.
+            Velocity of each kept token, laid out as in `patches`.
         """
         rope = self._rope(torch.arange(x_t.shape[2], device=x_t.device), x_t)
         every = self._tokens(x_t) * torch.arange(x_t.shape[2], device=x_t.device)[:, None]
@@ -359,16 +363,17 @@ class DiT(nn.Module):
         return patches.unflatten(1, kept.shape[1:])
 
     def patches(self, latent: Latent) -> Float[Tensor, "b f s p"]:
-        """Latents cut into what each token holds, token by token."""
+        """Patchify latents: the values that each token covers."""
         p = self.config.patch
         return rearrange(latent, "b c f (h p) (w q) -> b f (h w) (p q c)", p=p, q=p)
 
     def forward_teacher_forced(
         self, x0: Latent, x_t: Latent, sigma: Sigma, text: TextStates, chunk: int, source: Latent | None = None
     ) -> Latent:
-        """Velocity of each noisy chunk given the clean chunks before it, all chunks at once.
+        """Velocity of each noisy chunk given the clean chunks before it, for all chunks at once (teacher forcing).
 
-        Equal to a rollout whose every chunk came out as `x0`. The noisy chunks follow `source`, where one is given.
+        The result equals that of a rollout in which every finished chunk equals `x0`. If `source` is given, the noisy
+        chunks follow it.
         """
         self._check_chunks(x_t, chunk)
         frames = torch.arange(x_t.shape[2], device=x_t.device)
@@ -382,23 +387,23 @@ class DiT(nn.Module):
     def forward_cached(
         self, x_t: Latent, modulation: Modulation, text: TextKV, past: RotatedContext, source: Latent | None = None
     ) -> Latent:
-        """Velocity of one chunk, given what came before and, for a network that reads one, the source it follows."""
+        """Velocity of one chunk given its context and, for a network that reads one, the source's latents."""
         return (self._compiled_forward or self._run)(x_t, modulation, text, past.rope, Cached(past.kv), source)
 
     def compile_passes(self) -> None:
-        """Make a pass over a chunk one compiled program for each shape; on CUDA it is recorded once and replayed.
+        """Compile the forward pass over a chunk, for each shape; on CUDA it is recorded as a graph and replayed.
 
-        The memory before a chunk grows until the window is full, so the first chunks of a process each cost a
-        compilation. A replay writes to the same place each time: what it gives is copied.
+        The cache grows until the window is full, so the first chunks of a process each need a compilation. A replay
+        writes its output to the same buffer each time, so the output is copied.
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else None
         program = torch.compile(self._run, dynamic=False, mode=mode)
         self._compiled_forward = lambda *given: program(*given).clone()
 
     def clean_pass(self, x0: Latent, clean: Modulation, text: TextKV, past: RotatedContext) -> Block:
-        """The keys and values that a finished chunk leaves: one pass at sigma = 0.
+        """K/V block of a finished chunk: one pass at sigma = 0.
 
-        The last layer is not gone through: its memory is made of what comes in.
+        The last block's attention and feed-forward are skipped, since only its K/V projections are needed.
         """
         self._check_text(x0, text)
         *earlier, last = self._layers()
@@ -413,7 +418,7 @@ class DiT(nn.Module):
         return Block(k, v, x0, past.start, past.stop)
 
     def rotated_context(self, cache: KVCache, x_shape: Sequence[int]) -> RotatedContext:
-        """Rotate what is remembered, for a chunk of shape [b, c, f, h, w] that follows it."""
+        """Context for a chunk of shape [b, c, f, h, w] that follows the cache: rotated keys, values, positions."""
         frames, (height, width) = x_shape[2], self._grid(x_shape)
         device = self.device
         positions = torch.arange(len(cache) + frames, device=device)
@@ -422,16 +427,16 @@ class DiT(nn.Module):
             rope = rope_for(positions[:-frames].float(), height, width, self.config.head_dim)
             values = cache.values()
             keys = torch.empty_like(values)
-            for layer in range(len(keys)):  # one by one: for Wan, a copy of all is gigabytes
+            for layer in range(len(keys)):  # layer by layer, since a second copy of all keys takes gigabytes for Wan
                 keys[layer] = rope(cache.keys(layer))
             kv = keys, values
         own = rope_for(positions[-frames:].float(), height, width, self.config.head_dim)
         return RotatedContext(kv, own, cache.stop, cache.stop + frames)
 
-    # The network itself.
+    # Parts of the forward pass.
 
     def _layers(self) -> Sequence[TransformerBlock]:
-        """The blocks that take part: all, or `depth` of them at even distances, the first among them."""
+        """Active blocks: all, or `depth` of them at even distances, beginning with the first."""
         blocks = cast("Sequence[TransformerBlock]", self.blocks)
         return [blocks[i * len(blocks) // self.depth] for i in range(self.depth)]
 
@@ -447,7 +452,7 @@ class DiT(nn.Module):
         self._check_text(x, text)
         height, width = self._grid(x.shape)
         tokens = self._embedded(x)
-        if source is not None:  # it is of the last latent frames; those before are clean
+        if source is not None:  # it covers the last latent frames; in teacher forcing, those before are clean
             assert self.source_embedding is not None, "this network reads no source"
             followed = self._patchify(source, self.source_embedding)
             tokens = tokens + functional.pad(followed, (0, 0, tokens.shape[1] - followed.shape[1], 0))
@@ -458,7 +463,7 @@ class DiT(nn.Module):
     def _through_blocks(
         self, tokens: Tokens, modulation: Modulation, text: TextKV, rope: Rope, attend: Attend
     ) -> Float[Tensor, "b s p"]:
-        """The patches of velocity that the blocks and the head make of embedded tokens."""
+        """Apply the blocks and the head to embedded tokens; returns patches of velocity."""
         modulation = with_text(modulation, text)
         bias = text.bias
         for layer, block in enumerate(self._layers()):
@@ -469,7 +474,7 @@ class DiT(nn.Module):
         return self.head(tokens, modulation.head)
 
     def _embedded(self, x: Latent) -> Tokens:
-        """The tokens of latents, each with the vector of its place on the grid."""
+        """Tokens of latents, with the learned position embedding if the network has one."""
         tokens = self._patchify(x, self.patch_embedding)
         if self.position_embedding is None:
             return tokens
@@ -515,7 +520,7 @@ class DiT(nn.Module):
 
 
 def with_text(modulation: Modulation, text: TextKV) -> Modulation:
-    """The modulation of noise levels, with what each group's text adds to that of its latent frames."""
+    """Add each text group's pooled-text term to the modulation of its latent frames."""
     if text.modulation is None:
         return modulation
     frames = max(modulation.blocks.shape[1], text.groups)

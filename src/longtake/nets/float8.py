@@ -1,9 +1,10 @@
-"""Linear layers in floats of 8 bits (E4M3): half the memory of bf16, twice the products a second where a GPU has them.
+"""Linear layers in 8-bit floats (E4M3): half the memory of bf16, and twice its throughput on GPUs with fp8 units.
 
     y = s_x s_w (x / s_x)_8 (W / s_w)_8^T + b
 
-s_x is a scale a token, found as it comes, s_w one an output: the largest number of a row over the largest that the
-format holds (Micikevicius et al. 2022, "FP8 formats for deep learning"). Products are summed in fp32.
+s_x is a scale per token, computed from the input, and s_w a scale per output: the largest magnitude of the row divided
+by the largest number of the format (Micikevicius et al. 2022, "FP8 formats for deep learning"). Products are
+accumulated in fp32.
 """
 
 import torch
@@ -18,7 +19,7 @@ LARGEST = torch.finfo(FLOAT8).max
 
 
 class Float8Linear(nn.Module):
-    """A linear layer whose weights, and what comes in, are of 8 bits."""
+    """Linear layer with weights and inputs in 8-bit floats."""
 
     weight: Tensor  # [out, in], FLOAT8
     scale: Float[Tensor, "1 out"]
@@ -32,7 +33,8 @@ class Float8Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "... in"]) -> Float[Tensor, "... out"]:
         rows, scale = rounded(x.flatten(0, -2))
-        # Row-wise scales give bf16 on a GPU. Public (`functional.scaled_mm`) only from torch 2.10 on.
+        # With row-wise scales a GPU can only return bf16. The function is public (`functional.scaled_mm`) only from
+        # torch 2.10 on.
         scaled_mm = torch._scaled_mm  # pyright: ignore[reportPrivateImportUsage]
         y = scaled_mm(rows, self.weight.t(), scale, self.scale, out_dtype=torch.bfloat16)
         y = y.to(x.dtype).unflatten(0, x.shape[:-1])
@@ -40,16 +42,16 @@ class Float8Linear(nn.Module):
 
 
 def rounded(rows: Float[Tensor, "m k"]) -> tuple[Tensor, Float[Tensor, "m 1"]]:
-    """Rows in 8 bits, and what to multiply each with."""
+    """Quantise rows to 8-bit floats; returns them and the scale by which to multiply each."""
     scale = rows.abs().amax(1, keepdim=True).float().clamp_min(1e-12) / LARGEST
     return (rows / scale).to(FLOAT8), scale
 
 
 def in_float8(dit: DiT) -> None:
-    """Replace the linear layers of all blocks, nearly all of a large network. Embeddings, norms and head stay."""
+    """Replace the linear layers of all blocks by 8-bit ones, in place; embeddings, norms and head are unchanged."""
     replace_linears(dit.blocks, Float8Linear)
 
 
 def has_float8(device: torch.device) -> bool:
-    """Can a device multiply in 8 bits? (Ada, Hopper and newer; a CPU can, slowly.)"""
+    """Whether a device supports 8-bit float products: Ada, Hopper and newer GPUs, and (slowly) CPUs."""
     return device.type == "cpu" or torch.cuda.get_device_capability(device) >= (8, 9)

@@ -1,9 +1,8 @@
-"""What a causal rollout remembers: keys and values, one immutable block per chunk.
+"""K/V cache of a causal rollout: one immutable block of keys and values per chunk.
 
-A cache is a tuple of blocks, so a snapshot is a reference, a rewind drops references, and branches share
-what they have in common. Keys are kept *before* rotation: a block's position is its place among the blocks
-that are still kept, so positions never leave the range the network was trained on, however long the take.
-While nothing has been evicted that place is the absolute one.
+A cache is a tuple of blocks, so a snapshot is a reference, a rewind drops references, and branches share common
+blocks. Keys are stored *before* the rotary embedding: a block's position is its place among the blocks still kept, so
+positions stay in the range of training however long the take. Before the first eviction that is its absolute position.
 """
 
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ from longtake.core.shapes import Latent
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Keys and values of one clean chunk in all layers, and the latents they are of. Never written again."""
+    """Keys and values of one clean chunk in all layers, and the chunk's latents. Immutable."""
 
-    k: Float[Tensor, "layers b m n k"]  # normed, not rotated
+    k: Float[Tensor, "layers b m n k"]  # keys, normed but not rotated
     v: Float[Tensor, "layers b m n k"]
-    latent: Latent  # x0
-    start: int
-    stop: int  # latent frames of the take, half-open
+    latent: Latent  # x0 of the chunk
+    start: int  # first latent frame in the take
+    stop: int  # latent frame after the last one
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -34,24 +33,24 @@ class Block:
 def is_kept(start: int, stop: int, stream: StreamConfig) -> bool:
     """Whether the block that begins at latent frame `start` is kept once `stop` latent frames have been made.
 
-    Kept are the sink, and as many recent blocks as leave room in the window for the next chunk.
+    The sink is kept, and as many recent blocks as leave room in the window for the next chunk.
     """
     return start < stream.sink or start >= stop + stream.chunk + stream.sink - stream.window
 
 
 @dataclass(frozen=True, slots=True)
 class KVCache:
-    """Blocks in order of time, perhaps with a gap between the sink and the window."""
+    """Blocks in order of time; after evictions there is a gap between the sink and the recent ones."""
 
     blocks: tuple[Block, ...] = ()
-    stop: int = 0  # latent frames of the take that have been made, kept or not
+    stop: int = 0  # latent frames of the take made so far, kept or evicted
 
     def __len__(self) -> int:
-        """Latent frames kept; also the position of the chunk to be made next."""
+        """Number of latent frames kept, which is also the position of the next chunk."""
         return sum(len(block) for block in self.blocks)
 
     def append(self, block: Block, stream: StreamConfig) -> "KVCache":
-        """The cache one chunk later, without the blocks that `is_kept` lets go.
+        """Cache with `block` appended, and without the blocks that this evicts (see `is_kept`).
 
         Raises:
             ShapeError: the block does not begin where the cache stops.
@@ -62,9 +61,9 @@ class KVCache:
         return KVCache(tuple(kept), block.stop)
 
     def keys(self, layer: int) -> Float[Tensor, "b m n k"]:
-        """Keys of one layer, all blocks side by side. There must be a block."""
+        """Keys of one layer, concatenated over all blocks, of which there must be at least one."""
         return torch.cat([b.k[layer] for b in self.blocks], 1)
 
     def values(self) -> Float[Tensor, "layers b m n k"]:
-        """Values of all layers, all blocks side by side. There must be a block."""
+        """Values of all layers, concatenated over all blocks, of which there must be at least one."""
         return self.blocks[0].v if len(self.blocks) == 1 else torch.cat([b.v for b in self.blocks], 2)

@@ -1,9 +1,9 @@
-"""The light codec: a causal video autoencoder of TAEHV's shape, streaming in both directions.
+"""The light codec: a streaming, causal video autoencoder of TAEHV's architecture.
 
-Two-dimensional convolutions; time passes only through MemBlocks (each sees the previous frame's input at its
-level) and through pooling or growth of time by whole groups. So its whole state is one frame per MemBlock,
-and coding in pieces equals coding at once for any split. The first latent frame holds one frame: the encoder
-sees that frame repeated, the decoder drops the repeats.
+Its convolutions are two-dimensional. Information passes through time only in MemBlocks (each also reads its input at
+the previous frame) and in temporal pooling and upsampling of whole groups of frames. So its state is one frame per
+MemBlock, and coding in pieces equals coding at once for any split. The first latent frame holds one frame: the encoder
+repeats that frame to fill the group, and the decoder drops the repeats.
 """
 
 from collections.abc import Sequence
@@ -21,14 +21,14 @@ from longtake.core.shapes import Latent, Stride, Video
 
 @dataclass(frozen=True, slots=True)
 class CodecState:
-    """What one direction of a codec remembers between pieces of a video. A value: keep it to go back."""
+    """State of an encoder or decoder between pieces of a video. Immutable, so keeping it allows a rewind."""
 
-    frames: tuple[Float[Tensor, "b ..."], ...] = ()  # of each block that looks back, the last it saw
-    started: bool = False
+    frames: tuple[Float[Tensor, "b ..."], ...] = ()  # last inputs of each block that reads earlier frames
+    started: bool = False  # whether the first piece has been coded
 
 
 def check_video(video: Video, stride: Stride, state: CodecState) -> None:
-    """Refuse a piece of a video that no codec of this stride can take.
+    """Check that a codec of this stride can encode a piece of a video.
 
     Raises:
         ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
@@ -43,7 +43,7 @@ def check_video(video: Video, stride: Stride, state: CodecState) -> None:
 
 
 def check_latent(latent: Latent, channels: int) -> None:
-    """Refuse latents of another codec.
+    """Check that latents have the codec's number of channels.
 
     Raises:
         ShapeError: they have the wrong number of channels.
@@ -55,7 +55,7 @@ def check_latent(latent: Latent, channels: int) -> None:
 
 
 class MemBlock(nn.Module):
-    """Residual block that also sees the frame before: act(conv(x, previous) + x)."""
+    """Residual block that also reads the previous frame: act(conv(x, previous) + x)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class MemBlock(nn.Module):
 
 
 class TimePool(nn.Module):
-    """`factor` frames become one: stack their channels, mix."""
+    """Temporal pooling of `factor` frames into one: stacked channels and a 1x1 convolution."""
 
     def __init__(self, width: int, factor: int) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class TimePool(nn.Module):
 
 
 class TimeGrow(nn.Module):
-    """One frame becomes `factor`: spread over channels, unstack."""
+    """Temporal upsampling of one frame to `factor` frames: a 1x1 convolution and unstacked channels."""
 
     def __init__(self, width: int, factor: int) -> None:
         super().__init__()
@@ -97,14 +97,14 @@ class TimeGrow(nn.Module):
 
 
 class Clamp(nn.Module):
-    """Soft limit on latents, so that a wild latent cannot burn the picture."""
+    """Soft limit of latents to [-3, 3], so that outliers do not saturate the picture."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.tanh(x / 3) * 3
 
 
 class LightCodec(nn.Module):
-    """Videos to normalised latents and back, piece by piece or at once."""
+    """Light codec between videos and normalised latents, piece by piece or at once."""
 
     def __init__(self, config: CodecConfig) -> None:
         super().__init__()
@@ -138,12 +138,14 @@ class LightCodec(nn.Module):
             width = following
         decoder += [nn.ReLU(), nn.Conv2d(width, patched, 3, padding=1)]
         self.decoder = nn.Sequential(*decoder)
-        self.init_weights()
+        if not next(self.parameters()).is_meta:  # weights that will be loaded are not initialised first
+            self.init_weights()
 
     def init_weights(self) -> None:
-        """Signals keep their size through all layers (He et al. 2015); residual blocks begin as nearly nothing.
+        """Initialise so that activations keep their scale (He et al. 2015) and MemBlocks are close to identities.
 
-        torch's own start loses a factor of 1.7 a layer: the codec then spends its first hundred steps on grey.
+        torch's default initialisation shrinks activations by a factor of 1.7 per layer, so that the first hundred
+        training steps give grey pictures.
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -155,21 +157,21 @@ class LightCodec(nn.Module):
                 if isinstance(module, MemBlock):
                     first, second, last = (conv for conv in module.conv if isinstance(conv, nn.Conv2d))
                     for conv in (first, second):
-                        conv.weight.mul_(2**0.5)  # what the activation takes away
+                        conv.weight.mul_(2**0.5)  # gain that makes up for the ReLU
                     last.weight.mul_(0.1)
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights. What comes in is converted; what goes out has the precision of what came in."""
+        """Precision of the weights. Inputs are converted to it; outputs have the precision of the inputs."""
         return next(self.parameters()).dtype
 
     def encode(self, video: Video, state: CodecState) -> tuple[Latent, CodecState]:
-        """Latents of the next piece of a video.
+        """Encode the next piece of a video to latents.
 
         Args:
             video: pixels in [-1, 1], [b, 3, f, h, w]. At the start of a video f is 1 more than a multiple
                 of 4, later a multiple of 4.
-            state: `CodecState()` at the start, then what the last call returned.
+            state: `CodecState()` at the start, then the state that the last call returned.
 
         Raises:
             ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
@@ -183,7 +185,7 @@ class LightCodec(nn.Module):
         return latent.to(video.dtype), CodecState(frames, True)
 
     def decode(self, latent: Latent, state: CodecState) -> tuple[Video, CodecState]:
-        """Pixels in [-1, 1] of the next latent frames: 1 for the first of a video, then 4 for each.
+        """Decode the next latent frames to pixels in [-1, 1]: 1 frame for the first of a video, 4 for each later one.
 
         Raises:
             ShapeError: the latents have the wrong number of channels.
@@ -203,7 +205,11 @@ class LightCodec(nn.Module):
         batch: int,
         remembered: Sequence[Tensor],
     ) -> tuple[Float[Tensor, "bg d i j"], tuple[Tensor, ...]]:
-        """Run the layers; each MemBlock sees, before each frame, the frame before it."""
+        """Apply the layers, passing each MemBlock its input and its input one frame earlier.
+
+        Returns:
+            The output, and the last input frame of each MemBlock for the next piece.
+        """
         kept = []
         for layer in layers:
             if not isinstance(layer, MemBlock):
@@ -211,7 +217,7 @@ class LightCodec(nn.Module):
                 continue
             now = x.unflatten(0, (batch, -1))
             first = remembered[len(kept)][:, None] if remembered else torch.zeros_like(now[:, :1])
-            kept.append(now[:, -1].clone())  # a view would keep the frames before it alive
+            kept.append(now[:, -1].clone())  # a copy, since a view would keep all frames of the piece in memory
             x = layer(x, torch.cat((first, now[:, :-1]), 1).flatten(0, 1))
         return x, tuple(kept)
 

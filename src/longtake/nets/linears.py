@@ -1,4 +1,4 @@
-"""Exchange of linear layers: for corrections that are learned, and for layers of fewer bits."""
+"""Replacement of linear layers, by low-rank adapters or quantised layers."""
 
 from collections.abc import Callable
 
@@ -6,9 +6,9 @@ from torch import nn
 
 
 def replace_linears(net: nn.Module, make: Callable[[nn.Linear], nn.Module | None]) -> None:
-    """Replace every `nn.Linear` below a module by what `make` gives for it, one after the other; None keeps it.
+    """Replace each `nn.Linear` inside a module by the result of `make`, one at a time; None keeps the layer.
 
-    Subclasses of `nn.Linear` stay: they have been replaced before.
+    Subclasses of `nn.Linear` are kept, since they are themselves replacements.
     """
     for parent in list(net.modules()):
         for name, child in list(parent.named_children()):

@@ -1,8 +1,8 @@
-"""Low-rank adapters (LoRA, Hu et al. 2021): a trained linear layer, and a small correction that is learned.
+"""Low-rank adapters (LoRA, Hu et al. 2021): learned low-rank corrections of frozen linear layers.
 
-    y = W x + b + (alpha / r) U D x        D [r, in], U [out, r], U = 0 at the start; W and b stay as they are
+    y = W x + b + (alpha / r) U D x        D [r, in], U [out, r], U = 0 at the start; W and b are frozen
 
-Files carry alpha beside U and D; where it is missing it is r.
+Files hold alpha beside U and D; if it is missing, alpha = r.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from longtake.nets.dit import DiT
 from longtake.nets.linears import replace_linears
 
 DOWN, UP, ALPHA = "lora_down", "lora_up", "lora_alpha"
-PUBLISHED = {DOWN: "lora_A.weight", UP: "lora_B.weight", ALPHA: "alpha"}  # as other programs that run Wan call them
+PUBLISHED = {DOWN: "lora_A.weight", UP: "lora_B.weight", ALPHA: "alpha"}  # suffixes in published adapters for Wan
 PREFIX = "diffusion_model."
-SOURCE = "source_embedding."  # learned beside the corrections, by a network that follows a source
+SOURCE = "source_embedding."  # prefix of the source embedding, which is trained along with the adapters
 
 
 class LowRankLinear(nn.Linear):
-    """A linear layer that takes over another one's weights, frozen, and adds a correction of rank r."""
+    """Linear layer that takes the weights of another one and adds a correction of rank r."""
 
     lora_alpha: Tensor
 
@@ -42,12 +42,12 @@ class LowRankLinear(nn.Linear):
 
 
 def add_low_rank(dit: DiT, rank: int, alpha: float | None = None) -> DiT:
-    """Freeze a network, and give every linear layer of its blocks a correction to be learned.
+    """Freeze a network, and add a trainable low-rank adapter to every linear layer of its blocks.
 
     Args:
-        dit: the network, which is changed.
-        rank: of the corrections.
-        alpha: by which they are scaled, over the rank; None: the rank.
+        dit: the network, changed in place.
+        rank: rank r of the adapters.
+        alpha: numerator of their scale alpha / r; None: the rank.
 
     Raises:
         ConfigError: the rank is not between 1 and the network's width.
@@ -60,7 +60,7 @@ def add_low_rank(dit: DiT, rank: int, alpha: float | None = None) -> DiT:
 
 
 def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with their corrections added, under the names of a network without any."""
+    """Merge the adapters of a state dict into its weights, under the names of a network without adapters."""
     found = dict(state)
     for name in [key for key in state if key.endswith(DOWN)]:
         layer = name.removesuffix(DOWN)
@@ -71,7 +71,7 @@ def merged(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def adapters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The corrections alone, named as other programs that run Wan read them; with the source's embedding, if any."""
+    """Adapters of a state dict, and its source embedding if any, under the names of published adapters for Wan."""
     found = {
         f"{PREFIX}{key.removesuffix(mine)}{theirs}": tensor
         for key, tensor in state.items()
@@ -82,7 +82,7 @@ def adapters(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def corrected(state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Weights with the corrections that `adapters` gave added, in fp32."""
+    """Merge adapters, named as `adapters` returns them, into the weights of a state dict; the result is fp32."""
     mine = {theirs: mine for mine, theirs in PUBLISHED.items()}
     together = {name: tensor.float() for name, tensor in state.items()}
     for key, tensor in found.items():

@@ -1,8 +1,8 @@
-"""Rotary positions in three axes (Su et al. 2021; Wan's split of a head into time, height, width).
+"""Rotary embedding in three axes (Su et al. 2021; Wan's split of a head into time, height, width).
 
-Of the k/2 complex pairs of a head, k//6 turn with height, k//6 with width and the rest with time: 22/21/21
-for Wan's 128. Pairs are adjacent channels. Tables are in fp32 (complex64) and computed from the positions
-given, so there is no longest video.
+Of the k/2 complex pairs of a head, k//6 rotate with height, k//6 with width and the rest with time: 22/21/21
+for Wan's k = 128. Pairs are adjacent channels. Tables are in fp32 (complex64) and computed from the given positions,
+so the length of a video is not limited.
 """
 
 from dataclasses import dataclass
@@ -17,33 +17,35 @@ THETA = 10_000.0
 
 @dataclass(frozen=True, slots=True)
 class Rope:
-    """Every token's rotations as complex numbers of length 1, shaped to broadcast over heads, and over the batch
-    unless each of its clips has tokens of its own."""
+    """Rotations of all tokens, as complex numbers of modulus 1.
+
+    They broadcast over heads, and over the batch unless they are given for each clip.
+    """
 
     turns: Complex[Tensor, "*b s 1 half"]
 
     def __call__(self, x: Float[Tensor, "b s n k"]) -> Float[Tensor, "b s n k"]:
-        """Turn queries or keys by their positions."""
-        # At least fp32: in bf16 the angle error grows with the position.
+        """Rotate queries or keys according to their positions."""
+        # The rotation is computed in fp32 or wider: in bf16 the angle error grows with the position.
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         pairs = torch.view_as_complex(wide.unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * self.turns).flatten(-2).to(x.dtype)
 
 
 def axis_pairs(head_dim: int) -> tuple[int, int, int]:
-    """Complex pairs for (time, height, width)."""
+    """Number of complex pairs for (time, height, width)."""
     space = head_dim // 6
     return head_dim // 2 - 2 * space, space, space
 
 
 def rope_for(frame_positions: Float[Tensor, " f"], height: int, width: int, head_dim: int) -> Rope:
-    """The table for tokens in the order frame, row, column.
+    """Rotary embedding of tokens in the order latent frame, row, column.
 
     Args:
-        frame_positions: place in time of each latent frame; any real numbers.
+        frame_positions: temporal position of each latent frame; any real numbers.
         height: rows of tokens.
         width: columns of tokens.
-        head_dim: channels of a head.
+        head_dim: channels per head.
     """
     device = frame_positions.device
     angles = []

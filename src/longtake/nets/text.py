@@ -1,9 +1,9 @@
-"""Prompt to text states: a sentence encoder, read token by token through transformers.
+"""Text encoders, from prompts to the states of their tokens.
 
-The empty prompt stands for "no condition". Rows beyond a prompt's own tokens are zero, as in Wan; cross-attention
+The empty prompt stands for "no condition". Rows after a prompt's own tokens are zero, as in Wan; cross-attention
 reads all rows without a mask.
 
-Two encoders behind one interface: MiniLM (23 million parameters, installed with the package) for the default model,
+Two encoders share one interface: MiniLM (23 million parameters, installed with the package) for the default model,
 and UMT5-XXL (5.7 billion, in the folder of an imported model) for Wan.
 """
 
@@ -19,38 +19,40 @@ import torch
 from jaxtyping import Float, Int8
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from longtake.core.errors import WeightsError
 from longtake.core.files import atomic
 from longtake.nets.linears import replace_linears
+from longtake.nets.minilm import MiniLM
 
 
 @runtime_checkable
 class TextEncoder(Protocol):
-    """Prompts in, states out, always on the CPU."""
+    """Interface of text encoders: from prompts to states on the CPU."""
 
     text_len: int
 
     def __call__(self, prompt: str) -> Float[Tensor, "1 1 t e"]:
-        """States of one prompt, as the network takes them."""
+        """Text states of one prompt, in the network's layout."""
         ...
 
     def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
-        """States of many prompts, one after the other, as fast as it can; memory is given back at the end."""
+        """Yield the states of many prompts in order; the encoder may release its memory at the end."""
         ...
 
     def num_tokens(self, prompt: str) -> int:
-        """Rows that a prompt needs, special tokens included."""
+        """Number of tokens of a prompt, special tokens included."""
         ...
 
 
 def minilm_folder() -> Path:
-    """Where MiniLM-L6-v2 lies: the folder that LONGTAKE_MINILM names, or the installed package.
+    """Folder of MiniLM-L6-v2: the one that LONGTAKE_MINILM names, or that of the installed package.
 
     Raises:
-        WeightsError: the package that carries it is not installed.
+        WeightsError: the package that contains it is not installed.
     """
     if folder := os.environ.get("LONGTAKE_MINILM"):
         return Path(folder)
@@ -62,65 +64,61 @@ def minilm_folder() -> Path:
 
 
 class MiniLMEncoder:
-    """MiniLM token states, 384 wide. Each prompt is encoded once and remembered (the last 4,096)."""
+    """MiniLM text encoder, with states of width 384. The states of the last 4,096 prompts are cached."""
 
     dim = 384
 
     def __init__(self, text_len: int) -> None:
-        """Args: text_len: rows returned for each prompt; longer prompts are cut there.
+        """Load the encoder; `text_len` is the number of rows per prompt, to which longer prompts are truncated.
 
         Raises:
             WeightsError: the encoder's files are missing or damaged.
         """
-        # Heavy: seconds to import.
-        from transformers import AutoTokenizer, BertModel  # noqa: PLC0415
-        from transformers.utils import logging  # noqa: PLC0415
-
-        logging.disable_progress_bar()  # 0.1 s of work needs none
         folder = minilm_folder()
         self.text_len = text_len
+        self._model = MiniLM.load(folder)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-            model = BertModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-        except (OSError, ValueError) as err:
-            raise WeightsError(f"the text encoder in {folder} cannot be read: {err}") from err
-        self._model = model.eval().requires_grad_(requires_grad=False)
+            self._counter = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as err:  # tokenizers raises no narrower class
+            raise WeightsError(f"the tokenizer in {folder} cannot be read: {err}") from err
+        self._counter.no_padding()
+        self._counter.no_truncation()
+        self._tokenizer = Tokenizer.from_str(self._counter.to_str())
+        self._tokenizer.enable_truncation(text_len)
+        self._tokenizer.enable_padding()
         self._encode_one = lru_cache(maxsize=4096)(lambda prompt: self.encode([prompt])[0])
 
     def __call__(self, prompt: str) -> Float[Tensor, "1 1 t e"]:
-        """States of one prompt, as the network takes them."""
+        """Text states of one prompt, in the network's layout."""
         return self._encode_one(prompt)[None, None]
 
     def num_tokens(self, prompt: str) -> int:
-        """Rows that a prompt needs, the two special tokens included."""
-        return len(self._tokenizer(prompt)["input_ids"])
+        """Number of tokens of a prompt, the two special tokens included."""
+        return len(self._counter.encode(prompt).ids)
 
     def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
-        """States of many prompts, fp32 on the CPU, 64 at a time."""
+        """Yield the states of many prompts, fp32 on the CPU, encoded in batches of 64."""
         for i in range(0, len(prompts), 64):
             yield from self.encode(prompts[i : i + 64])
 
     @torch.no_grad()
     def encode(self, prompts: Sequence[str]) -> Float[Tensor, "p t e"]:
-        """States of many prompts at once, fp32 on the CPU."""
-        batch = self._tokenizer(
-            list(prompts), padding=True, truncation=True, max_length=self.text_len, return_tensors="pt"
-        )
-        device = self._model.device
-        mask = batch["attention_mask"].to(device)
-        states = self._model(input_ids=batch["input_ids"].to(device), attention_mask=mask)
-        states = states.last_hidden_state * mask[..., None]
-        # The empty prompt has only special tokens; its states stand for "no condition".
+        """States of a batch of prompts, fp32 on the CPU."""
+        tokens = self._tokenizer.encode_batch(list(prompts))
+        ids = torch.tensor([each.ids for each in tokens], device=self._model.device)
+        used = torch.tensor([each.attention_mask for each in tokens], device=self._model.device)
+        states = self._model(ids, used) * used[..., None]
+        # The empty prompt has only the two special tokens, whose states stand for "no condition".
         return functional.pad(states, (0, 0, 0, self.text_len - states.shape[1])).cpu()
 
     def to(self, device: torch.device | str) -> "MiniLMEncoder":
-        """Move the encoder; its results stay on the CPU."""
-        self._model.to(device)  # pyright: ignore[reportArgumentType]  (a decorator hides the signature)
+        """Move the encoder to a device; its results remain on the CPU."""
+        self._model.to(device)
         return self
 
 
 class Int8Linear(nn.Module):
-    """A linear layer without bias whose weights are kept as bytes: one scale a row, the largest weight over 127."""
+    """Linear layer without bias, its weights stored in int8 with a scale per row: the largest magnitude / 127."""
 
     weight: Int8[Tensor, "out in"]
     scale: Float[Tensor, "out 1"]
@@ -137,9 +135,9 @@ class Int8Linear(nn.Module):
 
 
 class UMT5Encoder:
-    """UMT5 token states as Wan reads them, one prompt at a time.
+    """UMT5 text encoder, as Wan uses it, one prompt at a time.
 
-    The tokenizer is read at once, the network (11 GB in bf16) only for a prompt whose states are not on disk yet.
+    The tokenizer is loaded at once, the network (11 GB in bf16) only for a prompt whose states are not cached on disk.
     """
 
     def __init__(
@@ -153,14 +151,16 @@ class UMT5Encoder:
         int8: bool = False,
         keep: bool = True,
     ) -> None:
-        """Args:
-        folder: tokenizer, config.json and weights, as transformers keeps them.
-        text_len: rows returned for each prompt; longer prompts are cut there.
-        cache: folder for states of prompts; one for each set of weights.
-        device: where it runs.
-        dtype: of the network.
-        int8: keep the linear layers as bytes: 6.7 GB in all instead of 11.4.
-        keep: leave the network in memory after a prompt; else it is read again for the next new one.
+        """Load the tokenizer.
+
+        Args:
+            folder: tokenizer, config.json and weights, in the format of transformers.
+            text_len: rows returned for each prompt, to which longer prompts are truncated.
+            cache: folder for the states of prompts; different weights need different folders.
+            device: device on which the network runs.
+            dtype: precision of the network.
+            int8: whether to store the linear layers in int8, which takes 6.7 GB in all instead of 11.4.
+            keep: whether to keep the network in memory after a prompt, instead of loading it for each new one.
 
         Raises:
             WeightsError: the tokenizer is missing or damaged.
@@ -185,17 +185,17 @@ class UMT5Encoder:
         return functional.pad(states.float(), (0, 0, 0, self.text_len - len(states)))[None, None]
 
     def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
-        """States of many prompts; the network's memory is given back after the last."""
+        """Yield the states of many prompts, and release the network's memory after the last."""
         for prompt in prompts:
             yield self(prompt)[0, 0]
         self.drop()
 
     def num_tokens(self, prompt: str) -> int:
-        """Rows that a prompt needs, the special token at its end included."""
+        """Number of tokens of a prompt, the special token at its end included."""
         return len(self._tokenizer(cleaned(prompt))["input_ids"])
 
     def drop(self) -> None:
-        """Give the network's memory back; it is read again when it is needed."""
+        """Release the network's memory; the network is loaded again when needed."""
         self.__dict__.pop("_model", None)
 
     @cached_property
@@ -211,7 +211,7 @@ class UMT5Encoder:
         except (OSError, ValueError, RuntimeError) as err:
             raise WeightsError(f"the text encoder in {self.folder} cannot be read: {err}") from err
         model, told = loaded
-        # Whether the second name of the embedding is filled depends on the release of transformers.
+        # Some releases of transformers do not fill the encoder's own reference to the shared embedding.
         model.set_input_embeddings(model.shared)
         if missing := sorted(set(told["missing_keys"]) - {"encoder.embed_tokens.weight"}):
             raise WeightsError(f"the text encoder in {self.folder} lacks {missing[0]}; is it UMT5?")
@@ -234,7 +234,7 @@ class UMT5Encoder:
         try:
             return load_file(path)["states"]
         except (SafetensorError, KeyError, OSError):
-            path.unlink(missing_ok=True)  # half written by a machine that went down
+            path.unlink(missing_ok=True)  # a damaged file, for example after a crash while writing
             return None
 
     def _key(self, prompt: str) -> str:
@@ -242,12 +242,12 @@ class UMT5Encoder:
 
 
 def cleaned(prompt: str) -> str:
-    """A prompt as Wan's training saw it: broken encodings mended, HTML entities read (twice), single blanks."""
+    """Clean a prompt as in Wan's training: repair encodings, unescape HTML entities twice, collapse white space."""
     import ftfy  # noqa: PLC0415  (only for Wan)
 
     return " ".join(html.unescape(html.unescape(ftfy.fix_text(prompt))).split())
 
 
 def in_bytes(net: nn.Module) -> None:
-    """Replace the linear layers without bias of a network by layers of bytes, one after the other."""
+    """Replace the linear layers without bias of a network by int8 layers, one at a time."""
     replace_linears(net, lambda linear: Int8Linear(linear) if linear.bias is None else None)

@@ -1,10 +1,9 @@
-"""The Wan 2.1 video autoencoder: exact, heavy, streaming in both directions. Parameter names are the original ones.
+"""The Wan 2.1 video autoencoder (Wan team, 2025, sec. 4.1), in streaming form, under the original parameter names.
 
-Three-dimensional causal convolutions: each sees its own frame and the two before it. So its whole state is, for each of
-them, the last two frames that came in. Time is halved or doubled by convolutions that *the first latent frame passes
-by*: it holds one frame, and nothing of it enters their history. Coding in pieces equals coding at once for any split.
-
-Structure after Wan 2.1 (Wan team, 2025), sec. 4.1.
+Its convolutions are three-dimensional and causal: each reads the current frame and the two before it, so the state is
+the last two input frames of each convolution. Time is halved or doubled by convolutions that *the first latent frame
+skips*, since it holds one frame; in the decoder it does not enter their history either. Coding in pieces equals coding
+at once for any split.
 """
 
 from collections.abc import Iterable, Sequence
@@ -21,9 +20,9 @@ from longtake.core.configs import WanVAEConfig
 from longtake.core.shapes import Latent, Video
 from longtake.nets.light_codec import CodecState, check_latent, check_video
 
-Maps = Float[Tensor, "b _ _ _ _"]  # channels, frames, height, width
+Maps = Float[Tensor, "b _ _ _ _"]  # axes: batch, channels, frames, height, width
 
-# Of the latents the network was trained on, per channel; what the diffusion model sees is (z - MEAN) / STD.
+# Mean and standard deviation of the latents per channel; the diffusion model reads (z - MEAN) / STD.
 # fmt: off
 MEAN = (-0.7571, -0.7089, -0.9113, 0.1075, -0.1745, 0.9653, -0.1517, 1.5508,
         0.4134, -0.0715, 0.5517, -0.3632, -0.1922, -0.9497, 0.2503, -0.2921)
@@ -33,16 +32,16 @@ STD = (2.8184, 1.4541, 2.3275, 2.6558, 1.2196, 1.7708, 2.6052, 2.0743,
 
 
 class History:
-    """What the convolutions of one pass remember, in the order they are visited."""
+    """Input frames kept from pass to pass for each convolution, in the order in which the convolutions run."""
 
     def __init__(self, kept: Sequence[Tensor], *, is_first: bool) -> None:
-        """Args: kept: of the pass before; is_first: this is the first latent frame of a video."""
+        """Start a pass with the frames `kept` by the last one; `is_first` marks the first latent frame of a video."""
         self.is_first = is_first
         self._kept = iter(kept)
         self.written: list[Tensor] = []
 
     def join(self, x: Maps, length: int) -> Maps:
-        """`x` after the last `length` frames before it, zeros at the start of a video; remembers the new last ones."""
+        """Prepend the `length` frames before `x` (zeros at the start of a video), and store the new last frames."""
         empty = x.new_zeros(x.shape[0], x.shape[1], 0, *x.shape[3:])
         before = next(self._kept, empty)
         joined = torch.cat((before, x), 2)
@@ -51,13 +50,13 @@ class History:
         return functional.pad(joined, (0, 0, 0, 0, missing, 0)) if missing else joined
 
     def keep(self, x: Maps) -> None:
-        """Remember frames without looking back."""
+        """Store frames for the next pass without prepending any."""
         next(self._kept, None)
         self.written.append(x.clone())
 
 
 class CausalConv3d(nn.Conv3d):
-    """A convolution whose padding in time lies in the past only."""
+    """Convolution that is padded in time on the past side only."""
 
     def __init__(self, dim_in: int, dim_out: int, kernel: int | tuple[int, int, int], stride: int = 1) -> None:
         time, height, width = (kernel,) * 3 if isinstance(kernel, int) else kernel
@@ -65,16 +64,16 @@ class CausalConv3d(nn.Conv3d):
         super().__init__(dim_in, dim_out, (time, height, width), (stride, 1, 1), padding)
 
     def stream(self, x: Maps, history: History) -> Maps:
-        """The frames of `x`, seen after those before them."""
+        """Convolve `x` together with the frames before it."""
         reach = self.kernel_size[0] - 1
         return self(history.join(x, reach) if reach else x)
 
 
 class ChannelRMSNorm(nn.Module):
-    """x / |x| * sqrt(channels) * gamma, over the channels."""
+    """Root-mean-square norm over the channels: x / |x| * sqrt(channels) * gamma."""
 
     def __init__(self, dim: int, axes: int) -> None:
-        """Args: dim: channels; axes: that follow them, 3 for clips and 2 for frames."""
+        """Create a norm of `dim` channels, which are followed by `axes` axes: 3 for clips, 2 for frames."""
         super().__init__()
         self.gamma = nn.Parameter(torch.ones(dim, *(1,) * axes))
         self.scale = dim**0.5
@@ -84,7 +83,7 @@ class ChannelRMSNorm(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Norm, SiLU, convolution, twice."""
+    """Residual block: twice norm, SiLU and convolution."""
 
     def __init__(self, dim_in: int, dim_out: int) -> None:
         super().__init__()
@@ -94,7 +93,7 @@ class ResidualBlock(nn.Module):
             CausalConv3d(dim_in, dim_out, 3),
             ChannelRMSNorm(dim_out, 3),
             nn.SiLU(),
-            nn.Identity(),  # a dropout in training; it keeps the number of the convolution after it
+            nn.Identity(),  # placeholder for training's dropout, which keeps the index of the next convolution
             CausalConv3d(dim_out, dim_out, 3),
         )
         self.shortcut = CausalConv3d(dim_in, dim_out, 1) if dim_in != dim_out else nn.Identity()
@@ -107,7 +106,7 @@ class ResidualBlock(nn.Module):
 
 
 class AttentionBlock(nn.Module):
-    """Self-attention over the pixels of each frame, one head."""
+    """Single-head self-attention over the positions of each frame."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -125,7 +124,7 @@ class AttentionBlock(nn.Module):
 
 
 class Resample(nn.Module):
-    """Half or twice the height and width, and the frames too where the mode ends in 3d."""
+    """Down- or upsampling by 2 of height and width, and of time if the mode ends in 3d."""
 
     def __init__(self, dim: int, mode: Literal["upsample2d", "upsample3d", "downsample2d", "downsample3d"]) -> None:
         super().__init__()
@@ -143,7 +142,7 @@ class Resample(nn.Module):
     def stream(self, x: Maps, history: History) -> Maps:
         if self.mode == "upsample3d":
             if history.is_first:
-                history.keep(x[:, :, :0])  # the first latent frame is not remembered here
+                history.keep(x[:, :, :0])  # an empty history: the first latent frame does not enter it
             else:
                 x = rearrange(self.time_conv.stream(x, history), "b (two c) f h w -> b c (f two) h w", two=2)
         frames = self.resample(rearrange(x, "b c f h w -> (b f) c h w"))
@@ -160,7 +159,7 @@ Stage = ResidualBlock | AttentionBlock | Resample
 
 
 class Coder(nn.Module):
-    """What encoder and decoder share: convolution, stages and middle in some order, head."""
+    """Common base of encoder and decoder: first convolution, middle blocks and head."""
 
     def __init__(self, dim_first: int, dim_middle: int, dim_last: int, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -179,7 +178,7 @@ class Coder(nn.Module):
 
 
 class Encoder(Coder):
-    """Pixels to the mean and log-variance of latents."""
+    """Encoder from pixels to the mean and log-variance of latents."""
 
     def __init__(self, config: WanVAEConfig) -> None:
         widths = [config.base_dim * mult for mult in (1, *config.dim_mult)]
@@ -197,7 +196,7 @@ class Encoder(Coder):
 
 
 class Decoder(Coder):
-    """Latents to pixels."""
+    """Decoder from latents to pixels."""
 
     def __init__(self, config: WanVAEConfig) -> None:
         mults = config.dim_mult[::-1]
@@ -217,7 +216,7 @@ class Decoder(Coder):
 
 
 class WanVAE(nn.Module):
-    """Videos to normalised latents and back, piece by piece or at once; see `LightCodec` for the interface."""
+    """Wan 2.1 codec between videos and normalised latents, piece by piece or at once; interface as `LightCodec`."""
 
     mean: Tensor
     std: Tensor
@@ -236,11 +235,11 @@ class WanVAE(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """As `LightCodec.dtype`."""
+        """Precision of the weights, as in `LightCodec.dtype`."""
         return self.conv1.weight.dtype
 
     def encode(self, video: Video, state: CodecState) -> tuple[Latent, CodecState]:
-        """Normalised latents (the mean of the posterior) of the next piece of a video; see `LightCodec.encode`.
+        """Encode the next piece of a video to normalised latents, the posterior's mean; see `LightCodec.encode`.
 
         Raises:
             ShapeError: the number of frames does not fit, or a side is not a multiple of the stride.
@@ -251,7 +250,7 @@ class WanVAE(nn.Module):
         return ((mean - self.mean) / self.std).to(video.dtype), state
 
     def decode(self, latent: Latent, state: CodecState) -> tuple[Video, CodecState]:
-        """Pixels of the next latent frames: 1 for the first of a video, then 4 for each; see `LightCodec.decode`.
+        """Decode the next latent frames to pixels: 1 frame for the first of a video, 4 for each later one.
 
         Raises:
             ShapeError: the latents have the wrong number of channels.
@@ -262,9 +261,9 @@ class WanVAE(nn.Module):
         return x.clamp(-1, 1).to(latent.dtype), state
 
     def _stream(self, coder: Encoder | Decoder, x: Maps, state: CodecState, step: int) -> tuple[Maps, CodecState]:
-        """All frames through the coder, a latent frame's worth of `step` at a time: what is at hand stays small.
+        """Run the coder on `step` frames (one latent frame) at a time, to bound the memory of activations.
 
-        The first frame of a video goes alone.
+        The first frame of a video is a piece of its own.
         """
         kept, done = state.frames, []
         first = 0 if state.started else 1

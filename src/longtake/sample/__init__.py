@@ -1,1 +1,1 @@
-"""Prompt to chunks of latents to frames."""
+"""Sampling: from prompts to chunks of latents and their frames."""

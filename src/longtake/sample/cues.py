@@ -1,6 +1,6 @@
-"""From what a person wrote to what is asked of the model, and when. No torch here: mistakes are told at once.
+"""Parsing of timed prompts. The module does not import torch, so that mistakes are reported at once.
 
-A take opens with a prompt and changes by cues. They can be written in two ways, which may be mixed:
+A take opens with a prompt and changes by cues. These can be written in two ways, which may be mixed:
 
 - inside the prompt: "a tiger walks, then snow starts to fall" opens with "a tiger walks" and changes half-way; with
   several ", then " the changes are evenly spaced;
@@ -23,19 +23,19 @@ TIMED = re.compile(r"\s*(?P<sign>-?)(?P<at_s>[0-9]+(?:\.[0-9]+)?)\s*s\s*:(?P<tex
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TimedPrompt:
-    """From `at_s` seconds on, the take shows `prompt`."""
+    """Prompt of a take from `at_s` seconds on."""
 
     at_s: float
     prompt: str
 
 
 def cues_from(prompt: str, then: Sequence[str], seconds: float) -> tuple[TimedPrompt, ...]:
-    """The cues of a take in order of time; the first one opens it, at 0 s.
+    """Parse the cues of a take, in order of time; the first is the opening prompt, at 0 s.
 
     Args:
-        prompt: the opening prompt, perhaps with changes after ", then ".
+        prompt: the opening prompt, optionally with changes after ", then ".
         then: changes of the form "4s: it starts to snow".
-        seconds: how long the take lasts.
+        seconds: duration of the take.
 
     Raises:
         InputError: `seconds` is not a positive number; a text is empty, too long, or holds control characters; a
@@ -61,7 +61,7 @@ def cues_from(prompt: str, then: Sequence[str], seconds: float) -> tuple[TimedPr
 
 
 def _timed(text: str, seconds: float) -> tuple[float, str]:
-    """Read "4s: it starts to snow"."""
+    """Parse a change such as "4s: it starts to snow" to its time and its text."""
     parts = TIMED.fullmatch(text)
     if parts is None:
         raise InputError(f'a change reads "4s: it starts to snow" (a time, "s:", a text), got {shown(text)}')
@@ -74,5 +74,5 @@ def _timed(text: str, seconds: float) -> tuple[float, str]:
 
 
 def shown(text: str) -> str:
-    """A text as an error message quotes it: escaped, and not longer than a line."""
+    """Quote a text for an error message: escaped, and truncated to 60 characters."""
     return ascii(text if len(text) <= 60 else f"{text[:57]}...").replace("\\'", "'")

@@ -1,4 +1,4 @@
-"""One chunk, from noise to x0: the few-step sampler of the student."""
+"""Few-step sampler of the student, which denoises one chunk."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,21 +15,21 @@ from longtake.nets.dit import DiT, Modulation, RotatedContext, TextKV
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The student's noise levels with everything the network derives from them, computed once."""
+    """Noise levels of the student with the network's modulation at each, computed once."""
 
     sigmas: tuple[float, ...]
     modulations: tuple[Modulation, ...]
-    clean: Modulation  # sigma = 0, for the pass that writes memory
+    clean: Modulation  # modulation at sigma = 0, for the clean pass
 
     @classmethod
     def of(cls, dit: DiT, sampling: SamplingConfig) -> "Schedule":
-        """The table for a network and its sampling settings."""
+        """Schedule of a network under its sampling settings."""
         return cls.at(dit, sigmas_of(sampling))
 
     @classmethod
     @torch.no_grad()
     def at(cls, dit: DiT, sigmas: tuple[float, ...]) -> "Schedule":
-        """The table for a network and descending noise levels, without the final 0."""
+        """Schedule of a network at descending noise levels, without the final 0."""
         levels = torch.tensor([*sigmas, 0.0], dtype=torch.float64, device=dit.device)
         tables = [dit.modulation(level.view(1, 1)) for level in levels]
         return cls(sigmas, tuple(tables[:-1]), tables[-1])
@@ -37,13 +37,13 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """Further towards the prompt than the network goes by itself; each step then runs it twice.
+    """Classifier-free guidance, which runs the network twice per step.
 
-    Both runs look at the same memory: that of a take that was told what to show.
+    Both runs attend to the same K/V cache, which was written under the prompt.
     """
 
     scale: float
-    uncond: TextKV  # of the negative prompt, usually the empty one
+    uncond: TextKV  # keys and values of the negative prompt, usually the empty one
 
 
 def denoise(
@@ -56,21 +56,21 @@ def denoise(
     source: Latent | None = None,
     guidance: Guidance | None = None,
 ) -> Latent:
-    """x0 of one chunk; or, with `stop`, the noisy input of denoising step `stop`.
+    """Denoise one chunk to x0 or, with `stop`, to the noisy input of denoising step `stop`.
 
-    Each step predicts x0 and, but for the last, noises it afresh to the next level (Song et al. 2023,
+    Each step predicts x0 and, except for the last, adds fresh noise at the next level (Song et al. 2023,
     multistep consistency sampling).
 
     Args:
         dit: the student.
         schedule: its noise levels.
-        text: cross-attention memory of the prompt.
-        past: what came before.
-        noise: unit noise of step i, of the chunk's shape.
-        stop: denoising step to stop before.
+        text: cross-attention keys and values of the prompt.
+        past: context of the chunk.
+        noise: function that returns the unit noise of step i, of the chunk's shape.
+        stop: denoising step to stop before; None: run all steps.
         source: latents to begin from, noised to the first level (SDEdit, Meng et al. 2022); a network that reads
-            sources follows them at every level besides. None: noise alone.
-        guidance: None: the network's own word, which distillation made guided.
+            sources also receives them at every step. None: begin from pure noise.
+        guidance: classifier-free guidance; None: none, since distillation includes it in the student.
     """
     num_steps = len(schedule.sigmas) if stop is None else stop
     followed = source if dit.reads_source else None

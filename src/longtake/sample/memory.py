@@ -1,9 +1,9 @@
-"""Memory of a take, and what a change of prompt does to it. All functions are pure: caches go in, caches come out.
+"""Memory of a take, and its change at a change of prompt. All functions are pure: they return new caches.
 
-append    the clean pass of a finished chunk, under the text it was made under
-recache   keys and values of all kept chunks, computed again under another text (LongLive, Yang et al. 2025, 3.1)
-flush     the sink and the last latent frame stay
-cut       nothing stays
+append    add the clean pass of a finished chunk, under the text it was made with
+recache   recompute the keys and values of all kept chunks under another text (LongLive, Yang et al. 2025, 3.1)
+flush     keep the sink and the last latent frame
+cut       keep nothing
 """
 
 from collections.abc import Callable, Sequence
@@ -22,26 +22,26 @@ from longtake.sample.plans import Wording
 
 @dataclass(frozen=True, slots=True)
 class CacheWriter:
-    """The network that writes keys and values, the modulation of its clean pass (sigma 0), and the window."""
+    """Writer of K/V caches."""
 
     dit: DiT
-    clean: Modulation
+    clean: Modulation  # modulation of the clean pass, at sigma = 0
     stream: StreamConfig
 
     def append(self, cache: KVCache, latent: Latent, text: TextKV) -> KVCache:
-        """The cache after one clean pass over `latent`, which follows its last block; old blocks are evicted."""
+        """Cache after a clean pass over `latent`, which follows the cache; old blocks are evicted."""
         block = self.dit.clean_pass(latent, self.clean, text, self.dit.rotated_context(cache, latent.shape))
         return cache.append(block, self.stream)
 
     def prefill(self, latents: Sequence[Latent], text: TextKV, start: int) -> KVCache:
-        """The cache after chunks that are given, the first of which begins at latent frame `start` of the take."""
+        """Cache after clean passes over given chunks, the first of which begins at latent frame `start` of the take."""
         cache = KVCache(stop=start)
         for latent in latents:
             cache = self.append(cache, latent, text)
         return cache
 
     def recache(self, cache: KVCache, newest: Latent, text: TextKV) -> KVCache:
-        """The cache after `newest`, with every kept block computed again from its latents under `text`."""
+        """Cache after `newest`, with every kept block recomputed from its latents under `text`."""
         stop = cache.stop + newest.shape[2]
         pieces = [*((block.start, block.latent) for block in cache.blocks), (cache.stop, newest)]
         rebuilt = KVCache()
@@ -51,7 +51,7 @@ class CacheWriter:
         return rebuilt
 
     def flush(self, cache: KVCache, newest: Latent, text: TextKV) -> KVCache:
-        """The cache after `newest`: the sink's blocks, and the last latent frame under `text`."""
+        """Cache after `newest`, reduced to the sink's blocks and the last latent frame under `text`."""
         sink = tuple(block for block in cache.blocks if block.start < self.stream.sink)
         last = newest[:, :, -1:]
         return self.append(KVCache(sink, cache.stop + newest.shape[2] - 1), last, text)
@@ -61,22 +61,22 @@ class CacheWriter:
 class Memory:
     """State of a take after a chunk.
 
-    The clean pass of the newest chunk is put off until the next chunk is asked for: by then its frames are out, and a
-    transition may make the pass unnecessary.
+    The clean pass of the newest chunk is deferred until the next chunk is requested: this does not delay the chunk's
+    frames, and a transition may make the pass unnecessary.
     """
 
-    cache: KVCache = field(default_factory=KVCache)  # without the newest chunk
-    newest: Latent | None = None  # clean latents [1, c, chunk, h, w]; None at the start
-    wording: Wording = ()  # that the newest chunk was made under
+    cache: KVCache = field(default_factory=KVCache)  # K/V cache without the newest chunk
+    newest: Latent | None = None  # clean latents [1, c, chunk, h, w] of the newest chunk; None at the start
+    wording: Wording = ()  # prompts that the newest chunk was made with
     decoder: CodecState = field(default_factory=CodecState)
 
     def layout(self, stream: StreamConfig) -> tuple[object, ...]:
-        """Memories of equal layout can be joined: equal blocks, at equal distances from the newest chunk."""
+        """Layout of the blocks relative to the newest chunk; memories of equal layout can be joined into a batch."""
         blocks = [(self.cache.stop - b.start, len(b), b.start < stream.sink) for b in self.cache.blocks]
         return tuple(blocks), self.newest is None, tuple(frame.shape for frame in self.decoder.frames)
 
     def tensors(self) -> dict[int, Tensor]:
-        """Every tensor that is held, by identity: memories share most of them."""
+        """All tensors of the memory by identity, since memories share most of them."""
         held = [t for block in self.cache.blocks for t in (block.k, block.v, block.latent)]
         held += self.decoder.frames
         if self.newest is not None:
@@ -84,13 +84,13 @@ class Memory:
         return {id(tensor): tensor for tensor in held}
 
     def to(self, device: torch.device) -> "Memory":
-        """The same memory on another device; itself when it is there."""
+        """Memory with all tensors on `device`; itself if they are there already."""
         if all(tensor.device == device for tensor in self.tensors().values()):
             return self
         return self.moved(lambda tensor: tensor.to(device))
 
     def moved(self, move: Callable[[Tensor], Tensor]) -> "Memory":
-        """The same memory with every tensor replaced by what `move` makes of it."""
+        """Memory with `move` applied to every tensor."""
         blocks = (replace(b, k=move(b.k), v=move(b.v), latent=move(b.latent)) for b in self.cache.blocks)
         return replace(
             self,
@@ -100,15 +100,15 @@ class Memory:
         )
 
 
-# Takes of one layout side by side in the batch dimension, and apart again. One take alone is never copied.
+# The functions below join takes of equal layout into a batch and split it again. A single take is never copied.
 
 
 def joined_text(texts: Sequence[TextKV]) -> TextKV:
-    """Cross-attention memories, one a take, as one batch."""
+    """Join the cross-attention keys and values of several takes into a batch."""
     if len(texts) == 1:
         return texts[0]
     rows = max(text.k[0].shape[1] for text in texts)
-    padding = min(text.padding for text in texts)  # of the longest; the others repeat their last row
+    padding = min(text.padding for text in texts)  # padding of the longest text; the others repeat their last row
 
     def side_by_side(tensors: Sequence[Tensor]) -> Tensor:
         return torch.cat([torch.cat((x, x[:, -1:].expand(-1, rows - x.shape[1], -1, -1)), 1) for x in tensors])
@@ -124,7 +124,7 @@ def joined_text(texts: Sequence[TextKV]) -> TextKV:
 
 
 def joined_cache(caches: Sequence[KVCache]) -> KVCache:
-    """Caches of equal layout as one batch. Positions are relative to the cache, so the takes may be of any age."""
+    """Join caches of equal layout into a batch. Positions are relative to the cache, so takes may differ in length."""
     if len(caches) == 1:
         return caches[0]
     blocks = []
@@ -135,19 +135,19 @@ def joined_cache(caches: Sequence[KVCache]) -> KVCache:
 
 
 def split_cache(cache: KVCache, joined: KVCache, caches: Sequence[KVCache]) -> list[KVCache]:
-    """The caches of single takes.
+    """Split the cache of a batch into those of the single takes.
 
     Args:
-        cache: of the batch, as a transition made it of `joined`.
-        joined: the batch before.
-        caches: what `joined` was joined from. Their blocks that are still there are handed on, not copied.
+        cache: cache of the batch, derived from `joined` by a transition.
+        joined: cache of the batch before the transition.
+        caches: caches from which `joined` was joined; blocks that the transition kept are reused without a copy.
     """
     if len(caches) == 1:
         return [cache]
     unchanged = {id(block): i for i, block in enumerate(joined.blocks)}
     split = []
     for take, before in enumerate(caches):
-        later = before.stop - joined.stop  # the batch counts the latent frames of its first take
+        later = before.stop - joined.stop  # offset, since the batch has the latent frame numbers of its first take
         blocks = (
             before.blocks[unchanged[id(block)]] if id(block) in unchanged else _of_take(block, take, later)
             for block in cache.blocks
@@ -157,14 +157,14 @@ def split_cache(cache: KVCache, joined: KVCache, caches: Sequence[KVCache]) -> l
 
 
 def _of_take(block: Block, take: int, later: int) -> Block:
-    """One take's copy of a block of a batch."""
+    """Copy of one take's part of a block, with its latent frame numbers shifted by `later`."""
     own = slice(take, take + 1)
     k, v, latent = block.k[:, own].clone(), block.v[:, own].clone(), block.latent[own].clone()
     return Block(k, v, latent, block.start + later, block.stop + later)
 
 
 def joined_state(states: Sequence[CodecState]) -> CodecState:
-    """A codec's states, one a take, as one batch."""
+    """Join the codec states of several takes into a batch."""
     if len(states) == 1:
         return states[0]
     frames = zip(*(state.frames for state in states), strict=True)

@@ -1,4 +1,4 @@
-"""An opened model: its student or its teacher, its codec, its text encoder."""
+"""Opened models: student or teacher, codec and text encoder."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -18,21 +18,21 @@ from longtake.weights.presets import Nets, open_nets
 
 @dataclass(frozen=True, kw_only=True)
 class Model:
-    """An opened model: the student or the teacher, its codec, its text encoder."""
+    """Opened model: the student or the teacher, with its codec and its text encoder."""
 
     preset: Preset
     dit: DiT
     codec: Codec
     text_encoder: TextEncoder
-    digest: str  # of the weights, and of what else decides bits: precision and window, where they are not the preset's
+    digest: str  # hash of the weights, and of precision and window if these are not the preset's
     is_teacher: bool
     plan: MemoryPlan
-    painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
-    vocabulary: Vocabulary | None = None  # the words it was trained on, where that is known
+    painter: DiT | None = None  # variant of the student that follows a source video, if the model has one
+    vocabulary: Vocabulary | None = None  # words of the training captions, if known
 
     @classmethod
     def of(cls, nets: Nets, *, is_teacher: bool = False) -> "Model":
-        """The nets, once they are there."""
+        """Create a model from loaded networks."""
         return cls(
             preset=nets.preset,
             dit=nets.dit,
@@ -46,7 +46,7 @@ class Model:
         )
 
     def compile(self) -> None:
-        """Make the student's passes compiled programs: minutes before the first chunks, less time for those after.
+        """Compile the network's passes over chunks: this delays the first chunks by minutes and speeds up later ones.
 
         Raises:
             DeviceError: there is no C++ compiler.
@@ -58,24 +58,24 @@ class Model:
                 dit.compile_passes()
 
     def with_steps(self, num: int) -> "Model":
-        """The same networks with another number of denoising steps, evenly spaced."""
+        """Model with the same networks and `num` evenly spaced denoising steps."""
         own = self.preset.teacher if self.is_teacher else self.preset.student
         changed = {"teacher" if self.is_teacher else "student": own.with_steps(num)}
         return replace(self, preset=replace(self.preset, **changed))
 
     @property
     def following(self) -> "Model":
-        """The model as it follows a source: with its painter, where it has one."""
+        """Model with the painter, if there is one, as its network, to follow a source."""
         return self if self.painter is None else replace(self, dit=self.painter)
 
     @cached_property
     def words(self) -> Words | None:
-        """Which words of a prompt it was not trained on; None where nobody knows what it was trained on."""
+        """Detector of prompt words outside the training captions; None if these are not known."""
         return None if self.vocabulary is None else Words(vocabulary=self.vocabulary, encoder=self.text_encoder)
 
     @property
     def strength(self) -> float:
-        """At which a source enters, if nobody says: a painter keeps to its shapes, so none of its look need be left."""
+        """Default strength of a source: 1 with a painter, which follows the source's shapes even so; else 0.6."""
         return 0.6 if self.painter is None else 1.0
 
     @property
@@ -103,16 +103,16 @@ def open_model(
     """Open a packaged or imported model, or a model folder: its student, or the many-step teacher.
 
     Args:
-        name: of the model, or its folder.
-        teacher: open that.
+        name: name of the model, or its folder.
+        teacher: whether to open the teacher instead of the student.
         device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one.
-        size: for which memory is planned; None: what the model was trained on.
-        fp8: keep the network's linear layers in 8 bits: half the memory, other bits.
-        compiled: see `Model.compile`.
+        size: picture size for which memory is planned; None: the size that the model was trained on.
+        fp8: whether to store the network's linear layers in 8-bit floats: half the memory, different bits.
+        compiled: whether to compile the network, see `Model.compile`.
 
     Raises:
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
-        DeviceError: the device is not there, its memory is too small, it has no 8-bit floats where `fp8` wants them,
+        DeviceError: the device is not available, its memory is too small, it lacks the 8-bit floats that `fp8` needs,
             or there is no compiler.
     """
     model = Model.of(open_nets(name, teacher=teacher, device=device, size=size, fp8=fp8), is_teacher=teacher)

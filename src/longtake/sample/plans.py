@@ -1,4 +1,4 @@
-"""Plans of chunks: plain values without torch, which the studio's bookkeeping is made of."""
+"""Plans of chunks: plain values without torch, used by the studio's state machine."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,25 +10,25 @@ Wording = tuple[tuple[str, float], ...]  # prompts and their weights, which sum 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InitFrames:
-    """Pictures that are given instead of made: an image to animate, the end of a clip to extend."""
+    """Given pictures that take the place of generated ones: an image to animate, or the end of a clip to extend."""
 
-    chunks: int  # that they fill in memory
-    frames: int  # that are shown; 1: an image, which stands still for a chunk in memory
+    chunks: int  # chunks that they fill in memory
+    frames: int  # frames of them that are shown; 1: an image, which is repeated to fill a chunk in memory
     pictures: Any = field(default=None, repr=False, compare=False)  # uint8 [frames, height, width, 3]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkPlan:
-    """One chunk. With the memory before it, this decides the chunk's bits.
+    """Plan of one chunk, which together with the memory before it determines the chunk's bits.
 
-    Transitions say what happens to memory when the wording changes: *recache* computes the window's keys and values
-    again from their latents under the new wording (motion stays, meaning changes); *flush* keeps the sink and the last
-    latent frame; *cut* keeps nothing, of the codec's state neither.
+    The transition is the change of memory at a change of wording: *recache* recomputes the window's keys and values
+    from their latents under the new wording (motion is kept, meaning changes); *flush* keeps the sink and the last
+    latent frame; *cut* keeps nothing, and resets the codec's state too.
     """
 
     idx: int
     wording: Wording
     settings: Settings = field(default_factory=Settings)
-    transition: Transition | None = None  # None: memory stays as it is
-    given: InitFrames | None = None  # pictures that take the place of this chunk and of all that is remembered
-    strength: float | None = None  # sigma at which a source enters; None: no source is followed
+    transition: Transition | None = None  # change of memory before this chunk; None: no change
+    given: InitFrames | None = None  # pictures that replace this chunk and all memory before it
+    strength: float | None = None  # sigma to which the source is noised; None: there is no source

@@ -1,8 +1,8 @@
-"""Chunks, one step at a time: memory and plan in, pictures and the memory after them out.
+"""Sampler of chunks: from a memory and a plan to pictures and the memory after them.
 
-`Sampler.step` is the only place where the product makes a chunk, of one take or of several of one layout. It goes
-through the same five parts each time: text, memory (`sample/memory.py`), denoising (`sample/denoise.py`), decoding.
-Nothing of any take is kept here, so a take can be steered, gone back to and branched: memory is a value.
+`Sampler.step` is the only function that makes chunks, of one take or of several takes of equal layout. Its parts are
+text, memory (`sample/memory.py`), denoising (`sample/denoise.py`) and decoding. The sampler holds no state of a take:
+memory is an immutable value, so takes can be steered, rewound and branched.
 """
 
 from collections import OrderedDict
@@ -30,31 +30,31 @@ from longtake.sample.model import Model
 from longtake.sample.plans import ChunkPlan, InitFrames, Wording
 from longtake.weights.plan import KEPT_WORDINGS
 
-ShouldContinue = Callable[[bool], bool]  # (denoising is done) -> whether the chunk is still wanted
+ShouldContinue = Callable[[bool], bool]  # function of whether denoising is done -> whether the chunk is still wanted
 
 
 def never_cancel(done: bool) -> bool:
-    """A `ShouldContinue` for chunks that are made in any case."""
+    """`ShouldContinue` function of chunks that are never cancelled."""
     del done
     return True
 
 
 class CancelledChunkError(Exception):
-    """A chunk was cancelled while it was made. Nothing has changed."""
+    """A chunk was cancelled while it was being made; no state has changed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkRequest:
-    """One take's entry in a step."""
+    """One take's request to a step of the sampler."""
 
     plan: ChunkPlan
-    memory: Memory = field(default_factory=Memory)  # after the chunk before; empty at the start
-    source: Latent | None = None  # latents of the chunk's shape that it follows, entering at `plan.strength`
-    known: Latent | None = None  # the chunk's own latents, made before: only the memory after it is wanted
-    should_continue: ShouldContinue = never_cancel  # asked before each denoising step, and once after the last
+    memory: Memory = field(default_factory=Memory)  # memory after the previous chunk; empty at the start
+    source: Latent | None = None  # source latents of the chunk's shape, noised to `plan.strength`
+    known: Latent | None = None  # the chunk's latents if made before, to recompute only the memory
+    should_continue: ShouldContinue = never_cancel  # called before each denoising step, and once after the last
 
     def layout(self, stream: StreamConfig) -> tuple[object, ...] | None:
-        """Requests of equal layout can be made in one step; None: this one is made alone."""
+        """Key under which requests can share a step; None: the request needs a step of its own."""
         plan = self.plan
         if plan.given is not None or self.known is not None:
             return None
@@ -64,16 +64,16 @@ class ChunkRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkResult:
-    """A finished chunk."""
+    """Finished chunk."""
 
     latent: Latent
     pictures: Pictures
     memory: Memory
-    timings: dict[str, float]  # seconds: text, memory, denoise, decode; or encode
+    timings: dict[str, float]  # seconds by part: text, memory, denoise, decode; encode for given pictures
 
 
 class Student:
-    """A causal network with what is derived from it once: tables of its noise levels, cross-attention of prompts."""
+    """Causal network with caches of its schedules and of the cross-attention keys and values of prompts."""
 
     def __init__(self, dit: DiT, preset: Preset, text_encoder: TextEncoder) -> None:
         self.dit = dit
@@ -87,7 +87,7 @@ class Student:
         return CacheWriter(self.dit, self.schedule().clean, self.preset.stream)
 
     def schedule(self, steps: int | None = None, entry: float = 1.0) -> Schedule:
-        """Noise levels of a number of steps (None: the preset's), from `entry` (a source's strength) downwards."""
+        """Schedule of `steps` steps (None: the preset's), entered at noise level `entry` (a source's strength)."""
         key = (steps, entry)
         if key not in self._schedules:
             sigmas = sigmas_of(self.preset.student.with_steps(steps))
@@ -96,7 +96,7 @@ class Student:
         return self._schedules[key]
 
     def text(self, wording: Wording) -> TextKV:
-        """Cross-attention memory of a mixture of prompts: their states, averaged by weight."""
+        """Cross-attention keys and values of the weighted mean of the prompts' states."""
         if wording not in self._texts:
             states = [self._text_encoder(prompt) * weight for prompt, weight in wording]
             mixed = torch.stack(states).sum(0).to(self.dit.device, self.dit.latent_dtype)
@@ -107,7 +107,7 @@ class Student:
         return self._texts[wording]
 
     def guidance(self, takes: Sequence[Settings]) -> Guidance | None:
-        """Guidance away from the negative prompts of a batch of takes of one scale; None where the scale is 1."""
+        """Guidance of a batch of takes of equal scale, with their negative prompts; None if the scale is 1."""
         if takes[0].guidance == 1:
             return None
         own = self.preset.negative_prompt
@@ -116,7 +116,7 @@ class Student:
 
 
 class Sampler:
-    """The nets of a student and a picture size, ready to make chunks."""
+    """Sampler of chunks with the networks of one model at one picture size."""
 
     def __init__(
         self,
@@ -128,13 +128,15 @@ class Sampler:
         painter: DiT | None = None,
         size: PictureSize | None = None,
     ) -> None:
-        """Args:
-            preset: of the model.
+        """Create a sampler.
+
+        Args:
+            preset: preset of the model.
             dit: the student.
             codec: its codec.
             text_encoder: its text encoder.
-            painter: the student as it follows a source; None: `dit` does.
-            size: of the pictures; None: what the model was trained on.
+            painter: network for takes that follow a source; None: `dit`.
+            size: picture size; None: the size that the model was trained on.
 
         Raises:
             InputError: the size does not fit the model.
@@ -151,7 +153,7 @@ class Sampler:
 
     @classmethod
     def of(cls, model: Model, size: PictureSize | None = None) -> "Sampler":
-        """The sampler of an opened model.
+        """Create the sampler of an opened model.
 
         Raises:
             InputError: the model is a teacher, or the size does not fit it.
@@ -162,16 +164,16 @@ class Sampler:
 
     @torch.inference_mode()
     def step(self, requests: Sequence[ChunkRequest]) -> list[ChunkResult | None]:
-        """The next chunk of each of several takes, every pass of the networks made once for all of them.
+        """Make the next chunk of one or several takes, with one batched pass of the networks for all.
 
         Args:
-            requests: one, or several of one layout that is not None.
+            requests: one request, or several of equal layout that is not None.
 
         Returns:
-            A result for each request, None for one that was cancelled. Timings are those of the whole step.
+            A result per request, None for a cancelled one. Timings are those of the whole step.
 
         Raises:
-            ShapeError: pictures or latents are of another size.
+            ShapeError: pictures or latents have the wrong size.
         """
         first = requests[0]
         if first.plan.given is not None:
@@ -206,17 +208,17 @@ class Sampler:
 
     @torch.inference_mode()
     def encode(self, pictures: Pictures, state: CodecState) -> tuple[Latent, CodecState]:
-        """Latents of the next pictures of a source video; see `LightCodec.encode`."""
+        """Encode the next pictures of a source video; see `LightCodec.encode`."""
         return self.codec.encode(self._video(pictures), state)
 
     @torch.inference_mode()
     def decode(self, latent: Latent, state: CodecState) -> tuple[Pictures, CodecState]:
-        """Pictures of latents that were made before."""
+        """Decode latents to pictures."""
         frames, state = self.codec.decode(latent.to(self.device), state)
         return to_pictures(frames), state
 
     def _caches(self, student: Student, requests: Sequence[ChunkRequest], text: TextKV) -> list[KVCache]:
-        """Each take's cache before its next chunk: the clean pass that was put off, or what the transition says."""
+        """Cache of each take for its next chunk, after the deferred clean pass or the transition."""
         plan, memories = requests[0].plan, [request.memory for request in requests]
         caches = [memory.cache for memory in memories]
         pieces = [memory.newest for memory in memories if memory.newest is not None]
@@ -235,7 +237,7 @@ class Sampler:
     def _latents(
         self, student: Student, requests: Sequence[ChunkRequest], cache: KVCache, text: TextKV
     ) -> tuple[Latent, list[bool]]:
-        """x0 of the chunks, and which of them are still wanted."""
+        """Denoise the chunks; returns x0 and whether each chunk is still wanted."""
         plan, known = requests[0].plan, requests[0].known
         wanted = [True] * len(requests)
         if known is not None:
@@ -271,9 +273,9 @@ class Sampler:
         return latents, wanted
 
     def _prefill(self, request: ChunkRequest, given: InitFrames) -> ChunkResult:
-        """Chunks that are given: the pictures as the codec decodes them, and the memory after them."""
+        """Encode given pictures and prefill the memory; returns them as the codec decodes them."""
         pictures, student = given.pictures, self.student
-        if given.frames == 1:  # the network knows chunks, not single frames: the image stands still for one
+        if given.frames == 1:  # an image is repeated to fill a chunk, the smallest unit of the network
             pictures = pictures.expand(self.preset.codec.stride.frames(self.stream.chunk), -1, -1, -1)
         watch = Stopwatch(self._synchronise)
         with watch.span("encode"):
@@ -294,7 +296,7 @@ class Sampler:
         return ChunkResult(latent=latent, pictures=shown, memory=memory, timings=watch.read())
 
     def _synchronise(self) -> None:
-        """Wait for the device, so that times are those of finished work."""
+        """Wait for the device, so that timings are those of finished work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -306,7 +308,7 @@ class Sampler:
 
 
 def rollout(sampler: Sampler, plans: Iterable[ChunkPlan], memory: Memory | None = None) -> Iterator[ChunkResult]:
-    """The chunks of plans that are known in advance, each made when it is asked for, after `memory`."""
+    """Make the chunks of plans that are known in advance, lazily, continuing from `memory`."""
     memory = memory or Memory()
     for plan in plans:
         (result,) = sampler.step([ChunkRequest(plan=plan, memory=memory)])

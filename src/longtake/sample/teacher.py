@@ -1,4 +1,4 @@
-"""The teacher's sampler: a whole clip at once, many steps, with guidance."""
+"""Many-step sampler of the teacher, which denoises a whole clip at once with classifier-free guidance."""
 
 from collections.abc import Iterator
 
@@ -15,17 +15,17 @@ from longtake.nets.dit import DiT
 def teacher_states(
     dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates
 ) -> Iterator[Latent]:
-    """The clip after each step of the solver, from noise to x0.
+    """Yield the clip after each step of the solver, from noise to x0.
 
     Args:
         dit: the teacher.
-        sampling: steps, shift, guidance scale.
+        sampling: solver, number of steps, shift and guidance scale.
         noise: unit noise [b, c, f, h, w].
         text: states of the prompts [b, g, t, e].
-        uncond: states of the negative prompt [b, 1, t, e]; usually the empty one.
+        uncond: states of the negative prompt [b, 1, t, e], usually the empty one.
     """
 
-    # On the function that is called, not on the one that returns the generator: that would switch nothing off.
+    # `no_grad` is on the inner function, since the outer one only returns a generator, which runs outside of it.
     @torch.no_grad()
     def velocity(x: Latent, sigma: float) -> Latent:
         level = x.new_full((len(x), x.shape[2]), sigma)
@@ -38,8 +38,8 @@ def teacher_states(
 
 
 def teacher_clip(dit: DiT, sampling: SamplingConfig, noise: Latent, text: TextStates, uncond: TextStates) -> Latent:
-    """x0 of a whole clip."""
+    """Sample x0 of a whole clip; arguments as for `teacher_states`."""
     x = noise
-    for x in teacher_states(dit, sampling, noise, text, uncond):  # noqa: B007  (the last one counts)
+    for x in teacher_states(dit, sampling, noise, text, uncond):  # noqa: B007  (the last state is the result)
         pass
     return x

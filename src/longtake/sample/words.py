@@ -1,4 +1,4 @@
-"""Which words of a prompt a model was not trained on, and what is nearest to each."""
+"""Detection of prompt words that a model was not trained on, with the nearest known thing for each."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from longtake.nets.text import TextEncoder
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnknownWord:
-    """A word that the model was not trained on, and the known thing nearest to it."""
+    """Word that the model was not trained on, with the nearest known thing."""
 
     word: str
     nearest: str
@@ -25,13 +25,16 @@ class UnknownWord:
 
 @dataclass(frozen=True, kw_only=True)
 class Words:
-    """A model's words, with the encoder that reads them. Nearest is what is spelt alike, else what means alike."""
+    """Vocabulary of a model with its text encoder, to find unknown words of prompts.
+
+    The nearest known thing is a word of similar spelling, or else the thing of most similar meaning.
+    """
 
     vocabulary: Vocabulary
     encoder: TextEncoder
 
     def unknown(self, prompt: str) -> tuple[UnknownWord, ...]:
-        """The words of a prompt that the model does not know, in order."""
+        """Unknown words of a prompt, in order."""
         return tuple(UnknownWord(word=word, nearest=self._nearest(word)) for word in self.vocabulary.unknown(prompt))
 
     def _nearest(self, word: str) -> str:
@@ -46,6 +49,6 @@ class Words:
         return torch.stack([self._meaning(thing) for thing in self.vocabulary.things])
 
     def _meaning(self, text: str) -> Float[Tensor, " e"]:
-        """The mean of a text's states, as sentence encoders take it; length 1."""
+        """Embedding of a text: the mean of its states, as for sentence encoders, normalised to length 1."""
         states = self.encoder(text)[0, 0]
         return normalize(states[states.abs().amax(1) > 0].mean(0), dim=0)

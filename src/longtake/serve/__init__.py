@@ -1,1 +1,1 @@
-"""Sockets, HTTP and pages: takes that are watched and directed from a browser, and an API that clients speak."""
+"""The HTTP server: live takes that are watched and directed from a browser, and an OpenAI-compatible video API."""

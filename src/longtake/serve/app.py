@@ -1,4 +1,4 @@
-"""The server, put together: a studio, the host of its sessions, the routes, the page."""
+"""The server application: it combines hosts, jobs, routes and the page."""
 
 import asyncio
 import mimetypes
@@ -44,7 +44,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """What a server is told when it starts."""
+    """Settings of a server."""
 
     folder: Path  # where takes, videos and uploads are kept
     model: str = "tiny-world"
@@ -52,21 +52,21 @@ class ServerSettings:
     fp8: bool = False  # see `longtake.open`
     compiled: bool = False
     access: AccessPolicy = field(default_factory=AccessPolicy)
-    max_takes: int = 2  # live ones at the same time, on each device
-    max_waiting: int = 16  # live ones that wait for a place on it
-    max_batch: int = 4  # takes whose chunks are made together
-    max_video_s: float = 120.0  # of a video that is asked for by its length
+    max_takes: int = 2  # live takes that run at the same time on each device
+    max_waiting: int = 16  # live takes that may wait for a slot on each device
+    max_batch: int = 4  # takes whose chunks are generated in one step
+    max_video_s: float = 120.0  # maximum length of a job's video
 
 
 page = APIRouter()
 
 
 def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_studio) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Args:
-        settings: see there.
-        opener: gives the studio when the application starts; called as `open_studio` is.
+        settings: the server's settings.
+        opener: opens the studio when the application starts; called like `open_studio`.
 
     Raises:
         InputError: the folder cannot be written, or another version of longtake wrote it.
@@ -77,7 +77,7 @@ def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_st
         version=__version__,
         description="Video that streams while it is imagined.",
         lifespan=lifespan,
-        docs_url=None,  # FastAPI's pages load scripts from elsewhere; /docs is our own
+        docs_url=None,  # FastAPI's pages load scripts from other hosts; `docs` below serves /docs
         redoc_url=None,
         exception_handlers=HANDLERS,
     )
@@ -85,7 +85,7 @@ def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_st
     app.add_middleware(Guard, access=settings.access, store=store, metrics=metrics)
     for router in (takes, assets, videos, page):
         app.include_router(router)
-    # some systems' registries give .js another type, and browsers refuse such modules
+    # some systems register another type for .js, and browsers refuse such modules
     mimetypes.add_type("text/javascript", ".js")
     app.mount("/page", StaticFiles(packages=[("longtake.serve", "page")]), name="page")
     return app
@@ -93,7 +93,7 @@ def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_st
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Open the model, go on with what an earlier process left unfinished, and close all of it at the end."""
+    """Open the model, restart unfinished videos, and close everything at the end."""
     settings: ServerSettings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.callback(app.state.store.close)
@@ -140,19 +140,19 @@ async def _sweep_hourly(jobs: Jobs) -> None:
 
 @page.get("/", include_in_schema=False)
 def index() -> FileResponse:
-    """The page."""
+    """Serve the studio page."""
     return FileResponse(str(files("longtake.serve") / "page" / "index.html"), headers={"Cache-Control": "no-cache"})
 
 
 @page.get("/docs", include_in_schema=False)
 def docs() -> FileResponse:
-    """What can be asked of the server, for people."""
+    """Serve the API reference as a page."""
     return FileResponse(str(files("longtake.serve") / "page" / "docs.html"), headers={"Cache-Control": "no-cache"})
 
 
 @page.get("/api/about")
 def about(request: Request) -> dict[str, object]:
-    """What this server can do."""
+    """Return the server's versions, model, sizes, examples and games."""
     host: Devices = request.app.state.host
     world = WorldConfig.small()
     return {
@@ -172,9 +172,9 @@ def about(request: Request) -> dict[str, object]:
 
 @page.get("/api/words")
 def words(request: Request, prompt: Annotated[str, Query(max_length=MAX_PROMPT_CHARACTERS)] = "") -> dict[str, object]:
-    """The words that the model was trained on, by kind, and those of a prompt that are not among them.
+    """Return the words that the model was trained on, by kind, and the words of a prompt that are not among them.
 
-    Nothing is refused for them: a prompt with unknown words is tried all the same.
+    Unknown words are only reported: a prompt with unknown words is accepted.
     """
     host: Devices = request.app.state.host
     known = {} if host.vocabulary is None else host.vocabulary.groups
@@ -183,13 +183,13 @@ def words(request: Request, prompt: Annotated[str, Query(max_length=MAX_PROMPT_C
 
 @page.get("/healthz")
 def healthz() -> dict[str, str]:
-    """The process is alive."""
+    """Report that the process is alive."""
     return {"status": "ok"}
 
 
 @page.get("/readyz")
 def readyz(request: Request) -> Response:
-    """The model is open and chunks can be made. Devices that stopped are named; 503 when none is left."""
+    """Report whether chunks can be generated, and name devices that have stopped; 503 if none is left."""
     host: Devices = request.app.state.host
     ready = len(host.stopped) < len(host.hosts)
     status = "ready" if ready else "the maker of chunks has stopped"
@@ -198,5 +198,5 @@ def readyz(request: Request) -> Response:
 
 @page.get("/metrics", include_in_schema=False)
 def metrics(request: Request) -> Response:
-    """Counters for Prometheus."""
+    """Serve the metrics in the text format of Prometheus."""
     return request.app.state.metrics.page()

@@ -1,7 +1,7 @@
-"""Pictures and videos that people upload: read with suspicion, kept as the model will see them, removed after a day.
+"""Uploaded pictures and videos: untrusted input, stored as the model will see it, deleted after a day.
 
-Nothing of the sender's file is kept, not its name, not its bytes: it is decoded within limits, cut to the model's size,
-and written anew under a name of our own.
+Neither the name nor the bytes of an uploaded file are stored: it is decoded within limits, cropped to the model's size,
+and encoded again under a random name.
 """
 
 import time
@@ -28,10 +28,10 @@ from longtake.serve.store import random_id
 MiB = 1024**2
 MAX_IMAGE_BYTES = 20 * MiB
 MAX_VIDEO_BYTES = 200 * MiB
-MAX_DECODE_S = 120.0  # of our time
+MAX_DECODE_S = 120.0  # maximum wall time
 KEPT_S = 24 * 3600.0
 ID_LENGTH = 26
-HEAD_BYTES = 12  # enough to know what a file is
+HEAD_BYTES = 12  # enough to detect the type of a file
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 Kind = Literal["image", "video"]
@@ -40,7 +40,7 @@ router = APIRouter()
 
 
 class Asset(BaseModel):
-    """An upload that was kept."""
+    """A stored upload."""
 
     id: str
     kind: Kind
@@ -54,11 +54,13 @@ class Assets:
     """The uploads of a server, in one folder."""
 
     def __init__(self, folder: Path, *, size: PictureSize, fps: float, max_seconds: float = 60.0) -> None:
-        """Args:
-        folder: of their own.
-        size: that they are cut to.
-        fps: of videos.
-        max_seconds: of videos.
+        """Create the folder.
+
+        Args:
+            folder: folder of the uploads.
+            size: size to which uploads are cropped.
+            fps: frame rate of stored videos.
+            max_seconds: maximum length of a video.
         """
         self.folder = folder
         self.size = size
@@ -68,11 +70,11 @@ class Assets:
         folder.mkdir(parents=True, exist_ok=True)
 
     async def receive(self, pieces: AsyncIterable[bytes]) -> Asset:
-        """Keep an upload, however it arrives.
+        """Store an upload that arrives in pieces.
 
         Raises:
-            InputError: it is no picture or video that is taken.
-            TooLargeError: it has more bytes than are taken.
+            InputError: it is not a supported picture or video, or is too large or too long.
+            TooLargeError: it has too many bytes.
         """
         path = self.folder / f"{random_id(ID_LENGTH)}.upload"
         try:
@@ -82,10 +84,10 @@ class Assets:
             path.unlink(missing_ok=True)
 
     def keep(self, path: Path) -> Asset:
-        """Decode a file and write it anew.
+        """Decode a file and encode it again as an asset.
 
         Raises:
-            InputError: it cannot be decoded, or is larger or longer than is taken.
+            InputError: it cannot be decoded, or is too large or too long.
         """
         with path.open("rb") as file:
             kind = kind_of(file.read(HEAD_BYTES))
@@ -100,14 +102,14 @@ class Assets:
         )
 
     def path_of(self, asset_id: str, kind: Kind | None = None) -> Path:
-        """Where an asset lies.
+        """Return the path of an asset.
 
         Args:
             asset_id: its id.
-            kind: that it must be of; None: either.
+            kind: the kind it must have; None: either.
 
         Raises:
-            NotFoundError: there is none, or it has been removed.
+            NotFoundError: there is no such asset, or it has been deleted.
         """
         if len(asset_id) == ID_LENGTH and asset_id.isascii() and asset_id.isalnum():
             for suffix, is_a in ((".png", "image"), (".mp4", "video")):
@@ -117,11 +119,11 @@ class Assets:
         raise NotFoundError(f"there is no {kind or 'upload'} {asset_id[:ID_LENGTH]}; uploads are kept for a day")
 
     def preview_of(self, asset_id: str) -> Path:
-        """A JPEG of its first picture."""
+        """Return the path of a JPEG of an asset's first picture."""
         return self.path_of(asset_id).with_suffix(".jpg")
 
     def sweep(self, keep: Collection[str] = ()) -> None:
-        """Remove what is older than a day, but for the ids that are still needed."""
+        """Delete uploads older than a day, except the ids in `keep`."""
         for path in self.folder.iterdir():
             if path.name.split(".")[0] not in keep and time.time() - path.stat().st_mtime > KEPT_S:
                 path.unlink(missing_ok=True)
@@ -129,7 +131,7 @@ class Assets:
     def _keep_image(self, path: Path, asset_id: str) -> int:
         try:
             with Image.open(path, formats=IMAGE_FORMATS) as opened:
-                if opened.width * opened.height > MAX_PICTURE_PIXELS:  # its header says so; nothing is unpacked yet
+                if opened.width * opened.height > MAX_PICTURE_PIXELS:  # read from the header; nothing is decoded yet
                     raise InputError(
                         f"the picture has {opened.width}x{opened.height} pixels, at most {MAX_PICTURE_PIXELS:,} are "
                         "taken; make it smaller first"
@@ -161,7 +163,7 @@ class Assets:
 
 @router.post("/api/assets", status_code=201)
 async def upload(request: Request) -> Asset:
-    """Keep a picture or a video: the bytes as they are, or a form with one file."""
+    """Store a picture or a video, sent as raw bytes or as a form with one file."""
     assets: Assets = request.app.state.assets
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         return await assets.receive(request.stream())
@@ -174,25 +176,25 @@ async def upload(request: Request) -> Asset:
 
 @router.get("/api/assets/{asset_id}.jpg")
 def preview(request: Request, asset_id: str) -> FileResponse:
-    """An upload as the model will see it; of a video, the first picture."""
+    """Return an upload as the model will see it, as JPEG; for a video, its first picture."""
     assets: Assets = request.app.state.assets
     headers = {"Cache-Control": "private, max-age=86400, immutable"}
     return FileResponse(assets.preview_of(asset_id), media_type="image/jpeg", headers=headers)
 
 
 async def pieces_of(file: UploadFile) -> AsyncIterator[bytes]:
-    """The bytes of a file of a form."""
+    """Yield the bytes of a form's file in pieces of 1 MiB."""
     while piece := await file.read(MiB):
         yield piece
 
 
 def kind_of(head: bytes) -> Kind:
-    """What a file is, by its first bytes.
+    """Detect the kind of a file from its first bytes.
 
-    Of video only these containers: others (playlists) may name files and addresses for FFmpeg to open.
+    Only these video containers are accepted: others, such as playlists, may name files or URLs for FFmpeg to open.
 
     Raises:
-        InputError: it is nothing that is taken.
+        InputError: the type is not supported.
     """
     if head.startswith((b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"GIF87a", b"GIF89a")):
         return "image"

@@ -1,6 +1,6 @@
-"""Several devices behind one seam: every session lives on one of them, the least busy when it was begun.
+"""Several devices behind one interface: each session runs on the device that was least busy when it was opened.
 
-One that waits for its first turn goes to another device as soon as that one has room.
+A session that waits for its first slot moves to another device as soon as that device has a free one.
 """
 
 import logging
@@ -22,14 +22,14 @@ from longtake.studio.timeline import Clock
 
 logger = logging.getLogger("longtake.serve")
 
-BALANCE_S = 0.25  # between looks at who waits
+BALANCE_S = 0.25  # seconds between rounds of load balancing
 
 
 class Devices:
-    """See `host.SessionHost`. Each device has a host, and so a thread, slots and a queue of its own."""
+    """Implements `host.SessionHost` on several devices; each has a host with its own thread, slots and queue."""
 
     def __init__(self, hosts: Sequence[DeviceHost]) -> None:
-        """Args: hosts: one a device, all of the same model; the first one knows the sessions of earlier processes."""
+        """Combine hosts of the same model, one per device; the first one has the sessions of earlier processes."""
         self.hosts = hosts
 
     @property
@@ -61,7 +61,7 @@ class Devices:
 
     @property
     def stopped(self) -> Sequence[str]:
-        """Devices that make nothing any more."""
+        """Names of the devices that have stopped."""
         return [host.device for host in self.hosts if not host.is_alive]
 
     def open(
@@ -94,13 +94,13 @@ class Devices:
         return min(alive, key=lambda host: host.load())
 
     def _host_of(self, session_id: str) -> DeviceHost:
-        """The host that knows a session; any one, to say that none does."""
+        """The host that has a session; the first host if none has it, to raise NotFoundError."""
         return next((host for host in self.hosts if host.has(session_id)), self.hosts[0])
 
 
 @contextmanager
 def open_devices(configs: Sequence[HostConfig], metrics: Counts) -> Iterator[Devices]:
-    """One device is served by a thread of this process, several by a process each; these start together.
+    """Open the hosts: a single device uses a thread of this process, several use a worker process each, in parallel.
 
     Raises:
         LongtakeError: the model cannot be opened on one of them.
@@ -127,7 +127,7 @@ def _balanced(hosts: Sequence[ProcessHost]) -> Iterator[None]:
         while not over.wait(BALANCE_S):
             try:
                 balance(hosts)
-            except Exception:  # the next round may do better
+            except Exception:  # the next round tries again
                 logger.exception("those who wait could not be divided among the devices")
 
     thread = Thread(target=run, name="longtake-balance", daemon=True)
@@ -140,7 +140,7 @@ def _balanced(hosts: Sequence[ProcessHost]) -> Iterator[None]:
 
 
 def balance(hosts: Sequence[ProcessHost]) -> None:
-    """Let those who wait for a device have another one that has room, the one that waits longest first."""
+    """Move waiting sessions to devices with a free slot, the oldest session first."""
     waiting = [(session, host) for host in hosts for session in host.sessions() if session.waits]
     for session, host in sorted(waiting, key=lambda pair: pair[0].created_at):
         free = next((other for other in hosts if other is not host and other.room() > 0), None)

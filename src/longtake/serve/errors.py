@@ -1,4 +1,4 @@
-"""What goes wrong between a client and the server, and the one form in which it is told."""
+"""Errors between a client and the server, and their form as HTTP responses."""
 
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -12,17 +12,17 @@ from longtake.core.errors import InputError, LongtakeError
 
 
 class BusyError(LongtakeError, RuntimeError):
-    """There is no room now; there will be later."""
+    """The server has no free capacity; the client can retry later."""
 
     retry_after_s = 5
 
 
 class LostError(LongtakeError, RuntimeError):
-    """The process that has the device has stopped."""
+    """The process that uses the device has stopped."""
 
 
 class RateLimitError(LongtakeError, RuntimeError):
-    """A key has used up what it may use for now."""
+    """A key has reached one of its limits."""
 
     def __init__(self, message: str, retry_after_s: int = 1) -> None:
         super().__init__(message)
@@ -30,30 +30,30 @@ class RateLimitError(LongtakeError, RuntimeError):
 
 
 class NotFoundError(LongtakeError, LookupError):
-    """There is nothing under this name, or not for this key."""
+    """The resource does not exist, or not for this key."""
 
 
 class ConflictError(LongtakeError, RuntimeError):
-    """What is asked for does not fit the state that things are in."""
+    """The request conflicts with the current state of the resource."""
 
 
 class UnauthorizedError(LongtakeError, PermissionError):
-    """A key is needed, and none came that is known."""
+    """A key is required, and the request has none or an unknown one."""
 
 
 class ForbiddenError(LongtakeError, PermissionError):
-    """Who asks may not do this."""
+    """The client is not permitted to do this."""
 
 
 class TooLargeError(LongtakeError, ValueError):
-    """More bytes came than are taken."""
+    """The request has too many bytes."""
 
 
 class UnsupportedError(LongtakeError, NotImplementedError):
-    """A part of somebody else's interface that is not offered here."""
+    """The request uses a part of the OpenAI API that is not supported."""
 
 
-# status, type and code of what may be told to whoever asks; the first that fits counts
+# status, type and code of the errors that clients may see; the first match counts
 ERROR_RESPONSES: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
     (BusyError, 503, "server_error", "busy"),
     (LostError, 503, "server_error", "device_lost"),
@@ -69,12 +69,12 @@ ERROR_RESPONSES: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
 
 
 def problem(error: Exception, *, request_id: str = "", validation_status: int = 422) -> JSONResponse:
-    """An error as a response: `{"error": {"message", "type", "param", "code"}}`.
+    """Convert an error to a response: `{"error": {"message", "type", "param", "code"}}`.
 
     Args:
-        error: what went wrong. Of those that are not meant for whoever asks, only the request's id is told.
-        request_id: under which the log has the rest.
-        validation_status: of a message that does not fit its schema.
+        error: the error; for errors that clients may not see, the response has only the request id.
+        request_id: id under which the server's log has the details.
+        validation_status: status for a message that does not fit its schema.
     """
     if isinstance(error, RequestValidationError):
         first = error.errors()[0]
@@ -97,12 +97,12 @@ def problem(error: Exception, *, request_id: str = "", validation_status: int = 
 
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
-    # OpenAI answers 400 to a wrong field, and its clients expect that
+    # OpenAI returns 400 for an invalid field, and its clients expect that
     status = 400 if request.url.path.startswith("/v1/") else 422
     return problem(error, request_id=getattr(request.state, "request_id", ""), validation_status=status)
 
 
-# for FastAPI(exception_handlers=...). What nobody expected goes up to the guard, which logs it.
+# for FastAPI(exception_handlers=...). Unexpected errors reach the guard, which logs them.
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = dict.fromkeys(
     (RequestValidationError, HTTPException, *(kind for kind, *_ in ERROR_RESPONSES)), _handle
 )

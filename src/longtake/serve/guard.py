@@ -1,6 +1,6 @@
-"""What every request passes before it reaches a route: who may come in, from where, how much, how often.
+"""Checks on every request before it reaches a route: host name, origin, size, key, rate limit.
 
-Pure ASGI, so that WebSockets pass it too. Nothing here is written for one route.
+Pure ASGI, so that WebSockets are checked too. Nothing here is specific to one route.
 """
 
 import base64
@@ -31,9 +31,9 @@ MiB = 1024**2
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 KEYED = ("/v1/", "/api/", "/metrics")
-# what <img>, <video> and links load without headers: the ids in these addresses cannot be guessed
+# addresses that <img>, <video> and links load without headers; the ids in them cannot be guessed
 UNKEYED = re.compile(r"/api/(about|assets/[^/]+|takes/[^/]+/(chunks|paths)/[^/]+)")
-BODY_BYTES = (("/v1/videos", 210 * MiB), ("/api/assets", 210 * MiB), ("/", MiB))  # the first that fits counts
+BODY_BYTES = (("/v1/videos", 210 * MiB), ("/api/assets", 210 * MiB), ("/", MiB))  # the first matching prefix counts
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self' ws: wss:; "
@@ -50,18 +50,18 @@ logger = logging.getLogger("longtake.serve")
 
 @dataclass(frozen=True, kw_only=True)
 class AccessPolicy:
-    """Who may come in.
+    """Host names that the server accepts, and whether it requires keys.
 
-    Names other than these are refused, so that a page cannot reach the server through a name of its own that it lets
-    point here (DNS rebinding). A server that others reach is also found by its address.
+    Other names are refused, so that a web page cannot reach the server through a name of its own that it resolves to
+    this machine (DNS rebinding). A server that is not limited to the loopback also accepts IP addresses.
     """
 
-    names: Collection[str] = ()  # of this server, beside those of the loopback
+    names: Collection[str] = ()  # names of this server, besides those of the loopback
     loopback_only: bool = True
     keys_required: bool = False
 
     def allows_host(self, host: str) -> bool:
-        """Is this a name of the server? `host` is a Host header."""
+        """Whether `host`, a Host header, is a name of the server."""
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
@@ -88,7 +88,7 @@ class Guard:
         self._store = store
         self._metrics = metrics
         self._clock = clock
-        self._buckets: dict[str, tuple[float, float]] = {}  # key -> requests left, and when that was
+        self._buckets: dict[str, tuple[float, float]] = {}  # key id -> requests left, and the time of that count
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -122,7 +122,7 @@ class Guard:
             await send(message)
 
         async def send_unless_rejected(message: Message) -> None:
-            # what the app makes of a body that was cut off is not what happened
+            # the application's response to a truncated body would hide the real error
             if not too_large:
                 await send_with_headers(message)
 
@@ -139,7 +139,7 @@ class Guard:
             if response.status_code == 500:
                 logger.error("request %s failed", request_id, exc_info=error)
             if isinstance(error, TooLargeError):
-                response.headers["Connection"] = "close"  # or the rest of it would be read all the same
+                response.headers["Connection"] = "close"  # otherwise the rest of the body would still be read
             if status == 0:
                 await response(scope, receive, send_with_headers)
         self._record(scope, status, begun_s)
@@ -160,10 +160,10 @@ class Guard:
             self._record(scope, 101, begun_s)
 
     async def _check(self, scope: Scope) -> None:
-        """Let a request pass.
+        """Check a request, and put its key into the scope's state.
 
         Raises:
-            LongtakeError: why not.
+            LongtakeError: the request is refused.
         """
         headers = Headers(scope=scope)
         host, origin = headers.get("host", ""), headers.get("origin")
@@ -188,7 +188,11 @@ class Guard:
         scope["state"]["key"] = key
 
     def _spend(self, key: KeyRow) -> None:
-        """Take one from what a key may ask for in a minute; it fills up again steadily."""
+        """Take a token from the key's bucket, which refills at the rate `requests_per_minute`.
+
+        Raises:
+            RateLimitError: the bucket is empty.
+        """
         now, per_second = self._clock(), key.requests_per_minute / 60
         left, then = self._buckets.get(key.id, (float(key.requests_per_minute), now))
         left = min(float(key.requests_per_minute), left + (now - then) * per_second)
@@ -198,7 +202,7 @@ class Guard:
         self._buckets[key.id] = (left - 1, now)
 
     def _record(self, scope: Scope, status: int, begun_s: float) -> None:
-        # the route's template, because the ids in the address are what lets people in
+        # the route's template: ids in the address grant access, so they must not be logged
         route = getattr(scope.get("route"), "path", None) or "other"
         method = scope.get("method", "WS")
         key: KeyRow | None = scope["state"].get("key")
@@ -216,7 +220,7 @@ class Guard:
 
 
 def key_of(connection: HTTPConnection) -> KeyRow | None:
-    """The key that a request came with; None where none is needed."""
+    """Return the key of a request; None where no key is required."""
     return getattr(connection.state, "key", None)
 
 
@@ -244,7 +248,7 @@ def _too_large(limit: int) -> TooLargeError:
 
 
 def _key_text(scope: Scope, headers: Headers) -> str | None:
-    """A key as a header, or beside a socket's protocol: browsers can set no headers there."""
+    """Read the key from the header, or from a WebSocket's subprotocols, since browsers cannot set headers there."""
     kind, _, text = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return text.strip()
@@ -259,7 +263,7 @@ def _key_text(scope: Scope, headers: Headers) -> str | None:
 
 
 async def _deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
-    """Refuse a handshake, with a reason where the server can send one."""
+    """Refuse a WebSocket handshake, with an HTTP response if the server supports it."""
     if "websocket.http.response" in scope.get("extensions", {}):
         await response(scope, receive, send)
         return

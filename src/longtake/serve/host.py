@@ -1,4 +1,4 @@
-"""The seam between whoever speaks HTTP and whoever makes chunks: a thread of this process, or a process a device."""
+"""Interface between the HTTP routes and the hosts that generate chunks, in a thread or in one process per device."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -17,18 +17,18 @@ from longtake.studio.timeline import Clock
 
 @runtime_checkable
 class Session(Protocol):
-    """A tree of chunks in the making, and its log. All of it may be called from any thread."""
+    """A tree of chunks that is being generated, and its event log. Safe to use from any thread."""
 
-    id: str  # for whoever directs
-    watch_id: str  # for whoever looks on
-    owner: str | None  # id of the key that it was begun with
+    id: str  # grants the right to direct
+    watch_id: str  # grants the right to watch
+    owner: str | None  # id of the key that opened the session
     created_at: float  # seconds since 1970
     folder: Path
     log: LogReader
     opening: Open
     opened: Opened
-    num_chunks: int | None  # at which it ends by itself; None: never
-    live: bool  # it waits for viewers, and runs only so far ahead of them
+    num_chunks: int | None  # number of chunks after which it ends by itself; None: no limit
+    live: bool  # runs only for viewers, at most `opened.lead` chunks ahead of them
 
     @property
     def size(self) -> PictureSize: ...
@@ -37,12 +37,12 @@ class Session(Protocol):
     def status(self) -> Status: ...
 
     def listen(self, listener: Callable[[Status], object]) -> Callable[[], None]:
-        """Have a function called when the status changes, from any thread; returns how to stop that."""
+        """Register a callback for status changes, run by any thread; returns a function that unregisters it."""
         ...
 
     @property
     def tip(self) -> int | None:
-        """The chunk after which the next one will be made."""
+        """Number of the chunk that the next one follows; None at the beginning."""
         ...
 
     @property
@@ -50,23 +50,23 @@ class Session(Protocol):
 
     @property
     def failure(self) -> str | None:
-        """The message of what went wrong."""
+        """Message about why the session ended, if there is one."""
         ...
 
     def do(self, command: Command, viewer: Viewer | None = None) -> Event:
-        """Follow a command of a viewer, or of whoever, and say what came of it.
+        """Execute a command and return the resulting event; `viewer` is None for plain HTTP requests.
 
         Raises:
-            LongtakeError: it cannot be followed; nothing has changed.
+            LongtakeError: the command is refused; nothing has changed.
         """
         ...
 
     def chunks(self) -> Sequence[ChunkEvent]:
-        """All chunks of all branches, in the order made."""
+        """All chunks of all branches, in order of generation."""
         ...
 
     def path(self, chunk: int) -> Sequence[ChunkEvent]:
-        """The chunks from the beginning up to one.
+        """The chunks from the beginning up to and including `chunk`.
 
         Raises:
             InputError: there is no such chunk.
@@ -74,46 +74,46 @@ class Session(Protocol):
         ...
 
     def frames(self, chunk: int) -> Sequence[bytes]:
-        """H.264 (Annex B) of each frame of a finished chunk; the first one is a key frame.
+        """H.264 bytes (Annex B) of each frame of a chunk; the first frame is a key frame.
 
         Raises:
             InputError: there is no such chunk.
-            ConflictError: it is not whole yet.
+            ConflictError: some of its frames are not in the log yet.
         """
         ...
 
     def script(self, chunk: int) -> Script:
-        """What makes the take up to a chunk again.
+        """The script that reproduces the take up to a chunk.
 
         Raises:
-            InputError: there is no such chunk, or its source has gone by.
+            InputError: there is no such chunk, or the take follows a source.
         """
         ...
 
     def push(self, picture: bytes) -> None:
-        """The next picture of a live source, an image file.
+        """Add a picture, the bytes of an image file, to the live source.
 
         Raises:
-            LongtakeError: the session has none, or it cannot be read.
+            LongtakeError: the session has no live source, or the picture cannot be used.
         """
         ...
 
     def has_memory(self) -> bool:
-        """Can another take go on from its chunks without making them again?"""
+        """Whether another take can continue from the chunks without a rebuild."""
         ...
 
     def watched(self, viewer: Viewer) -> None:
-        """A viewer came."""
+        """Register a viewer."""
         ...
 
     def left(self, viewer: Viewer) -> None:
-        """A viewer went."""
+        """Unregister a viewer."""
         ...
 
 
 @runtime_checkable
 class SessionHost(Protocol):
-    """Opens sessions and makes their chunks on a device."""
+    """Opens sessions and generates their chunks on a device."""
 
     @property
     def model(self) -> str: ...
@@ -126,7 +126,7 @@ class SessionHost(Protocol):
 
     @property
     def strength(self) -> float:
-        """That suits the model where a source is restyled."""
+        """The model's default strength for restyling a source, in (0, 1]."""
         ...
 
     @property
@@ -134,60 +134,60 @@ class SessionHost(Protocol):
 
     @property
     def vocabulary(self) -> Vocabulary | None:
-        """The words that the model was trained on, where that is known."""
+        """The words that the model was trained on; None if unknown."""
         ...
 
     def unknown_words(self, prompt: str) -> tuple[UnknownWord, ...]:
-        """The words of a prompt that are not among them."""
+        """The words of a prompt that are not in the vocabulary."""
         ...
 
     def open(
         self, opening: Open, *, num_chunks: int | None = None, live: bool = True, owner: str | None = None
     ) -> Session:
-        """Begin a session.
+        """Open a session.
 
         Args:
-            opening: what it begins with.
-            num_chunks: at which it ends by itself.
-            live: it waits for those who watch, and goes before those that do not.
-            owner: id of the key that asks for it.
+            opening: prompt, settings, and the picture, clip or source to begin with.
+            num_chunks: number of chunks after which the session ends by itself; None: no limit.
+            live: whether it runs for viewers only, and has priority over jobs; False: a job.
+            owner: id of the key that opens it.
 
         Raises:
-            LongtakeError: what is asked for cannot be made.
-            BusyError: there is no room, and no place in the queue.
+            LongtakeError: the request cannot be fulfilled.
+            BusyError: all slots and all places in the queue are taken.
         """
         ...
 
     def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> Session:
-        """A session of its own that shares another one's chunks up to `after`, and goes on under another opening."""
+        """Open a job that shares another session's chunks up to `after` and continues under another opening."""
         ...
 
     def go_on(self, session: Session, after: int, *, owner: str | None = None) -> Session:
-        """A live session that begins with another one's chunks up to `after`, and goes on as that one did.
+        """Open a live session that shares another one's chunks up to `after` and continues as that one did.
 
-        Where nothing remembers those chunks any more (the server was started again), they are made again first.
+        If no process holds the other take any more (after a server restart), the shared chunks are rebuilt first.
 
         Raises:
-            InputError: there is no such chunk; the other followed a source, or was made with other weights.
+            InputError: there is no such chunk; the other session followed a source or was made with other weights.
             ConflictError: the chunk is being encoded.
-            BusyError: there is no room, and no place in the queue.
+            BusyError: all slots and all places in the queue are taken.
         """
         ...
 
     def session(self, session_id: str) -> Session:
-        """One by either of its ids.
+        """The session with this id or watch id.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such session.
         """
         ...
 
     def sessions(self) -> Iterator[Session]:
-        """All of them, the newest first."""
+        """All sessions, newest first."""
         ...
 
     def forget(self, session: Session) -> None:
-        """End a session and remove its files."""
+        """End a session and delete its files."""
         ...
 
 
@@ -202,9 +202,9 @@ class DeviceHost(SessionHost, Protocol):
     def is_alive(self) -> bool: ...
 
     def load(self) -> int:
-        """Sessions that another one would share the device with."""
+        """Number of sessions that run or wait on the device."""
         ...
 
     def has(self, session_id: str) -> bool:
-        """Is it one of this host's, by either of its ids?"""
+        """Whether this host has a session with this id or watch id."""
         ...

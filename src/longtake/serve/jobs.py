@@ -1,7 +1,7 @@
-"""Videos of a length: each is a session that ends by itself, then a file. What is unfinished survives a restart.
+"""Jobs: videos of a given length, each a session that ends by itself, then a file. Jobs survive a restart.
 
-A `Plan` is all that a video needs to be made again, bit for bit: how it begins, what changes later, how long it is.
-Where the session of an earlier video is still there, its chunks are shared and not made again.
+A `JobPlan` is all that is needed to regenerate a video bit for bit: its opening, the later changes, its length.
+If the session of an earlier video still exists, its chunks are shared instead of regenerated.
 """
 
 import logging
@@ -32,9 +32,9 @@ from longtake.serve.metrics import Metrics
 from longtake.serve.store import UNFINISHED, KeyRow, Store, VideoRow, random_id
 from longtake.studio.timeline import Clock
 
-MAX_UNFINISHED = 64  # in all
-MAX_STREAMS = 32  # of videos in the making; each holds a thread
-KEPT_SESSIONS = 16  # of finished videos, so that others can go on from them
+MAX_UNFINISHED = 64  # unfinished videos of all keys together
+MAX_STREAMS = 32  # streams of unfinished videos; each occupies a thread
+KEPT_SESSIONS = 16  # sessions of finished videos, kept so that later videos can share their chunks
 SPRITES = 16
 CHECK_S = 1.0
 STREAM_CHECK_S = 0.1
@@ -43,35 +43,35 @@ logger = logging.getLogger("longtake.serve")
 
 
 class Change(BaseModel):
-    """Another prompt from a chunk on."""
+    """A change of prompt and seed at a chunk."""
 
-    at: int  # chunks before it
+    at: int  # number of chunks before the change
     prompt: str
     seed: int
 
 
 class JobPlan(BaseModel):
-    """What makes a video."""
+    """All that is needed to generate a video; stored with its row."""
 
     opening: Open
     later: tuple[Change, ...] = ()
-    num_chunks: int | None  # None: as many as its source has
-    expected_chunks: int  # the same, or the best guess
-    first_idx: int = 0  # of the first chunk; after a clip, known when it has been made
+    num_chunks: int | None  # None: until the source ends
+    expected_chunks: int  # `num_chunks`, or an estimate of it
+    first_idx: int = 0  # index of the first chunk; after a clip it is known once the video is finished
 
 
 @dataclass(frozen=True)
 class Job:
-    """A video in the making."""
+    """A video that is being generated."""
 
     session: Session
     plan: JobPlan
     stop_listening: Callable[[], None]
-    over: threading.Event = field(default_factory=threading.Event)  # all frames are in the log, or none will come
+    over: threading.Event = field(default_factory=threading.Event)  # set when no more frames will be logged
 
 
 class Jobs:
-    """The videos of a server. Its methods may be called from any thread; one thread of its own follows the sessions."""
+    """The videos of a server. Methods may be called from any thread; a watcher thread follows the sessions."""
 
     def __init__(
         self,
@@ -84,14 +84,16 @@ class Jobs:
         metrics: Metrics,
         max_seconds: float = 120.0,
     ) -> None:
-        """Args:
-        host: that makes them.
-        store: that remembers them.
-        assets: pictures and videos that they begin with.
-        folder: of the finished files.
-        clock: of the model.
-        metrics: that count them.
-        max_seconds: that a video may have.
+        """Create the folder and start the watcher thread.
+
+        Args:
+            host: generates the videos.
+            store: the database.
+            assets: uploaded pictures and videos that videos may begin with.
+            folder: folder of the finished files.
+            clock: the model's clock.
+            metrics: receives the number of videos by state.
+            max_seconds: maximum length of a video.
         """
         self.host = host
         self.store = store
@@ -104,30 +106,30 @@ class Jobs:
         self._running: dict[str, Job] = {}
         self._lock = threading.Lock()
         self._news: SimpleQueue[str | None] = SimpleQueue()
-        self._finished: deque[str] = deque()  # sessions that are kept
+        self._finished: deque[str] = deque()  # ids of the kept sessions, oldest first
         folder.mkdir(parents=True, exist_ok=True)
         self._watcher = threading.Thread(target=self._watch, name="longtake-jobs", daemon=True)
         self._watcher.start()
 
     def close(self) -> None:
-        """Follow nothing more. What is unfinished is begun again by the next `resume`."""
+        """Stop the watcher thread. The next `resume` restarts unfinished videos."""
         self._news.put(None)
         self._watcher.join()
 
-    # What can be asked for.
+    # Requests.
 
     def create(self, opening: Open, seconds: float, key: KeyRow | None = None) -> VideoRow:
-        """Begin a video.
+        """Start a video.
 
         Args:
-            opening: with words, a picture or a clip.
-            seconds: it lasts at least as long; after a clip, what is added.
-            key: that asks for it.
+            opening: the prompt, and a picture or a clip if the video begins with one.
+            seconds: minimum length; after a clip, minimum length of the new part.
+            key: the key that requests the video.
 
         Raises:
-            InputError: it cannot be made.
-            BusyError: there is no room.
-            RateLimitError: the key has as many in the making as it may have.
+            InputError: the video cannot be generated.
+            BusyError: too many videos are unfinished.
+            RateLimitError: the key has reached its limit of unfinished videos.
         """
         self._check_seconds(seconds)
         first = 1 if opening.image is not None else self.clock.opening_frames
@@ -136,7 +138,7 @@ class Jobs:
         return self._add(plan, seconds, key)
 
     def edit(self, opening: Open, seconds: float, key: KeyRow | None = None) -> VideoRow:
-        """Begin a video that follows another one to its end. Args and Raises as `create`."""
+        """Start a video that restyles another one to its end. Args and Raises as in `create`."""
         assert isinstance(opening.source, VideoRequest)
         self._check_seconds(seconds)
         expected = 1 + self._more_chunks(seconds - self.clock.opening_frames / self.clock.fps)
@@ -145,11 +147,11 @@ class Jobs:
     def remix(
         self, row: VideoRow, prompt: str, *, from_chunk: int = 0, seed: int | None = None, key: KeyRow | None = None
     ) -> VideoRow:
-        """Begin a video that shares the first chunks of another one, and goes on under another prompt.
+        """Start a video that shares the first `from_chunk` chunks of another one and continues under another prompt.
 
         Raises:
-            InputError: there are not so many chunks; or as `create`.
-            ConflictError: the other one has failed.
+            InputError: the other video has fewer chunks, or cannot be shared in part; or as in `create`.
+            ConflictError: the other video has failed, or must be completed first.
         """
         plan = JobPlan.model_validate(row.request)
         if row.status == "failed":
@@ -164,7 +166,7 @@ class Jobs:
         return self._add(changed, float(row.seconds), key, of=row, shared=from_chunk)
 
     def extend(self, row: VideoRow, prompt: str, seconds: float, key: KeyRow | None = None) -> VideoRow:
-        """Begin a video that is another one and then goes on. Args and Raises as `remix`."""
+        """Start a video that is a longer version of another one. Args and Raises as in `remix`."""
         plan = JobPlan.model_validate(row.request)
         if row.status != "completed":
             raise ConflictError(f"{row.id} is {row.status}; wait until it is completed")
@@ -178,7 +180,7 @@ class Jobs:
         return self._add(changed, total, key, of=row, shared=plan.num_chunks)
 
     def delete(self, row: VideoRow) -> None:
-        """End a video and forget it."""
+        """End a video; delete its row, session and files."""
         self._drop(row.id)
         self.store.delete_video(row.id)
         self._forget_session(row.session_id)
@@ -187,7 +189,7 @@ class Jobs:
         self._count()
 
     def resume(self) -> None:
-        """After a start: begin what is unfinished again, and give back what was kept of sessions."""
+        """Restart unfinished videos after a server start, and delete the sessions that an earlier process kept."""
         for session_id in self.store.drop_sessions():
             self._forget_session(session_id)
         for row in self.store.unfinished_videos():
@@ -195,18 +197,19 @@ class Jobs:
         self._count()
 
     def assets_in_use(self) -> set[str]:
-        """Ids of the uploads that unfinished videos begin with."""
+        """Ids of the uploads that unfinished videos need."""
         openings = [JobPlan.model_validate(row.request).opening for row in self.store.unfinished_videos()]
         used = [(o.image, o.clip, o.source.asset if isinstance(o.source, VideoRequest) else None) for o in openings]
         return {asset for assets in used for asset in assets if asset is not None}
 
-    # What can be fetched.
+    # Files.
 
     def file(self, row: VideoRow) -> Path:
-        """The finished mp4.
+        """Path of the finished mp4.
 
         Raises:
-            ConflictError: it is not finished, or never will be.
+            ConflictError: the video is unfinished or has failed.
+            NotFoundError: the file has been removed.
         """
         if row.status == "failed":
             raise ConflictError(f"{row.id} has failed: {row.error}")
@@ -218,7 +221,7 @@ class Jobs:
         return path
 
     def thumbnail(self, row: VideoRow) -> Path:
-        """The first picture, as WebP. Raises: as `file`."""
+        """Path of the first picture as WebP. Raises as `file`."""
         video, path = self.file(row), self.folder / f"{row.id}.webp"
         if not path.exists():
             picture = next(stream_video(video, self.host.size, self.host.fps))[0]
@@ -226,7 +229,7 @@ class Jobs:
         return path
 
     def spritesheet(self, row: VideoRow) -> Path:
-        """Sixteen pictures, four in a row, as JPEG. Raises: as `file`."""
+        """Path of a JPEG of up to sixteen pictures, four per row. Raises as `file`."""
         video, path = self.file(row), self.folder / f"{row.id}.jpg"
         if not path.exists():
             small = _fitting(self.host.size, 320)
@@ -238,15 +241,15 @@ class Jobs:
         return path
 
     def growing(self, row: VideoRow, stop: threading.Event) -> Iterator[bytes] | None:
-        """A fragmented mp4 that grows while the video is made; None when it is not being made.
+        """Stream a fragmented mp4 while the video is generated; None if it is not being generated.
 
-        Whoever takes a piece waits for it, until `stop` is set.
+        The iterator blocks until the next piece is there or `stop` is set.
         """
         with self._lock:
             job = self._running.get(row.id)
         return None if job is None else fragmented_mp4(_frames_as_they_come(job, stop), self.host.fps)
 
-    # Making them.
+    # Generation.
 
     def _check_seconds(self, seconds: float) -> None:
         if not 0 < seconds <= self.max_seconds:
@@ -256,7 +259,7 @@ class Jobs:
         return max(0, math.ceil(seconds * self.clock.fps / self.clock.chunk_frames - 1e-6))
 
     def _continued(self, plan: JobPlan, at: int, prompt: str, seed: int, num_chunks: int | None) -> JobPlan:
-        """The plan of a video that is another one up to a chunk."""
+        """Plan of a video that equals another one before chunk `at` and has a new prompt and seed from there on."""
         if at == 0:
             opening = plan.opening.model_copy(update={"prompt": prompt, "seed": seed})
             return plan.model_copy(update={"opening": opening, "later": ()})
@@ -303,7 +306,7 @@ class Jobs:
                     opening = plan.opening.model_copy(update={"prompt": last.prompt, "seed": last.seed})
                     return self.host.fork(session, path[shared - 1].chunk, opening, num_chunks=plan.num_chunks)
             except (NotFoundError, LostError):
-                pass  # its chunks are gone: they are made again, and are the same
+                pass  # its chunks are gone; they are regenerated bit for bit
         session = self.host.open(plan.opening, num_chunks=plan.num_chunks, live=False, owner=owner)
         for change in plan.later:
             session.do(CueCommand(prompt=change.prompt, seed=change.seed, at=plan.first_idx + change.at))
@@ -317,7 +320,7 @@ class Jobs:
         self._news.put(video_id)
 
     def _watch(self) -> None:
-        """Bring the store in step with the sessions, until closed."""
+        """Update the store from the sessions until closed."""
         told: dict[str, tuple[str, int]] = {}
         while True:
             try:
@@ -342,7 +345,7 @@ class Jobs:
                         told[video_id] = now
                         self.store.update_video(video_id, status=now[0], progress=now[1])
                         self._count()
-                except Exception:  # a fault in one video must not stop the others
+                except Exception:  # an error in one video must not stop the others
                     logger.exception("video %s cannot be followed", video_id)
                     self._fail(video_id)
 
@@ -350,11 +353,11 @@ class Jobs:
         self._drop(video_id)
         try:
             self.store.update_video(video_id, status="failed", error="internal error; the server log has the details")
-        except Exception:  # the store itself; the next process begins the video again
+        except Exception:  # the store has failed; the next process restarts the video
             logger.exception("video %s cannot be told to have failed", video_id)
 
     def _drop(self, video_id: str) -> bool:
-        """Follow a video no longer. Was it still followed?"""
+        """Stop following a video; returns whether it was followed."""
         with self._lock:
             job = self._running.pop(video_id, None)
         if job is None:
@@ -364,7 +367,7 @@ class Jobs:
         return True
 
     def _finish(self, video_id: str, job: Job) -> None:
-        """Write the file of a session that has ended."""
+        """Write the file of a video whose session has ended; restart the video if its device was lost."""
         session, why = job.session, job.session.ended
         if why == "lost":
             if self._drop(video_id):
@@ -378,15 +381,15 @@ class Jobs:
             try:
                 chunks = [session.frames(chunk.chunk) for chunk in made]
             except ConflictError:
-                return  # the last frames are still being written; the log will tell
+                return  # the last frames are still being written; their entries trigger another call
             try:
                 write_mp4(path, chunks, self.host.fps)
             except MediaError as error:
-                logger.error("video %s: %s", video_id, error)  # noqa: TRY400  (the message says it all)
+                logger.error("video %s: %s", video_id, error)  # noqa: TRY400  (the message is enough)
                 changes = {"status": "failed", "error": "the file could not be written"}
             else:
                 changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
-                if job.plan.opening.clip is not None:  # only now is it known how much of the clip it begins with
+                if job.plan.opening.clip is not None:  # the part of the clip in the video is known only now
                     changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"
                     changes["request"] = job.plan.model_copy(update={"first_idx": made[0].index}).model_dump(
                         mode="json"
@@ -394,7 +397,7 @@ class Jobs:
         else:
             reason = "it was closed before it was done" if why == "closed" else "nothing was made"
             changes = {"status": "failed", "error": session.failure or reason}
-        if not self._drop(video_id):  # deleted meanwhile
+        if not self._drop(video_id):  # the video was deleted meanwhile
             path.unlink(missing_ok=True)
             return
         self.store.update_video(video_id, **changes)
@@ -404,7 +407,7 @@ class Jobs:
             self._forget_session(self._finished.popleft())
 
     def _begin_again(self, row: VideoRow) -> None:
-        """After a start, or when the device that was making it is lost."""
+        """Restart a video after a server start or the loss of its device."""
         plan = JobPlan.model_validate(row.request)
         try:
             session = self._begun(plan, row.owner)
@@ -419,7 +422,7 @@ class Jobs:
         try:
             self.host.forget(self.host.session(session_id))
         except NotFoundError:
-            return  # forgotten already
+            return  # deleted already
 
     def _count(self) -> None:
         counts = self.store.num_videos()
@@ -428,7 +431,7 @@ class Jobs:
 
 
 def random_seed() -> int:
-    """For whoever gives none."""
+    """Return a random seed in [0, 2^31), for requests without one."""
     return secrets.randbelow(2**31)
 
 
@@ -443,7 +446,7 @@ def _progress(job: Job) -> tuple[str, int]:
 
 
 def _frames_as_they_come(job: Job, stop: threading.Event) -> Iterator[bytes]:
-    """The frames in a session's log, and those that are added until the video is done."""
+    """Yield the frames in a session's log, then new ones, until the video is done or `stop` is set."""
     log, news, n = job.session.log, threading.Event(), 0
     stop_listening = log.listen(news.set)
     try:
@@ -463,7 +466,7 @@ def _frames_as_they_come(job: Job, stop: threading.Event) -> Iterator[bytes]:
 
 
 def _fitting(size: PictureSize, width: int) -> PictureSize:
-    """A size of the same shape, no wider than so many pixels."""
+    """Scale a size down to at most `width` pixels wide; the aspect ratio stays."""
     scale = min(1.0, width / size.width)
     return PictureSize(height=round(size.height * scale), width=round(size.width * scale))
 

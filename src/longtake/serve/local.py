@@ -1,7 +1,7 @@
-"""Sessions made in this process: one thread owns the device and goes round the sessions that are ready.
+"""Sessions whose chunks this process generates: one thread owns the device and schedules the sessions that are ready.
 
-Live sessions take turns, the one that has waited longest first; jobs fill the time that these leave, and get one chunk
-in every few even when they leave none. Only so many live sessions have a slot; the others see their place in the queue.
+Live sessions take turns, the one that has waited longest first; jobs fill the remaining time, and get one chunk in
+every few even under full load. A limited number of live sessions hold a slot; the others wait in a queue.
 """
 
 import logging
@@ -40,17 +40,17 @@ from longtake.studio.takes import Take
 from longtake.studio.timeline import Clock
 from longtake.worlds import game
 
-LEAD = 3  # chunks
-LIVE_LEAD = 1  # of a session that follows a camera or a game: what is ahead is late
-SLOT_GRACE_S = 10.0  # a viewer who reloads the page keeps the slot
-SHORT_GRACE_S = 0.5  # but not for long, when somebody waits; the older take is the first in the queue
-TYPICAL_TURN_S = 60.0  # that a live session keeps its slot, until some have shown it
+LEAD = 3  # chunks that may be generated ahead of the viewers
+LIVE_LEAD = 1  # for a session that follows a camera or a game: every chunk ahead adds latency
+SLOT_GRACE_S = 10.0  # a session keeps its slot for this long while a viewer reloads the page
+SHORT_GRACE_S = 0.5  # the same while other sessions wait; older sessions come first in the queue
+TYPICAL_TURN_S = 60.0  # initial estimate of the time that a live session holds its slot
 
 logger = logging.getLogger("longtake.serve")
 
 
 class LocalHost:
-    """See `host.SessionHost`."""
+    """Generates sessions on one device in this process; implements `host.DeviceHost`."""
 
     def __init__(
         self,
@@ -64,15 +64,17 @@ class LocalHost:
         metrics: Counts,
         restore: bool = True,
     ) -> None:
-        """Args:
-        studio: on whose device chunks are made.
-        folder: where sessions keep their logs.
-        asset: where an upload lies.
-        max_takes: live sessions that run at the same time.
-        max_waiting: live sessions that may wait; more are refused.
-        max_batch: sessions whose chunks are made together.
-        metrics: that count what is made.
-        restore: know the sessions of earlier processes; of several hosts on a folder, one does.
+        """Start the maker thread.
+
+        Args:
+            studio: the model, on whose device chunks are generated.
+            folder: folder of the sessions' folders.
+            asset: returns the path of an upload, given its id.
+            max_takes: number of live sessions that run at the same time.
+            max_waiting: number of live sessions that may wait in the queue; more are refused.
+            max_batch: number of sessions whose chunks are generated in one step.
+            metrics: receives the counts.
+            restore: load the sessions of earlier processes; of several hosts on a folder, only one does.
         """
         self.studio = studio
         self.folder = folder
@@ -87,12 +89,12 @@ class LocalHost:
         self._sessions = Register[LiveSession]()
         self._changed = threading.Condition()
         self._stopping = False
-        self._slots: dict[str, float] = {}  # session -> when it last wanted its slot
-        self._began: dict[str, float] = {}  # session -> when it got its slot
+        self._slots: dict[str, float] = {}  # session id -> when it last wanted its slot
+        self._began: dict[str, float] = {}  # session id -> when it got its slot
         self._turn_s = TYPICAL_TURN_S
         self._scheduler = Scheduler()
-        self._counted = (0, 0, 0)  # open takes, viewers, takes that wait: as told
-        self._dropped: dict[str, int] = {}  # frames of live sources, as far as they are counted
+        self._counted = (0, 0, 0)  # open takes, viewers and waiting takes, as last reported
+        self._dropped: dict[str, int] = {}  # session id -> dropped frames reported so far
         self._writing: dict[str, Future[None]] = {}
         self._writer = ThreadPoolExecutor(1, "longtake-writer")
         self._maker = threading.Thread(target=self._run, name="longtake-maker", daemon=True)
@@ -153,7 +155,7 @@ class LocalHost:
         return self.go_on_from(session.id, after, owner=owner)
 
     def go_on_from(self, session_id: str, after: int, *, owner: str | None = None) -> LiveSession:
-        """As `go_on`, also from a session of another host that is over."""
+        """As `go_on`, given a session id; also continues a session of another host that has ended."""
         self._check_room()
         parent, path = self._sessions.get(session_id), self.folder / session_id / FACTS
         if parent is not None and parent.has_memory():
@@ -180,8 +182,8 @@ class LocalHost:
         return self._sessions.get(session_id) is not None
 
     def release(self, session_id: str) -> bool:
-        """Give up a session that waits for its first turn and has nothing but its opening. False: there is none."""
-        with self._changed:  # it gets no slot meanwhile
+        """Remove a session that waits for its first slot and has only its opening; returns whether it did."""
+        with self._changed:  # so that it gets no slot meanwhile
             session = self._sessions.get(session_id)
             if session is None or not session.slot or len(session.log) > 1:
                 return False
@@ -189,7 +191,7 @@ class LocalHost:
             return True
 
     def adopt(self, facts: SessionMeta, viewers: Sequence[Viewer]) -> None:
-        """Make a session that another host has released, for those who watch it.
+        """Take over a session that another host has released, with its viewers.
 
         Raises:
             LongtakeError: as `open`.
@@ -202,7 +204,7 @@ class LocalHost:
         self._register(session)
 
     def room(self) -> int:
-        """Live sessions that would not have to wait; below 0: as many wait."""
+        """Number of live sessions that would get a slot at once; a negative number -n: n sessions wait."""
         return self.max_takes - self._num_running() - self._num_waiting()
 
     def load(self) -> int:
@@ -214,14 +216,14 @@ class LocalHost:
         return self._maker.is_alive()
 
     def close(self) -> None:
-        """Make nothing more. What was made stays on disk."""
+        """Stop generation. Recorded sessions stay on disk."""
         with self._changed:
             self._stopping = True
             self._changed.notify()
         self._maker.join()
         self._writer.shutdown()
 
-    # Opening.
+    # Opening sessions.
 
     def _check_room(self) -> None:
         if self.room() <= -self.max_waiting:
@@ -306,7 +308,7 @@ class LocalHost:
         self._wake()
 
     def _restore(self) -> None:
-        """Know the sessions of an earlier process again: what they made can be watched and saved."""
+        """Load the sessions of earlier processes, so that they can be watched and exported."""
         for path in sorted(self.folder.glob(f"*/{FACTS}")):
             rmtree(path.parent / EXPORTS, ignore_errors=True)
             try:
@@ -315,11 +317,11 @@ class LocalHost:
                 logger.warning("the take in %s cannot be read any more: %s", path.parent.name, error)
 
     def _restored(self, path: Path) -> LiveSession:
-        """A session that is over, as its folder tells of it."""
+        """Load an ended session from its folder."""
         facts = SessionMeta.model_validate_json(path.read_bytes())
         return LiveSession(path.parent, facts, EventLog(path.parent / LOG), take=None, asset=self._asset)
 
-    # Making chunks.
+    # Generation and scheduling.
 
     def _wake(self) -> None:
         with self._changed:
@@ -327,7 +329,7 @@ class LocalHost:
 
     def _run(self) -> None:
         if self._device.type == "cuda":
-            torch.cuda.set_device(self._device)  # of this thread
+            torch.cuda.set_device(self._device)  # the current device is set per thread
         while True:
             with self._changed:
                 if self._stopping:
@@ -343,7 +345,7 @@ class LocalHost:
             self._count()
 
     def _make(self, sessions: list[LiveSession]) -> None:
-        """A chunk for each of some sessions."""
+        """Generate a chunk for each session and queue it for the writer thread."""
         try:
             begun_s = time.monotonic()
             for session, fresh in zip(sessions, self._made(sessions), strict=True):
@@ -356,7 +358,7 @@ class LocalHost:
                     self._writing[session.id] = self._writer.submit(session.publish, fresh)
                 else:
                     self._writer.submit(session.conclude)
-        except Exception as error:  # a fault in some takes must not stop the others
+        except Exception as error:  # an error in these sessions must not stop the others
             logger.exception("a chunk could not be made")
             for session in sessions:
                 self._writer.submit(
@@ -383,7 +385,7 @@ class LocalHost:
         return [session.register(take, chunk) for session, take, chunk in zip(sessions, takes, chunks, strict=True)]
 
     def _next(self) -> list[LiveSession]:
-        """Whose turn it is: the one that has waited longest, and those whose chunks can be made along with its own."""
+        """The session whose turn it is, and those whose chunks can be generated in one step with its own."""
         turn = self._scheduler.order([s for s in self._sessions.all() if s.ready])
         if not turn:
             return []
@@ -394,7 +396,7 @@ class LocalHost:
         return [first, *(s for s in rest if s.take.controller.layout == layout)][: self.max_batch]
 
     def _give_slots(self) -> list[LiveSession]:
-        """Let live sessions run that wanted to first; those whose place in the queue has changed."""
+        """Give free slots to waiting live sessions, oldest first; returns those whose queue position has changed."""
         now = time.monotonic()
         wanting = [s for s in self._sessions.all() if s.live and s.wants_slot]
         waiting = [s for s in wanting if s.id not in self._slots]
@@ -421,12 +423,12 @@ class LocalHost:
         return session is None or session.ended is not None
 
     def _num_running(self) -> int:
-        """Live sessions that have a slot and are not over."""
+        """Number of live sessions that hold a slot and have not ended."""
         with self._changed:
             return sum(not self._is_over(session_id) for session_id in self._slots)
 
     def _num_waiting(self) -> int:
-        """Live sessions that wait for a slot, and those that were begun just now and will."""
+        """Number of live sessions that wait for a slot, or were just opened and will want one."""
         with self._changed:
             live = [s for s in self._sessions.all() if s.live and s.ended is None and s.id not in self._slots]
             new_s = time.time() - SLOT_GRACE_S

@@ -1,8 +1,8 @@
-"""The append-only, numbered log of a session: a file of records, read by everyone at their own speed.
+"""The append-only, numbered event log of a session: a file of records, which each reader reads at its own speed.
 
-    record   length of the rest (u32) | length of the event (u32) | event (JSON) | bytes of a frame, if it is one
+    record   length of the rest (u32) | length of the event (u32) | event (JSON) | bytes of the frame, if any
 
-Nothing waits in memory for a slow reader: whoever is behind reads further back in the file.
+Nothing is queued in memory for slow readers: they read older entries from the file.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ E = TypeVar("E", bound=Numbered)
 
 
 class Record(NamedTuple):
-    """An entry as it is stored and sent."""
+    """A log entry as it is stored and sent."""
 
     n: int
     event: bytes  # JSON
@@ -34,22 +34,22 @@ class Record(NamedTuple):
 
     @property
     def message(self) -> bytes:
-        """As a binary message of a socket: length of the event, event, bytes."""
+        """The entry as a binary WebSocket message: length of the event (u32), event, payload."""
         return struct.pack("<I", len(self.event)) + self.event + self.payload
 
     @property
     def framed(self) -> bytes:
-        """As in the file: the message after its length."""
+        """The entry as in the file: length of the message (u32), message."""
         return LENGTHS.pack(4 + len(self.event) + len(self.payload), len(self.event)) + self.event + self.payload
 
 
 class LogReader:
-    """Entries 0, 1, 2, ... of a session, which something else appends: any number may read, from any thread."""
+    """Reads entries 0, 1, 2, ... of a log that a subclass or another process appends to. Any thread may read."""
 
     _FLAGS = os.O_RDONLY
 
     def __init__(self, path: Path) -> None:
-        """Open a log that is there.
+        """Open an existing log.
 
         Raises:
             MediaError: the file cannot be opened.
@@ -63,17 +63,17 @@ class LogReader:
             self._file = os.open(path, self._FLAGS, 0o600)
         except OSError as error:
             raise MediaError(f"cannot open {path}: {reason(error)}") from error
-        finalize(self, os.close, self._file)  # when the last one who reads it has gone
+        finalize(self, os.close, self._file)  # closes the file when the last reference is gone
         self._scan()
 
     def __len__(self) -> int:
         return len(self._offsets)
 
     def record(self, n: int) -> Record:
-        """Entry `n`.
+        """Read entry `n`.
 
         Raises:
-            IndexError: there is none.
+            IndexError: there is no such entry.
         """
         start = self._offsets[n]
         rest, length = LENGTHS.unpack(os.pread(self._file, LENGTHS.size, start))
@@ -81,23 +81,23 @@ class LogReader:
         return Record(n, data[:length], data[length:])
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
-        """Have a function called after each entry, from the thread that appends; returns how to stop that."""
+        """Register a callback, run by the appending thread after each entry; returns a function that unregisters it."""
         with self._lock:
             self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def look(self) -> None:
-        """Find what another process has appended, and tell those who listen."""
+        """Find entries that another process has appended, and call the listeners."""
         with self._lock:
             self._scan()
         self._tell()
 
     async def tail(self, after: int = -1) -> AsyncGenerator[Record]:
-        """All entries after one, and then those to come, as they come. Without end."""
+        """Yield all entries after entry `after`, then new ones as they are appended; never ends."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
-            with suppress(RuntimeError):  # the loop has ended, and its readers with it
+            with suppress(RuntimeError):  # the loop is closed, so no reader is left
                 loop.call_soon_threadsafe(news.set)
 
         stop = self.listen(tell)
@@ -119,7 +119,7 @@ class LogReader:
             listener()
 
     def _scan(self) -> None:
-        """Find the whole entries after the last one that is known."""
+        """Index the complete entries after the last indexed one."""
         size = os.fstat(self._file).st_size
         while self._end + LENGTHS.size <= size:
             rest, _ = LENGTHS.unpack(os.pread(self._file, LENGTHS.size, self._end))
@@ -131,12 +131,12 @@ class LogReader:
 
 
 class EventLog(LogReader):
-    """A log of this process, which any thread may append to."""
+    """A log that this process appends to, from any thread."""
 
     _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
     def __init__(self, path: Path) -> None:
-        """Open a log, or go on with one; an entry that a crash has cut short is dropped.
+        """Create a log, or open an existing one; an entry that a crash has truncated is removed.
 
         Raises:
             MediaError: the file cannot be opened.
@@ -146,10 +146,10 @@ class EventLog(LogReader):
             os.ftruncate(self._file, self._end)
 
     def append(self, event: E, payload: bytes = b"") -> E:
-        """Add an entry; the event comes back with its number.
+        """Append an entry; returns the event with its number.
 
         Raises:
-            MediaError: the disk is full. The log is as it was.
+            MediaError: the file cannot be written, as on a full disk; the log is unchanged.
         """
         with self._lock:
             numbered = event.model_copy(update={"n": len(self._offsets)})
@@ -167,7 +167,7 @@ class EventLog(LogReader):
         return numbered
 
     def cut(self, n: int) -> None:
-        """Forget entry `n` and all after it. Only before anyone reads."""
+        """Remove entry `n` and all later ones. Call it only before the log has readers."""
         with self._lock:
             self._end = self._offsets[n]
             del self._offsets[n:]
@@ -175,5 +175,5 @@ class EventLog(LogReader):
 
 
 def json_of(message: Message) -> bytes:
-    """A message as it is stored and sent."""
+    """Serialize a message as UTF-8 JSON, the form in which it is stored and sent."""
     return message.model_dump_json().encode()

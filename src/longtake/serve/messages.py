@@ -1,10 +1,10 @@
-"""The words on the wire. Commands go up, events come down; both are JSON objects with a `type`.
+"""The messages of the protocol. Viewers send commands, the server sends events; both are JSON objects with a `type`.
 
-What happens in a session is written into its log, and each entry of the log has a number `n`: chunks, frames, cues. A
-viewer who was away asks for everything after the last number it has. What concerns one moment or one viewer alone
-(`status`, `refused`, `credit`) has no number and is not kept.
+Everything that happens in a session is an entry of its log with a number `n`: chunks, frames, cues. A viewer that
+reconnects requests the entries after the last number it has. Events that concern one moment or one viewer (`status`,
+`done`, `refused`, `credit`) have no number and are not stored.
 
-`docs/protocol.md` tells the same in words, with an example of each; `docs/protocol.schema.json` is made of this file.
+`docs/protocol.md` describes the messages with examples; `docs/protocol.schema.json` is generated from this file.
 """
 
 from typing import Annotated, Literal
@@ -17,34 +17,34 @@ VERSION = 2
 
 SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,32}$")]
 AssetId = Annotated[str, Field(pattern=r"^[a-z0-9]{26}$")]
-ChunkId = Annotated[int, Field(ge=0, lt=2**31)]  # counted from 0 in the order made, whatever the branch
+ChunkId = Annotated[int, Field(ge=0, lt=2**31)]  # counted from 0 in order of generation, over all branches
 EventId = Annotated[str, Field(min_length=1, max_length=64)]
 
 
 class Message(BaseModel):
-    """What all messages share: unknown fields are refused, so that a typing mistake is told."""
+    """Base of all messages; unknown fields are refused, so that typing mistakes are reported."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-# Up: what a viewer can say.
+# Messages to the server.
 
 
 class Frames(Message):
-    """A source whose pictures the viewer sends, each a JPEG in a binary message; the newest win."""
+    """A live source: the viewer sends each picture as a JPEG or PNG in a binary message; newer ones displace older."""
 
     kind: Literal["frames"] = "frames"
 
 
 class VideoRequest(Message):
-    """A source that was uploaded."""
+    """A source that is an uploaded video."""
 
     kind: Literal["video"] = "video"
     asset: AssetId
 
 
 class GameRequest(Message):
-    """A source that is played with `keys`."""
+    """A source that is a game, played with `keys`."""
 
     kind: Literal["game"] = "game"
     subject: str = Field(default="tiger", max_length=40)
@@ -55,7 +55,7 @@ Source = Annotated[Frames | VideoRequest | GameRequest, Field(discriminator="kin
 
 
 class Open(Message):
-    """Begin a session. The first chunk is made as soon as there is room."""
+    """Open a session. Its first chunk is generated as soon as a slot is free."""
 
     type: Literal["open"] = "open"
     version: Literal[2] = VERSION
@@ -73,13 +73,13 @@ class Open(Message):
 
 
 class Order(Message):
-    """What all commands share: `event_id` comes back in the answer."""
+    """Base of all commands; the answer has the same `event_id`."""
 
     event_id: EventId | None = None
 
 
 class CueCommand(Order, CueFields):
-    """Change the take at the next chunk, or later."""
+    """Change the take at the next chunk, or at a later one."""
 
     type: Literal["cue"] = "cue"
     at: int | None = Field(default=None, ge=0, description="Index of the first chunk that shows it")
@@ -88,53 +88,53 @@ class CueCommand(Order, CueFields):
 
 
 class Cancel(Order):
-    """Take back a cue that waits."""
+    """Cancel a cue that has not been applied."""
 
     type: Literal["cancel"] = "cancel"
     cue: int = Field(ge=1)
 
 
 class RewindCommand(Order):
-    """Make a chunk the last one again. What was made after it stays in the log, on a branch that ended."""
+    """Make an earlier chunk the head again. Later chunks stay in the log, on a branch that has ended."""
 
     type: Literal["rewind"] = "rewind"
     to: ChunkId | None = Field(description="None: the beginning")
 
 
 class Retake(Order, CueFields):
-    """Go on from a chunk on a new branch, under another prompt or other settings perhaps."""
+    """Continue from a chunk on a new branch, with another prompt or other settings if given."""
 
     type: Literal["retake"] = "retake"
     after: ChunkId | None = Field(description="None: from the beginning")
 
 
 class Pause(Order):
-    """Make nothing until `resume`."""
+    """Stop generation until `resume`."""
 
     type: Literal["pause"] = "pause"
 
 
 class Resume(Order):
-    """Go on."""
+    """Resume generation after `pause`."""
 
     type: Literal["resume"] = "resume"
 
 
 class Close(Order):
-    """End the session. What was made stays to be watched and saved."""
+    """End the session. Its chunks can still be watched and exported."""
 
     type: Literal["close"] = "close"
 
 
 class SeenCommand(Order):
-    """The chunk that is on the viewer's screen. The model runs at most `lead` chunks ahead of it."""
+    """Report the chunk on the viewer's screen. Generation runs at most `lead` chunks ahead of it."""
 
     type: Literal["seen"] = "seen"
     chunk: ChunkId
 
 
 class Keys(Order):
-    """The keys of the game that are held down."""
+    """Set the keys of the game that are held down."""
 
     type: Literal["keys"] = "keys"
     held: list[Literal["left", "right", "up", "down"]] = Field(max_length=4)
@@ -146,11 +146,11 @@ Command = Annotated[
 ]
 
 
-# Down: what the server says.
+# Messages from the server.
 
 
 class Point(Message):
-    """A point of a take: the first frame of a chunk."""
+    """A position in a take: the first frame of a chunk."""
 
     index: int = Field(description="Of the chunk, on its branch")
     frame: int
@@ -158,16 +158,16 @@ class Point(Message):
 
 
 class Numbered(Message):
-    """An entry of the log."""
+    """Base of all log entries."""
 
     n: int = Field(default=-1, description="Its number; they have no gaps")
 
 
 class Opened(Numbered):
-    """The first entry."""
+    """The first entry of a log: the model, the opening, the video format."""
 
     type: Literal["opened"] = "opened"
-    version: Literal[1, 2] = VERSION  # 1: an earlier log, whose entries are the same
+    version: Literal[1, 2] = VERSION  # 1: logs of an earlier version, with the same entries
     model: str
     prompt: str
     seed: int
@@ -180,7 +180,7 @@ class Opened(Numbered):
 
 
 class ChunkEvent(Numbered):
-    """A chunk was made; its frames follow."""
+    """A chunk was generated; its frames follow."""
 
     type: Literal["chunk"] = "chunk"
     chunk: ChunkId
@@ -196,7 +196,7 @@ class ChunkEvent(Numbered):
 
 
 class Frame(Numbered):
-    """A frame; its bytes follow the JSON. The first of a chunk is a key frame."""
+    """A frame; its bytes follow the JSON. The first frame of a chunk is a key frame."""
 
     type: Literal["frame"] = "frame"
     chunk: ChunkId
@@ -205,7 +205,7 @@ class Frame(Numbered):
 
 
 class AcceptedCue(Numbered):
-    """A cue was accepted, and which chunk it is due at."""
+    """A cue was accepted; it is due at the chunk `due_at`."""
 
     type: Literal["accepted"] = "accepted"
     event_id: EventId | None
@@ -216,7 +216,7 @@ class AcceptedCue(Numbered):
 
 
 class Applied(Numbered):
-    """A cue shows from this chunk on."""
+    """A cue was applied; it takes effect from this chunk on."""
 
     type: Literal["applied"] = "applied"
     event_id: EventId | None
@@ -226,7 +226,7 @@ class Applied(Numbered):
 
 
 class Cancelled(Numbered):
-    """A cue was taken back."""
+    """A cue was cancelled."""
 
     type: Literal["cancelled"] = "cancelled"
     event_id: EventId | None
@@ -234,7 +234,7 @@ class Cancelled(Numbered):
 
 
 class HeadEvent(Numbered):
-    """The next chunk will follow another one: after a rewind, or on a new branch."""
+    """The head has moved, after a rewind or to a new branch; the next chunk follows it."""
 
     type: Literal["head"] = "head"
     event_id: EventId | None
@@ -244,7 +244,7 @@ class HeadEvent(Numbered):
 
 
 class Ended(Numbered):
-    """Nothing more will be made: closed, the source ended, it is long enough, it failed, or its device was lost."""
+    """The session has ended: closed, source ended, length reached, failed, or device lost."""
 
     type: Literal["ended"] = "ended"
     event_id: EventId | None = None
@@ -253,7 +253,7 @@ class Ended(Numbered):
 
 
 class Status(Message):
-    """How it stands, for all viewers, when it changes."""
+    """The state of the session, sent to all viewers when it changes."""
 
     type: Literal["status"] = "status"
     state: Literal["queued", "rebuilding", "running", "buffered", "paused", "waiting_for_input", "idle", "ended"]
@@ -265,14 +265,14 @@ class Status(Message):
 
 
 class Done(Message):
-    """A command that has no entry of its own was followed."""
+    """A command without a log entry of its own was executed."""
 
     type: Literal["done"] = "done"
     event_id: EventId | None
 
 
 class Refused(Message):
-    """A command could not be followed, and why; nothing has changed."""
+    """A command was refused, with the reason; nothing has changed."""
 
     type: Literal["refused"] = "refused"
     event_id: EventId | None = None
@@ -281,7 +281,7 @@ class Refused(Message):
 
 
 class Credit(Message):
-    """So many more pictures of the source may be sent."""
+    """Number of further source pictures that the viewer may send."""
 
     type: Literal["credit"] = "credit"
     frames: int

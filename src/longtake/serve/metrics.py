@@ -1,4 +1,4 @@
-"""What is counted while the server runs, for Prometheus."""
+"""Metrics of the running server, for Prometheus."""
 
 from typing import Protocol, runtime_checkable
 
@@ -11,27 +11,27 @@ CUE_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 
 @runtime_checkable
 class Counts(Protocol):
-    """What the maker of chunks tells."""
+    """Counts that a host reports."""
 
     def chunk_made(self, num_frames: int, seconds: float) -> None:
-        """A chunk was made in so many seconds."""
+        """Count a chunk, its frames and the seconds it took."""
         ...
 
     def cue_shown(self, seconds: float) -> None:
-        """A cue shows, so many seconds after it came."""
+        """Count the seconds from a cue's arrival to the chunk that applies it."""
         ...
 
     def frames_dropped(self, num: int) -> None:
-        """A live source gave more frames than could be used."""
+        """Count frames that live sources dropped."""
         ...
 
     def takes_counted(self, device: str, open_now: int, viewers: int, waiting: int) -> None:
-        """How many live takes a device has now."""
+        """Set the current number of open live takes, viewers and waiting takes of a device."""
         ...
 
 
 class Metrics:
-    """The collectors of one server, in a registry of their own. See `Counts`."""
+    """The collectors of one server, in a registry of their own; implements `Counts`."""
 
     def __init__(self) -> None:
         self.registry = here = CollectorRegistry()
@@ -69,13 +69,13 @@ class Metrics:
         self._queue.labels(device).set(waiting)
 
     def jobs_counted(self, state: str, num: int) -> None:
-        """How many videos are in a state now."""
+        """Set the current number of videos in a state."""
         self._jobs.labels(state).set(num)
 
     def answered(self, method: str, route: str, status: int) -> None:
-        """A request was answered. `route` is the template, so that the names stay few."""
+        """Count a response. `route` is the route's template, so that the labels stay few."""
         self._requests.labels(method, route, str(status)).inc()
 
     def page(self) -> Response:
-        """All numbers, as Prometheus reads them."""
+        """Return all metrics in the text format of Prometheus."""
         return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_LATEST)

@@ -1,4 +1,4 @@
-"""The page on which videos are compared blindly: two films, three keys, one vote after the other."""
+"""The web application for blind pairwise comparison of videos."""
 
 from collections.abc import Mapping
 from importlib.resources import files
@@ -14,11 +14,11 @@ from starlette.staticfiles import StaticFiles
 from longtake.evals.preferences import Ballot
 from longtake.serve.errors import HANDLERS
 
-NAMES = ["localhost", "127.0.0.1"]  # by which browsers may know it: it is for this machine alone
+NAMES = ["localhost", "127.0.0.1"]  # accepted Host headers: the page is for this machine only
 
 
 class Answer(BaseModel):
-    """What somebody prefers."""
+    """A vote on a pair."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -27,7 +27,7 @@ class Answer(BaseModel):
 
 
 class Question(BaseModel):
-    """The next pair; None when all have been answered."""
+    """The next pair to compare; `pair` is None when all pairs have votes."""
 
     pair: int | None
     prompt: str
@@ -36,7 +36,7 @@ class Question(BaseModel):
 
 
 def create_app(ballot: Ballot, folders: Mapping[str, Path]) -> FastAPI:
-    """The application for some pairs of films in folders, by the name of whose they are."""
+    """Create the application for a ballot; `folders` maps the names in its pairs to the folders of their films."""
     app = FastAPI(title="longtake prefer", docs_url=None, redoc_url=None, exception_handlers=HANDLERS)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=NAMES)
 

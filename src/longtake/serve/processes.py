@@ -1,8 +1,8 @@
-"""A device in a process of its own: it shares no interpreter lock with the sockets, and can fail without them.
+"""A device in a worker process: it does not share the interpreter lock with the sockets, and its failure is isolated.
 
-The other process makes chunks and writes the logs; this one reads them, and asks it for the rest by calls
-(`multiprocessing.managers`: a local socket that only the two can open). Events go the other way as answers to a call
-that waits for them. When that process stops, its sessions end as lost.
+The worker generates chunks and writes the logs. This process reads the logs and calls the worker by RPC
+(`multiprocessing.managers`, over a local socket that only the two can open). Events of the worker are the results of a
+blocking call. When the worker stops, its sessions end as lost.
 """
 
 import logging
@@ -35,26 +35,26 @@ logger = logging.getLogger("longtake.serve")
 
 
 class _Manager(BaseManager):
-    """The process and the calls into it."""
+    """Starts the worker process and transmits the RPCs."""
 
 
 _Manager.register("Worker", Worker)
 
 
 class RemoteSession(Recorded):
-    """See `host.Session`: made by another process; its log is read here."""
+    """A session of a worker process, whose log this process reads; implements `host.Session`."""
 
     def __init__(self, folder: Path, facts: SessionMeta, host: "ProcessHost") -> None:
         super().__init__(folder, facts, LogReader(folder / LOG))
         self._host = host
-        self._calling = RLock()  # held while the other process is asked: it is not exchanged meanwhile
+        self._calling = RLock()  # held during an RPC, so that `_host` does not change meanwhile
         self._lock = Lock()
         self._num_read = 1
         self._branch = 0
         self._listeners: list[Callable[[Status], object]] = []
         self._told: Status | None = None
         self._viewers: set[Viewer] = set()
-        self.log.listen(self._read)  # before all others who listen
+        self.log.listen(self._read)  # registered before all other listeners
         self._read()
 
     @property
@@ -63,7 +63,7 @@ class RemoteSession(Recorded):
             return Status(state="ended", viewers=0)
         try:
             return self._call("status", self.id)
-        except (LostError, NotFoundError):  # forgotten meanwhile
+        except (LostError, NotFoundError):  # the worker has stopped, or the session was deleted
             return Status(state="ended", viewers=0)
 
     def chunks(self) -> Sequence[ChunkEvent]:
@@ -79,13 +79,13 @@ class RemoteSession(Recorded):
         return super().frames(chunk)
 
     def _read(self) -> None:
-        """Know what the log tells by now."""
+        """Update the tree, the tip and the end from new log entries."""
         with self._lock:
             while self._num_read < len(self.log):
                 event = events.validate_json(self.log.record(self._num_read).event)
                 if isinstance(event, ChunkEvent):
                     self._tree.add(event)
-                    if event.branch == self._branch:  # one of the branch before may come late
+                    if event.branch == self._branch:  # a chunk of the previous branch may come late
                         self._tip = event.chunk
                 elif isinstance(event, HeadEvent):
                     self._branch, self._tip = event.branch, event.chunk
@@ -95,24 +95,24 @@ class RemoteSession(Recorded):
 
     @property
     def waits(self) -> bool:
-        """For its first turn, and nothing was said to it: another device can have it as it began."""
+        """Whether the session waits for its first slot with only its opening, so that it can change its device."""
         return self._told is not None and self._told.state == "queued" and len(self.log) == 1
 
     def go_to(self, host: "ProcessHost") -> bool:
-        """Be made by another process from here on. False: it waits no more where it is.
+        """Move to another worker process; returns False if the session no longer waits or could not be moved.
 
-        If the other process cannot have it, it ends as lost.
+        If the other process cannot adopt it, the session ends as lost.
         """
         with self._calling:
             try:
                 released = self._host.call("release", self.id)
-            except LostError:  # its viewers are being told
+            except LostError:  # its sessions end as lost
                 released = False
             if not released:
                 return False
             try:
                 host.call("adopt", self.facts, list(self._viewers))
-            except Exception as error:  # whatever it is: nobody makes it any more
+            except Exception as error:  # whatever the error, no process has the session now
                 logger.exception("a take could not be taken over")
                 self.lose(str(error) if isinstance(error, LongtakeError) else INTERNAL_ERROR)
                 return False
@@ -120,16 +120,16 @@ class RemoteSession(Recorded):
             return True
 
     def tell(self, status: Status) -> None:
-        """Call those who listen."""
+        """Store the status and call the listeners."""
         self._told = status
         for listener in list(self._listeners):
             listener(status)
 
     def lose(self, message: str) -> None:
-        """End it in the place of the process that made it and has stopped."""
+        """End the session on behalf of a worker process that has stopped."""
         if self._ended is None:
             self._ended, self.failure = "lost", message
-            with suppress(MediaError):  # its viewers are told all the same
+            with suppress(MediaError):  # the log cannot be written; the viewers still get the status
                 EventLog(self.log.path).append(Ended(why="lost", message=message))
             self.log.look()
             self.tell(Status(state="ended", viewers=0))
@@ -164,7 +164,7 @@ class RemoteSession(Recorded):
             self._notify("left", viewer)
 
     def _notify(self, method: str, viewer: Viewer) -> None:
-        """Call a method that matters no more if the session is gone."""
+        """Call a method that has no effect if the session is gone."""
         with suppress(LostError, NotFoundError):
             self._ask(method, viewer)
 
@@ -177,10 +177,10 @@ class RemoteSession(Recorded):
 
 
 class ProcessHost:
-    """See `host.DeviceHost`."""
+    """Hosts one device in a worker process; implements `host.DeviceHost`."""
 
     def __init__(self, config: HostConfig, metrics: Counts) -> None:
-        """Start the process; returns when its model is open.
+        """Start the worker process; returns when its model is open.
 
         Raises:
             LongtakeError: the model cannot be opened on the device.
@@ -232,7 +232,7 @@ class ProcessHost:
 
     @property
     def pid(self) -> int:
-        """Of the other process."""
+        """Id of the worker process."""
         return self._about.pid
 
     @property
@@ -246,15 +246,15 @@ class ProcessHost:
         return self.call("load")
 
     def room(self) -> int:
-        """Takes that would not have to wait. 0: the process has stopped."""
+        """As `LocalHost.room`; 0 if the worker process has stopped."""
         try:
             return self.call("room")
         except LostError:
             return 0
 
     def take_over(self, session: RemoteSession, other: "ProcessHost") -> bool:
-        """Make what waits for another host's device. False: it waits no more."""
-        self._sessions.add(session)  # so that there is always one who knows it
+        """Take over a waiting session of another host; returns whether it was moved."""
+        self._sessions.add(session)  # first, so that the session is registered at every moment
         moved = session.go_to(self)
         (other if moved else self)._sessions.remove(session.id)
         return moved
@@ -283,7 +283,7 @@ class ProcessHost:
         except (LostError, NotFoundError):
             known.lose("the take was deleted")
             rmtree(session.folder, ignore_errors=True)
-        known.log.look()  # the news of its end may come too late
+        known.log.look()  # the worker's event may come too late
         known.tell(Status(state="ended", viewers=0))
         self._sessions.remove(session.id)
 
@@ -291,18 +291,18 @@ class ProcessHost:
         return self._sessions.get(session_id) is not None
 
     def close(self) -> None:
-        """End the process. What was made stays on disk."""
+        """End the worker process. Recorded sessions stay on disk."""
         with suppress(LostError):
             self.call("close")
         self._listener.join()
         self._manager.shutdown()
 
     def call(self, method: str, *args: object) -> Any:
-        """Have the other process do something.
+        """Call a method of the worker.
 
         Raises:
-            LostError: it has stopped.
-            LongtakeError: as there.
+            LostError: the worker process has stopped.
+            LongtakeError: the method's own errors.
         """
         try:
             return self._worker._callmethod(method, args)
@@ -314,11 +314,11 @@ class ProcessHost:
     def _add(self, facts: SessionMeta) -> RemoteSession:
         session = RemoteSession(self._folder / facts.id, facts, self)
         self._sessions.add(session)
-        session.log.look()  # what was written before the news of it could be heard
+        session.log.look()  # entries from before the session was registered here
         return session
 
     def _listen(self) -> None:
-        """Dispatch the events of the worker until it closes."""
+        """Dispatch the events of the worker until it closes; if it stops, end its sessions as lost."""
         while True:
             try:
                 found: Sequence[WorkerEvent | None] = self.call("events")
@@ -332,7 +332,7 @@ class ProcessHost:
                     return
                 try:
                     self._dispatch(*event)
-                except Exception:  # of one session or one listener; the others wait for theirs
+                except Exception:  # an error in one listener must not stop the dispatch
                     logger.exception("an event could not be dispatched")
 
     def _dispatch(self, name: str, args: tuple[Any, ...]) -> None:

@@ -1,4 +1,4 @@
-"""What a session's folder tells of it: how it was begun, its log, and the chunks that are in the log."""
+"""A session as recorded in its folder: how it was opened, its event log, and the chunks in the log."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, even
 from longtake.serve.tree import ChunkTree
 from longtake.studio.script import Script
 
-EXPORTS = "exports"  # folder of files on their way to someone
+EXPORTS = "exports"  # folder of files that are being sent
 FACTS = "session.json"
 LOG = "log"
 
@@ -23,25 +23,27 @@ EndReason = Literal["closed", "source", "failed", "length", "lost"]
 
 
 class SessionMeta(BaseModel):
-    """How a session was begun."""
+    """How a session was opened; stored in its folder."""
 
-    id: str  # for whoever directs
-    watch_id: str  # for whoever looks on
+    id: str  # grants the right to direct
+    watch_id: str  # grants the right to watch
     created_at: float  # seconds since 1970
     opening: Open
-    num_chunks: int | None  # at which it ends by itself
-    live: bool  # it waits for viewers, and runs at most `opened.lead` chunks ahead of them
-    owner: str | None  # id of the key that it was begun with
+    num_chunks: int | None  # number of chunks after which it ends by itself; None: no limit
+    live: bool  # runs only for viewers, at most `opened.lead` chunks ahead of them
+    owner: str | None  # id of the key that opened the session
 
 
 class Recorded:
-    """The part of a `host.Session` that whoever can read its folder knows."""
+    """The part of a `host.Session` that can be read from its folder."""
 
     def __init__(self, folder: Path, facts: SessionMeta, log: LogReader) -> None:
-        """Args:
-        folder: of its own.
-        facts: see there.
-        log: in that folder; its first entry is the opening.
+        """Read the opening from the log.
+
+        Args:
+            folder: the session's own folder.
+            facts: how the session was opened.
+            log: the event log in `folder`; its first entry is `opened`.
 
         Raises:
             LookupError: the log is empty.
@@ -86,7 +88,7 @@ class Recorded:
         return self._tree.frames(chunk)
 
     def script(self, chunk: int) -> Script:
-        """As the folder has it."""
+        """The script of the chunk's branch in the folder, cut after the chunk; see `host.Session`."""
         event = self._tree[chunk]
         path = self._script_path(event.branch)
         if not path.exists():
@@ -99,9 +101,9 @@ class Recorded:
         return self.folder / f"branch-{branch}.take.json"
 
     def _recall(self) -> tuple[int, Ended | None]:
-        """Know the whole chunks that the log tells of: how many entries are good, and how it ended.
+        """Restore the tree from the log; returns the number of valid entries and the last `Ended`, if any.
 
-        Chunks at its end of which a crash has cut frames off are left out.
+        Chunks at the end of the log whose frames are incomplete after a crash are left out.
         """
         ended: Ended | None = None
         whole: dict[int, int] = {}
@@ -121,10 +123,14 @@ class Recorded:
 
 
 class Finished(Recorded):
-    """A session that is over and may be another process's: its folder is read, and nothing in it is changed."""
+    """A session that has ended, possibly of another process: its folder is read but never changed."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises: ConflictError: it is not over, as far as its log tells."""
+        """Read the folder.
+
+        Raises:
+            ConflictError: the session has not ended, according to its log.
+        """
         facts = SessionMeta.model_validate_json((folder / FACTS).read_bytes())
         super().__init__(folder, facts, LogReader(folder / LOG))
         _, ended = self._recall()
@@ -137,7 +143,7 @@ S = TypeVar("S", bound=Recorded)
 
 
 class Register(Generic[S]):
-    """The sessions that a host knows, by either of their ids. Of use to several threads."""
+    """The sessions of a host, by id and by watch id. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -157,14 +163,18 @@ class Register(Generic[S]):
         return self._known.get(session_id)
 
     def named(self, session_id: str) -> S:
-        """Raises: NotFoundError: there is none."""
+        """Return the session with this id or watch id.
+
+        Raises:
+            NotFoundError: there is no such session.
+        """
         found = self.get(session_id)
         if found is None:
             raise NotFoundError("there is no such take; it may have been deleted")
         return found
 
     def all(self) -> Sequence[S]:
-        """The oldest first."""
+        """All sessions, oldest first."""
         with self._lock:
             found = [session for name, session in self._known.items() if name == session.id]
         return sorted(found, key=lambda s: s.created_at)

@@ -1,7 +1,7 @@
-"""A session: takes of one studio that share their past, the log that tells of them, and who is watching.
+"""A live session: takes of one studio that share earlier chunks, the event log that records them, and the viewers.
 
-Commands may come from any thread; chunks are made by the host's thread (`make_chunk`), and encoded and written into the
-log by another (`publish`), so that the device is never kept waiting for a codec.
+Commands may come from any thread. The host's maker thread generates chunks (`make_chunk`); its writer thread encodes
+them and appends them to the log (`publish`), so that the device never waits for video encoding.
 """
 
 import io
@@ -56,7 +56,7 @@ from longtake.studio.script import Script
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.takes import Take
 
-PictureOf = Callable[[str], Path]  # where an asset lies
+PictureOf = Callable[[str], Path]  # asset id -> path of the file
 INTERNAL_ERROR = "internal error; the server's log has the details"
 
 logger = logging.getLogger("longtake.serve")
@@ -66,23 +66,23 @@ class SaidCue(NamedTuple):
     """A cue that was accepted."""
 
     branch: int
-    number: int  # on that branch's take
+    number: int  # id of the cue in that branch's take
     event_id: str | None
-    said_s: float
+    said_s: float  # `time.monotonic()` when it was accepted, or when a rebuild has ended since
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fresh:
-    """A chunk that was made and is not yet in the log."""
+    """A chunk that was generated and is not yet in the log."""
 
     event: ChunkEvent
     pictures: Pictures
     applied: tuple[Applied, ...]
-    waited_s: tuple[float, ...]  # that those cues waited
+    waited_s: tuple[float, ...]  # seconds that those cues waited for the chunk
 
 
 class LiveSession(Recorded):
-    """See `host.Session`."""
+    """A session whose chunks this process generates; implements `host.Session`."""
 
     def __init__(
         self,
@@ -94,35 +94,37 @@ class LiveSession(Recorded):
         source: Source | None = None,
         asset: PictureOf,
     ) -> None:
-        """Args:
-        folder: of its own.
-        facts: how it was begun.
-        log: in that folder; its first entry is the opening.
-        take: that it begins with; None: it is over, and only to be looked at.
-        source: that the take follows.
-        asset: where an uploaded picture lies.
+        """Create a session, or restore one that has ended.
+
+        Args:
+            folder: the session's own folder.
+            facts: how the session was opened.
+            log: the event log in `folder`; its first entry is `opened`.
+            take: the take of the first branch; None: the session has ended and can only be watched.
+            source: the source that the take follows, if any.
+            asset: returns the path of an uploaded picture, given its id.
 
         Raises:
             LookupError: the log is empty.
         """
         super().__init__(folder, facts, log)
         self._log = log
-        self.changed: Callable[[], None] = lambda: None  # the host's: something may be ready now
-        self.slot = None if self.live else 0  # 0: it may run; else its place in the queue
-        self.wait_s: float | None = None  # until it may run
+        self.changed: Callable[[], None] = lambda: None  # set by the host; called when `ready` may have changed
+        self.slot = None if self.live else 0  # 0: holds a slot; 1, 2, ...: place in the queue; None: not queued yet
+        self.wait_s: float | None = None  # estimated seconds until it gets a slot
         self.last_made_s = 0.0
         self._asset = asset
         self._source = source
         self._encoder: ChunkEncoder | None = None
         self._lock = threading.RLock()
         self._take = take
-        self._takes = [take]  # by branch
+        self._takes = [take]  # indexed by branch
         self._branch = 0
-        self._complete = False  # as many chunks as it was to have
-        self._verdict: Ended | None = None  # what will be said when all that was made is in the log
+        self._complete = False  # whether the path to the tip has `num_chunks` chunks
+        self._verdict: Ended | None = None  # final event, appended after all chunks are in the log
         self._scripted: set[int] = set()  # branches whose script is on disk
-        self._past: ChunkEvent | None = None  # up to which the take must be made again before it goes on
-        self._cues: list[SaidCue] = []  # by our number - 1
+        self._past: ChunkEvent | None = None  # last chunk to rebuild before new ones are made
+        self._cues: list[SaidCue] = []  # indexed by the cue's number in the protocol, minus 1
         self._paused = False
         self._listeners: list[Callable[[Status], object]] = []
         self._told: Status | None = None
@@ -130,11 +132,11 @@ class LiveSession(Recorded):
         if take is None:
             self._read_log()
 
-    # What it is like.
+    # State.
 
     @property
     def num_dropped(self) -> int:
-        """Frames of a live source that came too fast."""
+        """Number of frames that a live source dropped because they arrived too fast."""
         return self._source.num_dropped if isinstance(self._source, LiveSource) else 0
 
     @property
@@ -150,17 +152,17 @@ class LiveSession(Recorded):
             )
 
     def _rebuilt(self) -> float | None:
-        """Share of the past whose memory has been rebuilt; None: all of it."""
+        """Fraction of the past chunks that have been rebuilt, in [0, 1]; None if no rebuild is due."""
         if self._past is None or self._take is None or self._ended is not None:
             return None
-        first = self._tree[0].index  # not 0 where pictures were given
+        first = self._tree[0].index  # above 0 if the take begins with given pictures
         made = 0 if self._take.head is None else self._take.head.idx + 1 - first
         return round(made / (self._past.index + 1 - first), 2)
 
     def has_memory(self) -> bool:
         return self._take is not None and self._past is None
 
-    def _state(  # noqa: PLR0911  (one a state)
+    def _state(  # noqa: PLR0911  (one return per state)
         self,
     ) -> Literal["queued", "rebuilding", "running", "buffered", "paused", "waiting_for_input", "idle", "ended"]:
         if self._ended is not None or self._take is None:
@@ -180,13 +182,13 @@ class LiveSession(Recorded):
 
     @property
     def wants_slot(self) -> bool:
-        """Would it use the device, if it were let?"""
+        """Whether the session would use a slot on the device."""
         with self._lock:
             return self._state() in ("queued", "rebuilding", "running", "buffered", "waiting_for_input")
 
     @property
     def ready(self) -> bool:
-        """Can a chunk be made now?"""
+        """Whether a chunk can be generated now."""
         with self._lock:
             return self._state() in ("running", "rebuilding")
 
@@ -194,13 +196,13 @@ class LiveSession(Recorded):
         return self.take_after(chunk).script() if self.has_memory() else super().script(chunk)
 
     def listen(self, listener: Callable[[Status], object]) -> Callable[[], None]:
-        """Have a function called when the status changes, from whichever thread changed it; returns how to stop."""
+        """Register a callback, run by the thread that changes the status; returns a function that unregisters it."""
         with self._lock:
             self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def tell(self) -> None:
-        """Call those who listen, if the status has changed."""
+        """Call the listeners if the status has changed."""
         with self._lock:
             status = self.status
             if status == self._told:
@@ -210,7 +212,7 @@ class LiveSession(Recorded):
         for listener in listeners:
             listener(status)
 
-    # Who watches.
+    # Viewers and source.
 
     def watched(self, viewer: Viewer) -> None:
         with self._lock:
@@ -235,9 +237,9 @@ class LiveSession(Recorded):
         self._source.push(pixels)
         self._touch()
 
-    # What can be said to it.
+    # Commands.
 
-    def do(self, command: Command, viewer: Viewer | None = None) -> Event:  # noqa: PLR0911  (one a command)
+    def do(self, command: Command, viewer: Viewer | None = None) -> Event:  # noqa: PLR0911  (one return per command)
         match command:
             case SeenCommand():
                 with self._lock:
@@ -267,7 +269,7 @@ class LiveSession(Recorded):
                 return self.end("closed", event_id=command.event_id)
 
     def end(self, why: EndReason, message: str | None = None, event_id: str | None = None) -> Ended:
-        """Make nothing more. A second call changes nothing."""
+        """End the session and append `Ended` to the log. A second call changes nothing; it returns the same reason."""
         with self._lock:
             if self._ended is None:
                 self._ended, self.failure = why, message
@@ -277,7 +279,7 @@ class LiveSession(Recorded):
                 if isinstance(self._source, LiveSource | GameSource):
                     self._source.close()
                 ended = Ended(event_id=event_id, why=why, message=message)
-                with suppress(MediaError):  # of a full disk; what happened is known all the same
+                with suppress(MediaError):  # the disk is full; `ended` and `failure` hold the reason all the same
                     ended = self._log.append(ended)
             else:
                 ended = Ended(event_id=event_id, why=self._ended, message=self.failure)
@@ -286,7 +288,7 @@ class LiveSession(Recorded):
 
     def _cue(self, command: CueCommand) -> Event:
         image = None if command.image is None else self._asset(command.image)
-        with self._lock:  # all the while, so that the cue is known here before a chunk can show it
+        with self._lock:  # held throughout, so that the cue is in `_cues` before a chunk can apply it
             values = {name: getattr(command, name) for name in CueFields.model_fields}
             receipt = self._running().cue(**values, at=self._when(command), at_s=command.at_s, image=image)
             self._cues.append(SaidCue(self._branch, receipt.id, command.event_id, time.monotonic()))
@@ -300,7 +302,13 @@ class LiveSession(Recorded):
             return self._log.append(accepted)
 
     def _when(self, cue: CueCommand) -> int | None:
-        """The chunk that a cue is for, if it says so: while the past is made again, none of that."""
+        """Index of the chunk at which a cue is due; None if the cue names none.
+
+        During a rebuild, a cue without chunk and time is due at the first new chunk.
+
+        Raises:
+            InputError: the cue is due at a chunk that is being rebuilt.
+        """
         if self._past is None:
             return cue.at
         first, end_s = self._past.index + 1, (self._past.start_frame + self._past.num_frames) / self.opened.fps
@@ -341,10 +349,10 @@ class LiveSession(Recorded):
         self._touch()
         return head
 
-    # Making chunks: the host's threads.
+    # Generation, called from the host's threads.
 
     def make_chunk(self) -> Fresh | None:
-        """The next chunk; None when it was cancelled, or nothing more will come."""
+        """Generate the next chunk; None if it was cancelled, is part of a rebuild, or no more will come."""
         take = self.take
         try:
             made = take.controller.next_chunk()
@@ -355,12 +363,12 @@ class LiveSession(Recorded):
 
     @property
     def take(self) -> Take:
-        """The take on whose branch the next chunk is made. One that is `ready` has it."""
+        """The take of the current branch; always there while the session is `ready`."""
         assert self._take is not None
         return self._take
 
     def register(self, take: Take, made: Chunk | NoChunk) -> Fresh | None:
-        """A chunk of a take that was made; None when it is no longer wanted, or there is none."""
+        """Add a generated chunk to the tree; None if there is none, it is part of a rebuild, or no longer wanted."""
         if made is NoChunk.ENDED:
             self._verdict = Ended(why="source")
         if isinstance(made, NoChunk):
@@ -374,10 +382,10 @@ class LiveSession(Recorded):
         node, branch = take.head, self._branch
         assert node is not None
         self.last_made_s = now = time.monotonic()
-        if self._past is not None:  # the log has it
+        if self._past is not None:  # a rebuild: the log has this chunk already
             if node.idx == self._past.index:
                 self._past = None
-                self._cues = [said._replace(said_s=now) for said in self._cues]  # they could not come sooner
+                self._cues = [said._replace(said_s=now) for said in self._cues]  # latency counts from here
             return None
         ours = {(cue.branch, cue.number): i for i, cue in enumerate(self._cues, 1)}
         numbers = [ours[branch, number] for number, _ in node.cues if (branch, number) in ours]
@@ -402,16 +410,16 @@ class LiveSession(Recorded):
         return Fresh(event=event, pictures=made.frames, applied=tuple(applied), waited_s=waited_s)
 
     def conclude(self) -> None:
-        """End, if making a chunk has shown that there will be no other. Called after what was made is in the log."""
+        """End the session if generation has stopped for good. Call it after the last chunk is in the log."""
         if self._verdict is not None:
             self.end(self._verdict.why, self._verdict.message)
 
     def publish(self, fresh: Fresh) -> None:
-        """Encode a chunk and write it into the log, each frame as soon as it is there."""
+        """Encode a chunk and append it to the log, each frame as soon as it is encoded."""
         try:
             encoder = self._encoder = self._encoder or ChunkEncoder(self.size, self.opened.fps)
             event = self._write(fresh.event)
-            self._keep_script(event)  # before its frames, so that no whole chunk is without its words
+            self._keep_script(event)  # before the frames, so that every complete chunk has a script
             for applied in fresh.applied:
                 self._log.append(applied)
             for k, data in enumerate(encoder.encode(fresh.pictures)):
@@ -419,20 +427,20 @@ class LiveSession(Recorded):
         except MediaError as error:
             self.end("failed", str(error))
             return
-        except Exception:  # a fault in one take must not stop the others
+        except Exception:  # an error in one session must not stop the others
             logger.exception("a chunk could not be written")
             self.end("failed", INTERNAL_ERROR)
             return
         if self._complete and event.chunk == self._tip:
             self.end("length")
         if self._ended is not None:
-            self._encoder = None  # it holds much
+            self._encoder = None  # releases its memory
         self._touch()
 
     def share(self, other: Recorded, chunk: int | None) -> None:
-        """Begin with another session's chunks up to one: copy them into the log.
+        """Copy another session's chunks, up to and including `chunk`, into this session's empty log; None: no chunk.
 
-        A take that has not made any of them makes them again before it goes on: memory is made of them.
+        A take that did not generate them rebuilds them before it continues, to have its key/value cache.
         """
         if chunk is None:
             return
@@ -449,10 +457,10 @@ class LiveSession(Recorded):
             self._past = self.chunks()[-1]
 
     def take_after(self, chunk: int | None) -> Take:
-        """A take that goes on after a chunk; None: from the beginning.
+        """Return a new take that continues after `chunk`; None: from the beginning.
 
         Raises:
-            InputError: there is no such chunk, or nothing can go on from it.
+            InputError: there is no such chunk, or no take can continue from it.
         """
         with self._lock:
             event = None if chunk is None else self._tree[chunk]
@@ -461,10 +469,10 @@ class LiveSession(Recorded):
             raise InputError("the session is over; play its script to go on from it")
         return take.retake(at=0 if event is None else event.index + 1)
 
-    # Small things.
+    # Helpers.
 
     def _write(self, event: ChunkEvent) -> ChunkEvent:
-        """Put a chunk into the log; its frames come after it."""
+        """Append a chunk to the log and put its entry number into the tree; its frames follow."""
         written = self._log.append(event)
         self._tree.put(written)
         return written
@@ -473,7 +481,7 @@ class LiveSession(Recorded):
         self._log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
 
     def _keep_script(self, event: ChunkEvent) -> None:
-        """Keep what makes a branch again for the next process, whenever it has changed."""
+        """Save the script of a branch for later processes, whenever it has changed."""
         path = self._script_path(event.branch)
         wanted = event.cues or event.branch not in self._scripted
         if wanted and self._source is None and self.opening.source is None:
@@ -486,12 +494,12 @@ class LiveSession(Recorded):
         return self._take
 
     def _touch(self) -> None:
-        """Something has changed that the host or the viewers may want to know."""
+        """Notify the host and the listeners of a possible change."""
         self.changed()
         self.tell()
 
     def _read_log(self) -> None:
-        """Know again what an earlier process wrote, and make its log whole."""
+        """Restore the state from an earlier process's log; cut incomplete chunks off its end, add a missing `Ended`."""
         good, ended = self._recall()
         if good < len(self.log):
             self._log.cut(good)
@@ -501,5 +509,5 @@ class LiveSession(Recorded):
 
 
 def point(place: Position) -> Point:
-    """A place of a take, as it is sent."""
+    """Convert a position in a take to a protocol message."""
     return Point(index=place.chunk, frame=place.frame, t=place.seconds)

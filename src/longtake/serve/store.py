@@ -1,4 +1,4 @@
-"""What the server remembers when it is started again: videos and keys, in one SQLite file."""
+"""The persistent data of the server: videos and keys, in one SQLite file."""
 
 import hashlib
 import hmac
@@ -16,26 +16,26 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 from longtake.core.errors import InputError
 from longtake.serve.errors import NotFoundError
 
-DATABASE = "longtake.db"  # in the server's folder
-SCHEMA = 1  # kept in SQLite's user_version
+DATABASE = "longtake.db"  # file name in the server's folder
+SCHEMA = 1  # stored in SQLite's user_version
 UNFINISHED = ("queued", "in_progress")
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 
 
 class Table(DeclarativeBase):
-    """What all tables share: `n` counts rows in the order they came."""
+    """Base of all tables; `n` numbers the rows in order of insertion."""
 
     n: Mapped[int] = mapped_column(primary_key=True)
 
 
 class VideoRow(Table):
-    """A video that was asked for, and what became of it."""
+    """A requested video and its state."""
 
     __tablename__ = "videos"
 
     id: Mapped[str] = mapped_column(unique=True)
     session_id: Mapped[str | None]
-    owner: Mapped[str | None] = mapped_column(index=True)  # id of the key that asked for it
+    owner: Mapped[str | None] = mapped_column(index=True)  # id of the key that requested it
     prompt: Mapped[str]
     model: Mapped[str]
     seconds: Mapped[str]  # as OpenAI writes it: a number in a string
@@ -48,7 +48,7 @@ class VideoRow(Table):
     completed_at: Mapped[int | None]
     expires_at: Mapped[int | None]
     remixed_from: Mapped[str | None]
-    request: Mapped[dict[str, Any]] = mapped_column(JSON)  # enough to begin it again
+    request: Mapped[dict[str, Any]] = mapped_column(JSON)  # the `JobPlan`
 
 
 class KeyRow(Table):
@@ -59,15 +59,15 @@ class KeyRow(Table):
     id: Mapped[str] = mapped_column(unique=True)
     name: Mapped[str]
     salt: Mapped[bytes]
-    digest: Mapped[bytes]  # sha256 of salt and secret: the secret is random and long, so nothing slower is needed
+    digest: Mapped[bytes]  # sha256 of salt and secret: the secret is random and long, so a slow hash is not needed
     created_at: Mapped[int]
-    takes: Mapped[int]  # that may be in the making at once
+    takes: Mapped[int]  # limit of unfinished live takes, and of unfinished videos
     requests_per_minute: Mapped[int]
     revoked_at: Mapped[int | None]
 
 
 class Store:
-    """One file, short transactions, from any thread. What it hands out is a copy: changes go through its methods.
+    """The database, with short transactions from any thread. Returned rows are copies: changes go through methods.
 
     Raises:
         InputError: the file cannot be opened, or another version of longtake wrote it.
@@ -88,14 +88,14 @@ class Store:
         return row
 
     def video(self, video_id: str, owner: str | None = None) -> VideoRow:
-        """One video.
+        """Return a video.
 
         Args:
             video_id: its id.
-            owner: whose it must be; None: anybody's.
+            owner: id of the key that must own it; None: any key.
 
         Raises:
-            NotFoundError: there is none.
+            NotFoundError: there is no such video.
         """
         query = select(VideoRow).where(VideoRow.id == video_id)
         if owner is not None:
@@ -109,7 +109,7 @@ class Store:
     def videos(
         self, *, after: str | None = None, limit: int = 20, newest_first: bool = True, owner: str | None = None
     ) -> Sequence[VideoRow]:
-        """A page of videos.
+        """Return a page of at most `limit` videos that follow the video `after`.
 
         Raises:
             NotFoundError: there is no video `after`.
@@ -125,7 +125,7 @@ class Store:
             return session.scalars(query).all()
 
     def unfinished_videos(self, owner: str | None = None) -> Sequence[VideoRow]:
-        """Those that are not done, the oldest first."""
+        """Return the videos that are queued or in progress, oldest first."""
         query = select(VideoRow).where(VideoRow.status.in_(UNFINISHED)).order_by(VideoRow.n)
         if owner is not None:
             query = query.where(VideoRow.owner == owner)
@@ -133,7 +133,7 @@ class Store:
             return session.scalars(query).all()
 
     def update_video(self, video_id: str, **changes: Any) -> None:
-        """Write what has changed. A video that was deleted meanwhile stays deleted."""
+        """Write changed columns; no effect if the video was deleted meanwhile."""
         with self._begin() as session:
             session.execute(update(VideoRow).where(VideoRow.id == video_id).values(**changes))
 
@@ -142,14 +142,14 @@ class Store:
             session.execute(delete(VideoRow).where(VideoRow.id == video_id))
 
     def drop_sessions(self) -> Sequence[str]:
-        """Forget which sessions videos were made in, and say which they were."""
+        """Clear the session ids of all videos, and return them."""
         with self._begin() as session:
             known = session.scalars(select(VideoRow.session_id).where(VideoRow.session_id.is_not(None))).all()
             session.execute(update(VideoRow).values(session_id=None))
         return [session_id for session_id in known if session_id is not None]
 
     def num_videos(self) -> dict[str, int]:
-        """How many there are in each state."""
+        """Return the number of videos by state."""
         query = select(VideoRow.status, func.count()).group_by(VideoRow.status)
         with self._begin() as session:
             return {row[0]: row[1] for row in session.execute(query)}
@@ -157,7 +157,7 @@ class Store:
     # Keys.
 
     def create_key(self, name: str, *, takes: int = 2, requests_per_minute: int = 600) -> tuple[KeyRow, str]:
-        """A new key, and the text that is shown once: "lt_<id>_<secret>".
+        """Create a key; returns its row and its text "lt_<id>_<secret>", which is not stored.
 
         Raises:
             InputError: a limit is not positive.
@@ -179,7 +179,7 @@ class Store:
         return row, f"lt_{row.id}_{secret}"
 
     def check_key(self, text: str) -> KeyRow | None:
-        """The key that a text belongs to, if there is one and it has not been revoked."""
+        """Return the key with this text; None if there is none or it has been revoked."""
         prefix, _, rest = text.partition("_")
         key_id, _, secret = rest.partition("_")
         if prefix != "lt":
@@ -195,10 +195,10 @@ class Store:
             return session.scalars(select(KeyRow).order_by(KeyRow.n)).all()
 
     def revoke_key(self, key_id: str) -> None:
-        """Refuse a key from now on.
+        """Revoke a key.
 
         Raises:
-            NotFoundError: there is none, or it has been revoked.
+            NotFoundError: there is no such key, or it has been revoked.
         """
         change = update(KeyRow).where(KeyRow.id == key_id, KeyRow.revoked_at.is_(None))
         with self._begin() as session:
@@ -207,7 +207,7 @@ class Store:
 
 
 def random_id(length: int) -> str:
-    """Lowercase letters and digits that cannot be guessed."""
+    """Return a random id of lowercase letters and digits that cannot be guessed."""
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(length))
 
 

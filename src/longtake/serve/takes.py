@@ -1,4 +1,4 @@
-"""The live side: begin a take, tail its log, direct it, fetch any part of it again. `docs/protocol.md` in routes."""
+"""Routes of live takes: open a session, follow its log, direct it, export any part of it; see `docs/protocol.md`."""
 
 import asyncio
 import json
@@ -31,17 +31,17 @@ Wanted = Literal["h264", "jpeg"]
 
 PROTOCOL = "longtake.v2"  # the WebSocket's subprotocol
 IMMUTABLE = {"Cache-Control": "private, max-age=31536000, immutable"}
-CREDITS = 3  # pictures of a source that may be on their way
+CREDITS = 3  # pictures of a source that may be in flight
 MAX_UPSTREAM_BYTES = 4 * 1024**2
 
 router = APIRouter()
 
 
 def session_of(request: Request, session_id: str) -> Session:
-    """The session of a route.
+    """Return the session with the id in a route.
 
     Raises:
-        NotFoundError: there is none.
+        NotFoundError: there is no such session.
     """
     return request.app.state.host.session(session_id)
 
@@ -53,41 +53,41 @@ Scale = Annotated[int, Query(ge=1, le=4)]
 
 @router.post("/api/takes", status_code=201)
 async def begin(request: Request, opening: Annotated[Open, Body()]) -> dict[str, object]:
-    """Begin a session."""
+    """Open a session."""
     host, owner = request.app.state.host, _new_owner(request)
     return _begun(await run_in_threadpool(lambda: host.open(opening, owner=owner)))
 
 
 @router.post("/api/takes/{session_id}/chunks/{chunk}/takes", status_code=201)
 async def go_on(request: Request, session: Found, chunk: ChunkIdx) -> dict[str, object]:
-    """Begin a session that goes on after a chunk of another one, which may be over."""
+    """Open a session that continues after a chunk of another one, which may have ended."""
     host, owner = request.app.state.host, _new_owner(request)
     return _begun(await run_in_threadpool(lambda: host.go_on(session, chunk, owner=owner)))
 
 
 @router.get("/api/takes")
 def gallery(request: Request) -> dict[str, object]:
-    """All sessions, the newest first."""
+    """List the live sessions, newest first."""
     return {"takes": [summary(session) for session in _own(request) if session.live]}
 
 
 @router.get("/api/takes/{session_id}")
 def one(session: Found) -> dict[str, object]:
-    """A session with its tree."""
+    """Return a session with its tree of chunks."""
     tree = [chunk.model_dump() for chunk in session.chunks()]
     return {**summary(session), "opened": session.opened.model_dump(), "tree": tree}
 
 
 @router.delete("/api/takes/{session_id}", status_code=204)
 async def forget(request: Request, session: Found, session_id: str) -> None:
-    """End and forget a session."""
+    """End a session and delete it."""
     _check_may_direct(yes=session_id == session.id)
     await run_in_threadpool(request.app.state.host.forget, session)
 
 
 @router.post("/api/takes/{session_id}/commands")
 async def say(session: Found, session_id: str, command: Annotated[Command, Body()]) -> Response:
-    """Follow one command, where there is no socket to say it on."""
+    """Execute one command, for clients without a WebSocket."""
     _check_may_direct(yes=session_id == session.id)
     event = await run_in_threadpool(session.do, command)
     return Response(json_of(event), media_type="application/json")
@@ -95,7 +95,7 @@ async def say(session: Found, session_id: str, command: Annotated[Command, Body(
 
 @router.get("/api/takes/{session_id}/events")
 async def tail(session: Found, after: Annotated[int, Query(ge=-1)] = -1, frames: Wanted = "h264") -> StreamingResponse:
-    """The log from an entry on, and what comes, as records in one long answer."""
+    """Stream the log after an entry, then new entries, as records in one long response."""
     viewer = Viewer(over_http=True)
 
     async def records() -> AsyncIterator[bytes]:
@@ -114,14 +114,14 @@ async def tail(session: Found, after: Annotated[int, Query(ge=-1)] = -1, frames:
 
 @router.get("/api/takes/{session_id}/chunks/{chunk}.frames")
 async def chunk_frames(session: Found, chunk: ChunkIdx, frames: Wanted = "h264") -> Response:
-    """The frames of a chunk as records."""
+    """Return the frames of a chunk as records."""
     data = await run_in_threadpool(_chunk_records, session, chunk, frames)
     return Response(data, media_type="application/octet-stream", headers=IMMUTABLE)
 
 
 @router.get("/api/takes/{session_id}/chunks/{chunk}.jpg")
 async def thumbnail(session: Found, chunk: ChunkIdx) -> Response:
-    """A chunk's first frame."""
+    """Return a chunk's first frame as JPEG."""
     data = await run_in_threadpool(lambda: jpeg_of(pictures_of(session.frames(chunk)[:1])[0]))
     return Response(data, media_type="image/jpeg", headers=IMMUTABLE)
 
@@ -130,7 +130,7 @@ async def thumbnail(session: Found, chunk: ChunkIdx) -> Response:
 async def path_file(
     session: Found, chunk: ChunkIdx, kind: Literal["mp4", "gif", "webp", "json"], scale: Scale = 1
 ) -> Response:
-    """The take from the beginning up to a chunk, as a file, its pictures `scale` times as large."""
+    """Export the take from the beginning up to a chunk, as a script (json) or as a video enlarged `scale` times."""
     if kind == "json":
         script = await run_in_threadpool(session.script, chunk)
         text = script.model_dump_json(indent=2, exclude_none=True)
@@ -142,7 +142,7 @@ async def path_file(
 
 @router.websocket("/api/takes/{session_id}/live")
 async def live(socket: WebSocket, session_id: str, after: int = -1, frames: Wanted = "h264") -> None:
-    """Tail the log and take commands."""
+    """Send the log and receive commands."""
     offered = socket.scope.get("subprotocols", [])
     await socket.accept(PROTOCOL if PROTOCOL in offered else None)
     try:
@@ -155,18 +155,18 @@ async def live(socket: WebSocket, session_id: str, after: int = -1, frames: Want
 
 
 class Watching:
-    """One socket on a session."""
+    """One WebSocket connection to a session."""
 
     def __init__(self, socket: WebSocket, session: Session, *, may_direct: bool) -> None:
         self._socket = socket
         self._session = session
         self._may_direct = may_direct
         self._viewer = Viewer()
-        self._statuses: asyncio.Queue[Status] = asyncio.Queue(maxsize=1)  # the newest wins
+        self._statuses: asyncio.Queue[Status] = asyncio.Queue(maxsize=1)  # only the newest status is kept
         self._sending = asyncio.Lock()
 
     async def serve(self, after: int, frames: Wanted) -> None:
-        """Until the viewer goes, or all has been said."""
+        """Send events and receive commands until the viewer disconnects."""
         loop, session = asyncio.get_running_loop(), self._session
         stop = session.listen(lambda status: loop.call_soon_threadsafe(_put_newest, self._statuses, status))
         await run_in_threadpool(session.watched, self._viewer)
@@ -218,7 +218,7 @@ class Watching:
         except LongtakeError as error:
             await self._say(refusal(error, event_id))
         else:
-            if event.type == "done" and event_id is not None:  # all others come through the log
+            if event.type == "done" and event_id is not None:  # all other events come through the log
                 await self._say(event)
 
     async def _take_picture(self, data: bytes) -> None:
@@ -235,26 +235,26 @@ class Watching:
         await self._send(json_of(message).decode())
 
     async def _send(self, data: str | bytes) -> None:
-        """Send, unless the viewer has just gone: then `_listen` hears of it."""
+        """Send a message; if the viewer has just disconnected, do nothing, since `_listen` notices it."""
         async with self._sending:
             with suppress(WebSocketDisconnect, RuntimeError):
                 await (self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data))
 
 
 async def _leave(session: Session, viewer: Viewer) -> None:
-    """Say that a viewer went, even where the answer is being cancelled."""
+    """Unregister a viewer, even while the response is being cancelled."""
     with CancelScope(shield=True):
         await run_in_threadpool(session.left, viewer)
 
 
 def refusal(error: LongtakeError, event_id: str | None) -> Refused:
-    """What a viewer is told when something cannot be done."""
+    """Convert an error to the `refused` message."""
     name = type(error).__name__.removesuffix("Error").lower()
     return Refused(event_id=event_id, code=name, message=str(error))
 
 
 def summary(session: Session) -> dict[str, object]:
-    """A session in the gallery."""
+    """Summarize a session for the gallery."""
     chunks, tip = session.chunks(), session.tip
     last = chunks[tip] if tip is not None and tip < len(chunks) else None
     return {
@@ -269,8 +269,8 @@ def summary(session: Session) -> dict[str, object]:
 
 
 async def _as_wanted(session: Session, after: int, frames: Wanted) -> AsyncGenerator[Record]:
-    """The log, its frames in the form that the viewer can show. A last chunk that was cut off has no JPEGs."""
-    jpegs: dict[tuple[int, int], bytes] = {}  # of the chunk that is being sent
+    """Yield the log with frames in the requested format. JPEGs of an incomplete last chunk are left out."""
+    jpegs: dict[tuple[int, int], bytes] = {}  # (chunk, k) -> JPEG, of the chunk that is being sent
     async for record in session.log.tail(after):
         if frames == "h264" or not record.payload:
             yield record
@@ -286,7 +286,7 @@ async def _as_wanted(session: Session, after: int, frames: Wanted) -> AsyncGener
 
 
 async def _with_statuses(session: Session, log: AsyncGenerator[Record]) -> AsyncIterator[Record]:
-    """The entries of a log, and between them how the session stands, when that changes."""
+    """Yield the entries of a log and, between them, the session's status whenever it changes."""
     loop = asyncio.get_running_loop()
     statuses: asyncio.Queue[Status] = asyncio.Queue(maxsize=1)
     stop = session.listen(lambda status: loop.call_soon_threadsafe(_put_newest, statuses, status))
@@ -303,22 +303,22 @@ async def _with_statuses(session: Session, log: AsyncGenerator[Record]) -> Async
                 news = asyncio.ensure_future(statuses.get())
     finally:
         stop()
-        entry.cancel()  # which ends the log's generator, too
+        entry.cancel()  # this also ends the log's generator
         news.cancel()
 
 
 def _put_newest(statuses: asyncio.Queue[Status], status: Status) -> None:
-    """Only the newest one waits."""
+    """Queue a status in place of an older one that waits to be sent."""
     if statuses.full():
         statuses.get_nowait()
     statuses.put_nowait(status)
 
 
 async def _jpegs_when_whole(session: Session, chunk: int) -> list[bytes]:
-    """A chunk as JPEG files, as soon as its last frame is in the log.
+    """Return a chunk's frames as JPEG files, as soon as the last one is in the log.
 
     Raises:
-        ConflictError: it will never be.
+        ConflictError: the chunk will never be complete.
     """
     async for _ in session.log.tail(len(session.log) - 2):
         try:
@@ -342,7 +342,7 @@ def _chunk_records(session: Session, chunk: int, frames: Wanted) -> bytes:
 
 
 def _exported(session: Session, chunk: int, kind: str, scale: int) -> Path:
-    """A file of a path through the tree, for one answer: frames are only moved into an mp4, so it is made each time."""
+    """Write the path up to a chunk to a file for one response. It is not cached, since an mp4 is only remuxed."""
     path = session.folder / EXPORTS / f"{secrets.token_hex(8)}.{kind}"
     chunks = (session.frames(event.chunk) for event in session.path(chunk))
     if kind == "mp4" and scale == 1:
@@ -354,16 +354,16 @@ def _exported(session: Session, chunk: int, kind: str, scale: int) -> Path:
 
 
 def _own(request: Request) -> Iterator[Session]:
-    """The sessions that were begun with the request's key; all, where none is needed."""
+    """The sessions that were opened with the request's key; all sessions if keys are not required."""
     key = key_of(request)
     return (s for s in request.app.state.host.sessions() if key is None or s.owner == key.id)
 
 
 def _new_owner(request: Request) -> str | None:
-    """Whose a session is that a request begins.
+    """Return the owner of the session that a request opens: the id of its key, or None without keys.
 
     Raises:
-        RateLimitError: the key has as many as it may.
+        RateLimitError: the key has reached its limit of live sessions.
     """
     key = key_of(request)
     if key is not None and sum(s.live and s.ended is None for s in _own(request)) >= key.takes:
@@ -389,7 +389,7 @@ def _is_last(record: Record) -> bool:
 
 
 def _event_id_in(text: str) -> str | None:
-    """The event_id of a message that is otherwise wrong."""
+    """Find the event_id of an invalid message, if it has one."""
     try:
         said = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The chunks of a session, each with the one it follows: what its log tells, found again by number."""
+"""The tree of a session's chunks, and their frames in its log."""
 
 import json
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from longtake.serve.messages import ChunkEvent
 
 
 class ChunkTree:
-    """Any thread may read; whoever adds holds the session's lock."""
+    """Chunks by number, each with its parent. Any thread may read; adding requires the session's lock."""
 
     def __init__(self, log: LogReader) -> None:
         self._log = log
@@ -20,7 +20,7 @@ class ChunkTree:
         return len(self._chunks)
 
     def __getitem__(self, chunk: int) -> ChunkEvent:
-        """One by its number.
+        """Return the chunk with this number.
 
         Raises:
             InputError: there is no such chunk.
@@ -30,34 +30,34 @@ class ChunkTree:
         return self._chunks[chunk]
 
     def all(self) -> Sequence[ChunkEvent]:
-        """In the order made."""
+        """All chunks, in order of generation."""
         return list(self._chunks)
 
     def path(self, chunk: int) -> Sequence[ChunkEvent]:
-        """From the beginning up to one."""
+        """The chunks from the beginning up to and including `chunk`."""
         found = [self[chunk]]
         while (parent := found[-1].parent) is not None:
             found.append(self._chunks[parent])
         return found[::-1]
 
     def add(self, event: ChunkEvent) -> None:
-        """One that was made; it need not be in the log yet."""
+        """Add a new chunk; it need not be in the log yet."""
         self._chunks.append(event)
 
     def put(self, event: ChunkEvent) -> None:
-        """One that was added and is in the log now, with its number there."""
+        """Replace an added chunk by its log entry, which has an entry number."""
         self._chunks[event.chunk] = event
 
     def drop_last(self) -> ChunkEvent:
-        """Forget the last one. Only before anyone reads."""
+        """Remove and return the last chunk. Call it only before the tree has readers."""
         return self._chunks.pop()
 
     def frames(self, chunk: int) -> Sequence[bytes]:
-        """H.264 of each of a chunk's frames.
+        """Return the H.264 bytes of each frame of a chunk.
 
         Raises:
             InputError: there is no such chunk.
-            ConflictError: it is not whole yet.
+            ConflictError: some of its frames are not in the log yet.
         """
         event = self[chunk]
         n, found = event.n + 1, []

@@ -1,4 +1,4 @@
-"""OpenAI's way of asking for videos, so that its clients can be used as they are. A video is a session of a length."""
+"""Routes of the video API, compatible with OpenAI's, so that its clients can be used unchanged. A video is a job."""
 
 import base64
 import binascii
@@ -25,7 +25,7 @@ from longtake.serve.store import UNFINISHED, VideoRow
 from longtake.serve.takes import IMMUTABLE
 
 POLL_AFTER_MS = "500"
-MAX_TEXT_BYTES = 28 * MiB  # a picture in base64
+MAX_TEXT_BYTES = 28 * MiB  # enough for a picture in base64
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 VideoId = Annotated[str, Field(pattern=r"^video_[a-z0-9]{24}$")]
@@ -34,25 +34,25 @@ router = APIRouter(prefix="/v1/videos")
 
 
 class Body(BaseModel):
-    """What all requests share: unknown fields are refused, so that a typing mistake is told."""
+    """Base of all requests; unknown fields are refused, so that typing mistakes are reported."""
 
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
 
     prompt: Prompt
-    seed: Seed | None = None  # ours
+    seed: Seed | None = None  # not in OpenAI's API
 
 
 class Picture(BaseModel):
-    """A picture that is not a file of the form."""
+    """A picture given by URL or by id, not as a file of the form."""
 
     model_config = ConfigDict(extra="forbid")
 
     image_url: str | None = None  # data:image/...;base64,...
-    file_id: AssetId | None = None  # of POST /api/assets
+    file_id: AssetId | None = None  # id that POST /api/assets has returned
 
 
 class Existing(BaseModel):
-    """A video that was made here."""
+    """A reference to a video of this server."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -60,38 +60,38 @@ class Existing(BaseModel):
 
 
 class Create(Body):
-    """A video of words, or of a picture and words."""
+    """Request for a video from a prompt, or from a picture and a prompt."""
 
     model: str | None = None
     seconds: Seconds = 4.0
     size: str | None = None
     input_reference: UploadFile | Picture | None = None
-    steps: Steps | None = None  # ours
-    guidance: Guidance | None = None  # ours
+    steps: Steps | None = None  # not in OpenAI's API
+    guidance: Guidance | None = None  # not in OpenAI's API
 
 
 class Remix(Body):
-    """A video that begins as another one."""
+    """Request for a video that shares the first chunks of another one."""
 
-    from_chunk: int = Field(default=0, ge=0)  # ours: how many chunks are shared
+    from_chunk: int = Field(default=0, ge=0)  # not in OpenAI's API: number of shared chunks
 
 
 class Edit(Body):
-    """A video that follows another one."""
+    """Request for a video that restyles another one."""
 
     video: UploadFile | Existing
-    strength: float | None = Field(default=None, gt=0, le=1)  # ours: 1 leaves nothing of its look
+    strength: float | None = Field(default=None, gt=0, le=1)  # not in OpenAI's API: 1 keeps nothing of its look
 
 
 class Extend(Body):
-    """A video that goes on after another one."""
+    """Request for a video that continues another one."""
 
     video: UploadFile | Existing
     seconds: Seconds
 
 
 class Form:
-    """The fields of a request, a JSON object or a form. Use it as a context manager: it closes files of the form."""
+    """The fields of a request, a JSON object or a form. A context manager, which closes files of the form."""
 
     def __init__(self, request: Request) -> None:
         self._request = request
@@ -122,7 +122,7 @@ class Form:
 
 @router.post("")
 async def create(request: Request) -> dict[str, object]:
-    """Begin a video."""
+    """Start a video."""
     jobs = _jobs(request)
     async with Form(request) as fields:
         asked = _checked(Create, fields)
@@ -139,7 +139,7 @@ def listed(
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
     order: Literal["asc", "desc"] = "desc",
 ) -> dict[str, object]:
-    """A page of videos."""
+    """List a page of videos."""
     jobs = _jobs(request)
     rows = jobs.store.videos(after=after, limit=limit + 1, newest_first=order == "desc", owner=_owner(request))
     data = [shown(row, jobs) for row in rows[:limit]]
@@ -154,7 +154,7 @@ def listed(
 
 @router.post("/edits")
 async def edit(request: Request) -> dict[str, object]:
-    """Begin a video that follows an uploaded one, or one that was made here."""
+    """Start a video that restyles an uploaded video or one of this server."""
     jobs = _jobs(request)
     async with Form(request) as fields:
         asked = _checked(Edit, fields)
@@ -172,7 +172,7 @@ async def edit(request: Request) -> dict[str, object]:
 
 @router.post("/extensions")
 async def extend(request: Request) -> dict[str, object]:
-    """Begin a video that goes on after an uploaded one, or is one that was made here and goes on."""
+    """Start a video that continues an uploaded one, or that is a longer version of one of this server."""
     jobs = _jobs(request)
     async with Form(request) as fields:
         asked = _checked(Extend, fields)
@@ -190,13 +190,13 @@ async def extend(request: Request) -> dict[str, object]:
 @router.post("/characters")
 @router.get("/characters/{character_id}")
 def characters() -> None:
-    """Not offered."""
+    """Refuse the request: characters are not supported."""
     raise UnsupportedError("characters are not offered here; describe who appears in the prompt, or give a picture")
 
 
 @router.get("/{video_id}")
 def one(request: Request, response: Response, video_id: str) -> dict[str, object]:
-    """How a video stands."""
+    """Return the state of a video."""
     row = _row(request, video_id)
     if row.status in UNFINISHED:
         response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
@@ -205,7 +205,7 @@ def one(request: Request, response: Response, video_id: str) -> dict[str, object
 
 @router.delete("/{video_id}")
 def forget(request: Request, video_id: str) -> dict[str, object]:
-    """End a video and forget it."""
+    """End a video and delete it."""
     _jobs(request).delete(_row(request, video_id))
     return {"id": video_id, "object": "video.deleted", "deleted": True}
 
@@ -214,7 +214,7 @@ def forget(request: Request, video_id: str) -> dict[str, object]:
 async def content(
     request: Request, video_id: str, variant: Literal["video", "thumbnail", "spritesheet"] = "video"
 ) -> Response:
-    """The mp4, which grows while the video is made; or pictures of it."""
+    """Return the mp4, which grows while the video is generated, or a picture of it."""
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     if variant == "thumbnail":
         return FileResponse(await run_in_threadpool(jobs.thumbnail, row), headers=IMMUTABLE)
@@ -228,7 +228,7 @@ async def content(
                 raise BusyError("too many videos are being watched while they are made; try again later")
             headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
             return StreamingResponse(_sent(pieces, stop, jobs.streams), media_type="video/mp4", headers=headers)
-        row = await run_in_threadpool(_row, request, video_id)  # it has been finished just now
+        row = await run_in_threadpool(_row, request, video_id)  # it has just been finished
     etag = f'"{row.id}"'
     headers = {**IMMUTABLE, "ETag": etag}
     path = jobs.file(row)
@@ -239,7 +239,7 @@ async def content(
 
 @router.post("/{video_id}/remix")
 async def remix(request: Request, video_id: str) -> dict[str, object]:
-    """Begin a video that shares the first chunks of another one; none of them, unless `from_chunk` says so."""
+    """Start a video that shares the first `from_chunk` chunks (default 0) of another one."""
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     async with Form(request) as fields:
         asked = _checked(Remix, fields)
@@ -250,7 +250,7 @@ async def remix(request: Request, video_id: str) -> dict[str, object]:
 
 
 def shown(row: VideoRow, jobs: Jobs) -> dict[str, object]:
-    """A video as OpenAI's clients read it, and some of our own: `seed`, `fps`, `stream_url`."""
+    """Convert a video to OpenAI's format, with the additional fields `seed`, `fps` and `stream_url`."""
     return {
         "id": row.id,
         "object": "video",
@@ -310,7 +310,7 @@ def _check_is_video(asset: Asset) -> None:
 
 
 def _nested(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Fields of a form: `video[id]` is `id` of `video`."""
+    """Nest the fields of a form: `video[id]` becomes `id` of `video`."""
     fields: dict[str, Any] = {}
     for name, value in items:
         outer, _, inner = name.partition("[")
@@ -325,10 +325,10 @@ def _nested(items: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 async def _picture(jobs: Jobs, given: UploadFile | Picture) -> str:
-    """The id of a picture that a video begins with.
+    """Return the asset id of the picture that a video begins with; store the picture if it is new.
 
     Raises:
-        InputError: it cannot be read, or is none.
+        InputError: it cannot be read, or is not a picture.
     """
     if isinstance(given, Picture) and given.file_id is not None:
         return jobs.assets.path_of(given.file_id, "image").stem
@@ -340,7 +340,7 @@ async def _picture(jobs: Jobs, given: UploadFile | Picture) -> str:
 
 
 async def _data(url: str) -> AsyncIterator[bytes]:
-    """The bytes of a data URL. Others are refused: a server does not fetch what strangers name."""
+    """Yield the bytes of a data URL. Other URLs are refused: a server must not fetch what its clients name."""
     head, _, text = url.partition(",")
     if not (head.startswith("data:image/") and head.endswith(";base64")):
         raise InputError("image_url must be a data URL: data:image/png;base64,...")
@@ -351,7 +351,7 @@ async def _data(url: str) -> AsyncIterator[bytes]:
 
 
 async def _sent(pieces: Iterator[bytes], stop: threading.Event, limiter: CapacityLimiter) -> AsyncIterator[bytes]:
-    """Pieces, each awaited in a thread, until there are no more or nobody wants them."""
+    """Yield the pieces, each awaited in a thread; set `stop` at the end or when the client disconnects."""
 
     async def following() -> bytes | None:
         return await to_thread.run_sync(next, pieces, None, abandon_on_cancel=True, limiter=limiter)

@@ -1,4 +1,4 @@
-"""Who watches a session: what each of them has on the screen, and how far ahead of them chunks may be made."""
+"""The viewers of a session: the chunk that each one shows, and the back pressure on generation that follows."""
 
 import secrets
 import time
@@ -10,48 +10,51 @@ from longtake.serve.tree import ChunkTree
 
 @dataclass(frozen=True)
 class Viewer:
-    """A connection that watches. A value, so that another process knows it again."""
+    """A connection that watches a session. Compared by value, so that it is equal in another process."""
 
-    over_http: bool = False  # a long answer instead of a socket: what it has seen is told by requests without a name
+    over_http: bool = False  # a streaming response, no WebSocket; its `seen` commands name no viewer
     id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 class Viewers:
-    """Those of a session, which holds its lock while it calls."""
+    """The viewers of one session. Calls require the session's lock."""
 
     def __init__(self, tree: ChunkTree, *, lead: int, fps: float) -> None:
-        """Args:
-        tree: the session's chunks.
-        lead: chunks that may be made ahead of the last one that a viewer shows.
-        fps: of the take.
+        """Start without viewers.
+
+        Args:
+            tree: the session's chunks.
+            lead: number of chunks that may be generated ahead of the last one that a viewer shows.
+            fps: frame rate of the take.
         """
         self._tree = tree
         self._lead = lead
         self._fps = fps
         self._shown: dict[Viewer, int | None] = {}
-        self._slow: set[Viewer] = set()  # to whom chunks come more slowly than they play, or who are new
+        self._slow: set[Viewer] = set()  # viewers whose link is slower than playback, and new viewers
 
     def __len__(self) -> int:
         return len(self._shown)
 
     def come(self, viewer: Viewer, tip: int | None) -> None:
-        """One who sees what there is, up to a chunk, before the next."""
+        """Add a viewer, which counts as showing the chunk `tip`."""
         if viewer not in self._shown:
             self._shown[viewer] = tip
-            self._slow.add(viewer)  # until a chunk has come in time
+            self._slow.add(viewer)  # until a chunk arrives in time
 
     def go(self, viewer: Viewer) -> None:
         self._shown.pop(viewer, None)
         self._slow.discard(viewer)
 
     def turn_to(self, tip: int | None) -> None:
-        """All see a branch that begins after a chunk."""
+        """Move all viewers to a branch that begins after the chunk `tip`."""
         self._shown = dict.fromkeys(self._shown, tip)
 
     def show(self, viewer: Viewer | None, event: ChunkEvent) -> None:
-        """One has a whole chunk and shows it. `None` stands for all who watch over plain HTTP.
+        """Record that a viewer has a complete chunk and shows it; None stands for all viewers over plain HTTP.
 
-        One who was late by all of the lead has a slow link; one who has a chunk as it falls due has none any more.
+        A viewer becomes slow when it shows a chunk more than `lead` + 2 chunk durations after it was generated, and
+        stops being slow when it shows one within one chunk duration.
         """
         chunk_s = event.num_frames / self._fps
         waited_s = time.time() - event.made_at
@@ -62,15 +65,15 @@ class Viewers:
                 (self._slow.add if slow else self._slow.discard)(one)
 
     def far_behind(self, tip: int | None) -> bool:
-        """Are as many chunks up to `tip` waiting to be seen as may?
+        """Whether the number of unseen chunks up to `tip` has reached its limit, at most `lead`.
 
-        One, where all links are slow: what waits in them cannot follow a cue any more.
+        If all links are slow the limit is 1, since chunks in flight can no longer follow a cue.
         """
         all_slow = self._slow and self._slow >= self._shown.keys()
         return self._num_ahead(tip) >= (1 if all_slow else self._lead)
 
     def _num_ahead(self, tip: int | None) -> int:
-        """Chunks after the last one that a viewer has on the screen; `lead` of them when none looks at this branch."""
+        """Number of chunks after the last one that a viewer shows, at most `lead`; `lead` if none is on the branch."""
         shown, at, ahead = set(self._shown.values()), tip, 0
         while at not in shown and at is not None and ahead < self._lead:
             at, ahead = self._tree[at].parent, ahead + 1

@@ -1,4 +1,4 @@
-"""The other process of a device: its side of the calls, and what it tells without being asked."""
+"""The worker process of a device: the methods it offers by RPC, and the events it sends."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -22,30 +22,30 @@ from longtake.serve.viewers import Viewer
 from longtake.studio.studio import Studio
 from longtake.studio.timeline import Clock
 
-MAX_QUEUED_EVENTS = 4096  # bounded: making chunks blocks when the server stops reading
+MAX_QUEUED_EVENTS = 4096  # back pressure: generation blocks when the server stops reading
 LOG_EVENT, STATUS_EVENT = "log", "status"
 
-WorkerEvent = tuple[str, tuple[Any, ...]]  # of a session, or the name and arguments of one of `Counts`
+WorkerEvent = tuple[str, tuple[Any, ...]]  # name and arguments, of a session's event or of a method of `Counts`
 
 
 @dataclass(frozen=True, kw_only=True)
 class HostConfig:
-    """What the maker of chunks on a device is told."""
+    """Settings of the host of one device."""
 
     opener: Callable[..., Studio]  # called as `open_studio` is
     model: str
     device: str | None  # None: the first GPU if there is one
     fp8: bool
     compiled: bool
-    folder: Path  # of the server
+    folder: Path  # the server's folder
     max_takes: int
     max_waiting: int
     max_batch: int
-    restore: bool  # know the sessions of earlier processes
+    restore: bool  # whether to load the sessions of earlier processes
 
     @contextmanager
     def open(self, metrics: Counts) -> Iterator[LocalHost]:
-        """Open the model; make chunks and forget them, for the first of a process take longer.
+        """Open the model and host sessions on it; warms up first, since the first chunks of a process take longer.
 
         Raises:
             LongtakeError: the model cannot be opened on the device.
@@ -70,7 +70,7 @@ class HostConfig:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """What never changes of a host."""
+    """Constant properties of a host."""
 
     model: str
     fps: float
@@ -83,14 +83,14 @@ class WorkerInfo:
 
 
 class Worker:
-    """The other process's side of the calls. Sessions go by their ids."""
+    """The RPC methods of the worker process. Sessions are identified by their ids."""
 
     def __init__(self) -> None:
         self._events: Queue[WorkerEvent | None] = Queue(MAX_QUEUED_EVENTS)
         self._open = ExitStack()
 
     def begin(self, config: HostConfig) -> tuple[WorkerInfo, list[SessionMeta]]:
-        """Open the model; what is known of it, and of the sessions of earlier processes."""
+        """Open the model; returns its properties and the sessions of earlier processes."""
         Thread(target=_end_with_parent, daemon=True).start()
         self._host = host = self._open.enter_context(config.open(self))
         about = WorkerInfo(
@@ -120,7 +120,8 @@ class Worker:
     def adopt(self, facts: SessionMeta, viewers: Sequence[Viewer]) -> None:
         self._host.adopt(facts, viewers)
         self._followed(facts.id)
-        self._events.put((STATUS_EVENT, (facts.id, self.status(facts.id))))  # that came before anyone listened
+        # the status was set before `_followed` registered its listener
+        self._events.put((STATUS_EVENT, (facts.id, self.status(facts.id))))
 
     def ask(self, session_id: str, method: str, *args: object) -> object:
         """Call one of a session's methods."""
@@ -157,7 +158,7 @@ class Worker:
         session.listen(lambda status: self._events.put((STATUS_EVENT, (session_id, status))))
         return session.facts
 
-    # As `Counts`.
+    # Methods of `Counts`.
 
     def chunk_made(self, num_frames: int, seconds: float) -> None:
         self._events.put(("chunk_made", (num_frames, seconds)))
@@ -173,7 +174,7 @@ class Worker:
 
 
 def _end_with_parent() -> None:
-    """Do not live on, and hold the device, when the server was killed."""
+    """End this process, and so release the device, when the server process ends."""
     parent = parent_process()
     assert parent is not None
     parent.join()

@@ -1,1 +1,1 @@
-"""Takes that are directed while they are made: cues, rewinds, branches, scripts."""
+"""Directing of takes while they are made: cues, rewinds, branches, scripts."""

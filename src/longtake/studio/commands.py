@@ -1,4 +1,4 @@
-"""What can be said to a take, and what it answers. Frozen values."""
+"""Commands to a take and their answers, as frozen values."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from longtake.core.cue import Cue
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Position:
-    """A point of a take: the first frame of a chunk."""
+    """Point in a take: the first frame of a chunk."""
 
     chunk: int
     frame: int
@@ -16,7 +16,7 @@ class Position:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AddCue:
-    """Take a cue to heart: at the next chunk, at chunk `at`, or at the first that begins `at_s` or later."""
+    """Add a cue at the next chunk, at chunk `at`, or at the first chunk that begins `at_s` seconds in or later."""
 
     cue: Cue
     at: int | None = None
@@ -25,7 +25,7 @@ class AddCue:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CancelCue:
-    """Forget a cue that has not been applied."""
+    """Cancel a cue that has not been applied."""
 
     cue_id: int
 
@@ -39,41 +39,41 @@ class Rewind:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """A stream of chunks starts."""
+    """Start a stream of chunks."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The stream stops; the take stays."""
+    """End the stream; the take is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlanChunk:
-    """The next chunk is begun."""
+    """Plan the next chunk."""
 
-    settled: bool = False  # later cues are for later chunks; else one may still overtake this one
+    settled: bool = False  # whether later cues apply to later chunks only, and cannot overtake this one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shorten:
-    """Only the first frames of the planned chunk will be shown: its source ends there."""
+    """Shorten the planned chunk to its first `frames` frames, at which its source ends."""
 
     frames: int
 
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """The planned chunk is nearly made: from now on, cues are for the one after it."""
+    """Settle the planned chunk, which is nearly finished: cues from now on apply to the next one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """The chunk that was planned has been made."""
+    """Make the planned chunk, which is finished, the head."""
 
 
 @dataclass(frozen=True, slots=True)
 class Abandon:
-    """The chunk that was planned could not be made; its cues wait again."""
+    """Abandon the planned chunk; its cues are pending again."""
 
 
 Command = AddCue | CancelCue | Rewind | Begin | End | PlanChunk | Shorten | Settle | Advance | Abandon
@@ -81,7 +81,7 @@ Command = AddCue | CancelCue | Rewind | Begin | End | PlanChunk | Shorten | Sett
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """A cue is accepted: where the take stood, and the chunk that will be the first to show it."""
+    """Acceptance of a cue, with the take's position at the time and the first chunk that will show the cue."""
 
     cue_id: int
     accepted_at: Position

@@ -1,8 +1,8 @@
-"""The making of a take: what is planned, cancelled and finished, for the stream of one take or a server of many.
+"""Control of takes while their chunks are made, for the stream of one take or a server of many.
 
-A chunk is made in three parts: `plan` fixes what it is asked for and takes what it needs of the source, the engine
-makes it, `finish` moves the take's head. A cue that comes in between cancels it once: it is planned again, so that the
-cue is seen at once.
+A chunk is made in three parts: `plan` fixes its request and takes pictures from the source, the engine makes it, and
+`finish` moves the take's head. A cue that arrives in between cancels the chunk once: it is planned again, so that the
+cue shows without delay.
 """
 
 import threading
@@ -25,41 +25,41 @@ from longtake.studio.timeline import Node
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chunk:
-    """Some seconds of a take, as soon as they are made."""
+    """Finished chunk of a take."""
 
     index: int
     frames: Pictures  # uint8 [frames, height, width, 3]
     start_s: float
     prompt: str
-    cue: Cue | None  # the last of those that this chunk is the first to show
-    timings: dict[str, float]  # seconds by what was done
+    cue: Cue | None  # last of the cues that this chunk is the first to show
+    timings: dict[str, float]  # seconds by part, see `ChunkResult`
 
 
 class NoChunk(Enum):
-    """Why a take has no next chunk."""
+    """Reason for a take to have no next chunk."""
 
-    CANCELLED = "cancelled"  # by a cue, or because the take was stopped
-    ENDED = "ended"  # its source gives no more pictures
+    CANCELLED = "cancelled"  # the chunk was cancelled by a cue or by `stop`
+    ENDED = "ended"  # the source has no more pictures
 
 
 class TakeController:
-    """One take while its chunks are made. Cues and `stop` may come from any thread."""
+    """Controller of one take while its chunks are made; cues and `stop` may come from any thread."""
 
     def __init__(self, engine: Engine, state: TakeState, source: Source | None = None) -> None:
-        """Args: source: a video that the take follows, one chunk behind it."""
+        """Control the take of `state`, which follows `source`, if given, one chunk behind it."""
         self.engine = engine
         self.source = source
         self._state = state
         self._lock = threading.Lock()
         self._stopped = False
-        self._was_cancelled = False  # the last attempt at a chunk, by a cue: the next attempt must not be
-        self._encoder = CodecState()  # of the source
-        self._encoder_after = CodecState()  # the planned chunk
-        self._taken: Pictures | None = None  # of the source, not yet in a finished chunk
+        self._was_cancelled = False  # whether a cue cancelled the last attempt; then no cue may cancel the next one
+        self._encoder = CodecState()  # encoder state of the source, before the planned chunk
+        self._encoder_after = CodecState()  # encoder state of the source, after the planned chunk
+        self._taken: Pictures | None = None  # pictures taken from the source that no finished chunk has used
 
     @property
     def state(self) -> TakeState:
-        """The whole bookkeeping, an immutable value."""
+        """State of the take, an immutable value."""
         return self._state
 
     @property
@@ -71,21 +71,25 @@ class TakeController:
 
     @property
     def layout(self) -> tuple[object, ...] | None:
-        """Takes that share one can have their next chunks made in one step; None: this one's is made alone."""
+        """Key under which takes can have their next chunks made in one step; None: this one needs its own step."""
         return None if self._was_cancelled else self.engine.layout(upcoming(self._state))
 
     def apply(self, command: Command) -> Answer:
-        """Follow a command; raises InputError where it cannot be followed."""
+        """Apply a command and return its answer.
+
+        Raises:
+            InputError: the command is not possible in the present state.
+        """
         with self._lock:
             self._state, answer = apply(self._state, command)
         return answer
 
     def stop(self) -> None:
-        """Make nothing more of this take, and cancel the chunk that is being made, if that can still be done."""
+        """Stop the take, and cancel the chunk that is being made if possible."""
         self._stopped = True
 
     def plan(self) -> ChunkJob | None:
-        """Begin the next chunk; None where the source has ended. What was cancelled before is not cancelled again."""
+        """Plan the next chunk; None if the source has ended. A chunk that was cancelled is not cancelled again."""
         node = self.apply(PlanChunk(settled=self._was_cancelled))
         assert isinstance(node, Node)
         if self.source is None:
@@ -100,7 +104,8 @@ class TakeController:
                 shortened = self.apply(Shorten(frames=len(pictures)))
                 assert isinstance(shortened, Node)
                 node = shortened
-            still = pictures[-1:].expand(wanted - len(pictures), -1, -1, -1)  # after the end its last picture stays
+            # After the source's end, its last picture is repeated.
+            still = pictures[-1:].expand(wanted - len(pictures), -1, -1, -1)
             opens = node.parent is None or node.plan.transition == "cut"
             state = CodecState() if opens else self._encoder
             latent, self._encoder_after = self.engine.encode(torch.cat((pictures, still)), state)
@@ -110,7 +115,7 @@ class TakeController:
         return ChunkJob(node=node, source=latent, should_continue=self.should_continue)
 
     def _pictures(self, source: Source, num: int) -> Pictures | None:
-        """The next pictures of the source, fewer at its end; those of a chunk that was not made come again."""
+        """Next pictures of the source, fewer at its end; those of an abandoned chunk are returned again."""
         missing = num - (0 if self._taken is None else len(self._taken))
         if missing > 0 and (more := source.take(missing)) is not None:
             more = checked_pictures(more, self.engine.size)
@@ -118,7 +123,7 @@ class TakeController:
         return None if self._taken is None else self._taken[:num]
 
     def should_continue(self, done: bool) -> bool:
-        """Whether the planned chunk is still wanted. Once its denoising is done, no cue cancels it any more."""
+        """Whether the planned chunk is still wanted; once its denoising is done, no cue can cancel it."""
         if self._stopped:
             return False
         if not done:
@@ -127,11 +132,11 @@ class TakeController:
         return self._state.settled
 
     def abandon(self) -> None:
-        """Give the planned chunk up; its cues wait again."""
+        """Abandon the planned chunk; its cues are pending again."""
         self.apply(Abandon())
 
     def finish(self, node: Node, result: ChunkResult | None) -> Chunk | NoChunk:
-        """Move the head to the chunk that was made, or give it up where it was cancelled."""
+        """Move the head to a finished chunk, or abandon it if it was cancelled (`result` is None)."""
         self._was_cancelled = result is None
         if result is None:
             self.abandon()
@@ -150,10 +155,10 @@ class TakeController:
         )
 
     def next_chunk(self) -> Chunk | NoChunk:
-        """Make one chunk after the head; one that a cue cancels is made again under the cue.
+        """Make the chunk after the head; if a cue cancels it, it is made again under the cue.
 
         Raises:
-            MediaError, DeviceError: as `Engine.make`. The take stands where it stood.
+            MediaError, DeviceError: as `Engine.make`; the take's head is unchanged.
         """
         (chunk,) = make_chunks([self])
         if chunk is NoChunk.CANCELLED and not self._stopped:
@@ -162,13 +167,14 @@ class TakeController:
 
 
 def make_chunks(controllers: Sequence[TakeController]) -> list[Chunk | NoChunk]:
-    """One attempt at the next chunk of each of several takes on one engine, in one step.
+    """Attempt to make the next chunks of several takes of one engine, in one step.
 
     Args:
-        controllers: of one `layout`; one whose layout has changed meanwhile is cancelled, and is made alone next.
+        controllers: takes of equal `layout`; the chunk of a take whose layout has changed meanwhile is cancelled, and
+            gets a step of its own next.
 
     Raises:
-        MediaError, DeviceError: as `Engine.make`. All takes stand where they stood.
+        MediaError, DeviceError: as `Engine.make`; the heads of all takes are unchanged.
     """
     jobs: dict[TakeController, ChunkJob] = {}
     try:

@@ -1,4 +1,4 @@
-"""A model on a device with the memories of all takes made on it. One step at a time, whichever thread asks."""
+"""Engine of a model: makes chunks on a device, one step at a time for all threads, and keeps the takes' memories."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -28,22 +28,24 @@ from longtake.weights.plan import memory_advice
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChunkJob:
-    """A planned chunk of one take, as the engine makes it."""
+    """Planned chunk of one take, as input to the engine."""
 
     node: Node
-    source: Latent | None = None  # latents that it follows
+    source: Latent | None = None  # latents of the source that the chunk follows
     should_continue: ShouldContinue = never_cancel
 
 
 class Engine:
-    """Makes chunks after their parents, whose memories it keeps, or computes again where they were dropped."""
+    """Maker of chunks, which keeps the memories of earlier chunks and recomputes those that were evicted."""
 
     def __init__(self, model: Model, size: PictureSize | None, *, host_bytes: int, device_bytes: int) -> None:
-        """Args:
-        model: a student.
-        size: of the pictures; None: what the model was trained on.
-        host_bytes: of host memory for snapshots.
-        device_bytes: of a GPU's memory for them, used before the host's.
+        """Create an engine.
+
+        Args:
+            model: a student.
+            size: picture size; None: the size that the model was trained on.
+            host_bytes: byte budget of snapshots in host memory.
+            device_bytes: byte budget of snapshots in GPU memory, which is used first.
         """
         self.model = model
         self.sampler = Sampler.of(model, size)
@@ -60,24 +62,24 @@ class Engine:
         stride, chunk = self.model.preset.codec.stride, self.model.preset.stream.chunk
         return Clock(fps=self.model.fps, opening_frames=stride.frames(chunk), chunk_frames=stride.time * chunk)
 
-    # Chunks.
+    # Making of chunks.
 
     def layout(self, node: Node) -> tuple[object, ...] | None:
-        """Planned chunks of equal layout can be made in one step; None: this one is made alone."""
+        """Key under which planned chunks can share a step; None: the chunk needs a step of its own."""
         memory, missing = self.snapshots.way_to(node.parent)
         return None if missing else ChunkRequest(plan=node.plan, memory=memory).layout(self.sampler.stream)
 
     def make(self, jobs: Sequence[ChunkJob]) -> list[ChunkResult | None]:
-        """Make planned chunks in one step; those of another layout than the first one are left out.
+        """Make planned chunks in one step; those whose layout differs from the first one's are left out.
 
         Args:
-            jobs: of different takes.
+            jobs: planned chunks of different takes.
 
         Returns:
-            A result for each; None where it was cancelled or left out.
+            A result per job; None if it was cancelled or left out.
 
         Raises:
-            MediaError: latents cannot be kept.
+            MediaError: latents cannot be written to disk.
             DeviceError: the device's memory is full.
         """
         with self._device, memory_advice(self.model.name):
@@ -101,12 +103,12 @@ class Engine:
             return results
 
     def num_missing(self, node: Node | None) -> int:
-        """Chunks whose memory must be computed again before the one after `node` can be made."""
+        """Number of chunks whose memory must be recomputed before the chunk after `node` can be made."""
         with self._device:
             return self.snapshots.num_missing(node)
 
     def decoded(self, head: Node) -> Iterator[Pictures]:
-        """The pictures of all chunks up to `head`, decoded from their latents."""
+        """Yield the pictures of all chunks up to `head`, decoded from their latents."""
         state = CodecState()
         for node in path_to(head):
             if node.parent is None or node.plan.given or node.plan.transition == "cut":
@@ -116,7 +118,7 @@ class Engine:
             yield pictures[: node.num_frames]
 
     def encode(self, pictures: Pictures, state: CodecState) -> tuple[Latent, CodecState]:
-        """Latents of the next pictures of a source."""
+        """Encode the next pictures of a source."""
         with self._device:
             return self.sampler.encode(pictures, state)
 
@@ -132,14 +134,14 @@ class Engine:
             self.snapshots.keep(node, memory)
         return memory
 
-    # What takes are begun and changed with.
+    # Inputs that takes are begun and changed with.
 
     def begin(self, prompt: str, **settings: Any) -> TakeState:
-        """The bookkeeping of a take of which nothing has been made.
+        """Create the state of a new take without chunks.
 
         Args:
-            prompt: what it shows.
-            settings: by the names of `Settings`; None: the default.
+            prompt: the opening prompt.
+            settings: fields of `Settings`; None: the default.
 
         Raises:
             InputError: the prompt is empty or too long, or a value is out of range.
@@ -154,7 +156,7 @@ class Engine:
         )
 
     def checked_prompt(self, prompt: str) -> str:
-        """A prompt that the model can read whole.
+        """Check a prompt with `readable_prompt`.
 
         Raises:
             InputError: it is empty or too long.
@@ -162,11 +164,11 @@ class Engine:
         return readable_prompt(self.model, prompt)
 
     def full_prompt(self, base: str, change: str) -> str:
-        """A prompt that goes on with a change; the oldest changes are left out where the model could not read all.
+        """Append a change to a prompt, dropping the oldest changes if the result is too long for the model.
 
         Args:
-            base: an opening and changes, joined by ", ".
-            change: one that the model can read by itself.
+            base: an opening prompt and its changes, joined by ", ".
+            change: a change that is by itself not too long.
         """
         parts = [*base.split(", "), change]
         while len(parts) > 1 and not self._is_readable(", ".join(parts)):
@@ -174,7 +176,7 @@ class Engine:
         return ", ".join(parts)
 
     def init_image(self, image: Path | str | Pictures, fit: Fit = "crop") -> InitFrames:
-        """A picture that a take can begin with or go on from.
+        """Convert a picture to input with which a take can begin or continue.
 
         Raises:
             MediaError: the file cannot be read.
@@ -184,10 +186,10 @@ class Engine:
         return _init_frames(checked_pictures(image, self.size)[:1], chunks=1)
 
     def init_clip(self, pictures: Pictures) -> InitFrames:
-        """The end of a clip: as much as fits the window beside a chunk.
+        """Convert the end of a clip, as many chunks as fit the window beside a new one, to input for a take.
 
         Raises:
-            InputError: it is shorter than a chunk.
+            InputError: the clip is shorter than a chunk.
         """
         pictures = checked_pictures(pictures, self.size)
         stream, stride = self.model.preset.stream, self.model.preset.codec.stride
@@ -206,7 +208,7 @@ class Engine:
 
 
 def readable_prompt(model: Model, prompt: str) -> str:
-    """A prompt that a model can read whole, without surrounding white space.
+    """Strip the white space around a prompt, and check that the model reads it without truncation.
 
     Raises:
         InputError: it is empty, or too long.

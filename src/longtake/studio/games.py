@@ -1,4 +1,4 @@
-"""A game as the source of a take: its time is the take's time, its keys are those that were held meanwhile."""
+"""Game as the source of a take: it advances with the take's frames, by the keys held in real time."""
 
 import threading
 import time
@@ -10,33 +10,33 @@ from longtake.worlds.game import Game, Key
 
 
 class GameSource:
-    """Pictures of a game in the plain look, drawn when the model wants them. It never ends by itself."""
+    """Source that renders a game in the plain look on demand; it ends only by `close`."""
 
     def __init__(self, game: Game) -> None:
         self._game = game
         self._lock = threading.Lock()
         self._held: frozenset[Key] = frozenset()
-        self._changes: list[tuple[float, frozenset[Key]]] = []  # since the last pictures
+        self._changes: list[tuple[float, frozenset[Key]]] = []  # changes of keys since the last pictures
         self._since = time.monotonic()
         self._closed = False
 
     def hold(self, keys: frozenset[Key]) -> None:
-        """These keys are down from now on."""
+        """Set the keys that are held from now on."""
         with self._lock:
             self._changes.append((time.monotonic(), keys))
             del self._changes[:-100]
 
     def close(self) -> None:
-        """The game is over."""
+        """End the game."""
         self._closed = True
 
     def ready(self, num: int) -> bool:
-        """See `Source`."""
+        """Always true, since pictures are rendered on demand; see `Source`."""
         del num
         return True
 
     def take(self, num: int) -> Pictures | None:
-        """The next pictures; what was pressed since the last ones is spread over them as it was over time."""
+        """Next `num` pictures; key changes since the last call are distributed over them in proportion to time."""
         if self._closed:
             return None
         now = time.monotonic()
@@ -49,7 +49,7 @@ class GameSource:
             while changes and changes[0][0] <= until:
                 self._held = changes.pop(0)[1]
                 if self._held:
-                    break  # even the shortest press moves something for a frame
+                    break  # so that even the shortest press has an effect for one frame
             pictures.append(self._game.picture())
             self._game = self._game.step(self._held)
         if changes:

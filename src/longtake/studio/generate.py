@@ -1,9 +1,9 @@
-"""A take whose cues are known in advance, by the student or the teacher.
+"""Generation of a take whose cues are known in advance, by the student or the teacher.
 
     for chunk in generate(open_model("tiny-world"), cues, seconds=10, seed=0):
         show(chunk.frames)
 
-The student's is a `Take` with the same cues, bit for bit: there is no other way to make one.
+With the student, this streams a `Take` with the same cues, so the results are equal bit for bit.
 """
 
 from collections.abc import Iterator, Sequence
@@ -38,16 +38,16 @@ def generate(
     """Make a take, chunk by chunk. The same arguments and weights give the same bits.
 
     Args:
-        model: a teacher makes the whole clip before the first chunk, and no longer one than it was trained on.
-        cues: the prompts and when they come; the first at 0 s. A cue takes effect with the first chunk that begins at
-            or after it.
-        seconds: the take lasts at least as long, to a whole chunk.
+        model: the model; a teacher makes the whole clip before the first chunk, at most as long as in its training.
+        cues: the timed prompts, the first at 0 s. A cue takes effect at the first chunk that begins at its time or
+            later.
+        seconds: duration of the take, rounded up to a whole chunk.
         seed: any integer.
-        size: of the pictures; None: what the model was trained on.
-        steps: denoising steps; None: the model's own.
+        size: picture size; None: the size that the model was trained on.
+        steps: denoising steps; None: the model's default.
 
     Raises:
-        InputError: a size, a length, a number of steps or a prompt that cannot be.
+        InputError: a size, a duration, a number of steps or a prompt is invalid.
     """
     if model.is_teacher:
         yield from _by_teacher(model, cues, seconds, seed, size, steps)
@@ -63,7 +63,7 @@ def generate(
 def _by_teacher(
     model: Model, cues: Sequence[TimedPrompt], seconds: float, seed: int, size: PictureSize | None, steps: int | None
 ) -> Iterator[Chunk]:
-    """The teacher's clip, cut into chunks once it is done."""
+    """Sample a clip with the teacher, and yield it in chunks."""
     preset, stride = model.preset, model.preset.codec.stride
     shape = preset.latent_grid(size or preset.size)
     with input_errors():

@@ -1,4 +1,4 @@
-"""The file that makes a take again, bit for bit. JSON, checked by a schema, written to be read and edited by people."""
+"""Scripts: JSON files with a schema that reproduce takes bit for bit, and that users can read and edit."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ MAX_SCRIPT_BYTES = 64 * 1024**2
 
 
 class Part(BaseModel):
-    """What all parts of a script share: unknown fields are refused, so that a typing mistake is told."""
+    """Common base of the parts of a script, which rejects unknown fields so that misspellings are reported."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -79,7 +79,7 @@ class Script(Part):
     chunks: int = Field(default=0, ge=0, description="How many were made")
 
     def save(self, path: Path | str) -> Path:
-        """Write it.
+        """Write the script to a file.
 
         Raises:
             MediaError: the file cannot be written.
@@ -99,7 +99,7 @@ class Script(Part):
         """Read a script and check it.
 
         Raises:
-            InputError: it is missing, too large, no JSON, of another version, or says something that cannot be.
+            InputError: it is missing, too large, no JSON, of another version, or has invalid values.
         """
         path = Path(path)
         try:
@@ -117,7 +117,7 @@ class Script(Part):
 
 
 def script_of(state: TakeState, engine: Engine) -> Script:
-    """What makes a take again: its opening and the cues that were applied, up to its head."""
+    """Script that reproduces a take up to its head: the opening and the cues that were applied."""
     path = path_to(state.head)
     cues = []
     for node in path:
@@ -145,10 +145,10 @@ def script_of(state: TakeState, engine: Engine) -> Script:
 
 
 def state_of(script: Script, engine: Engine) -> TakeState:
-    """The bookkeeping of a take that has all of the script before it.
+    """State of a new take in which all cues of the script are pending.
 
     Raises:
-        InputError: the script is for another model, other weights or another size, or a cue cannot be.
+        InputError: the script is for another model, other weights or another size, or a cue is invalid.
     """
     for what, wanted, have in (
         ("the model", script.model, engine.model.name),
@@ -200,7 +200,7 @@ def _png(picture: torch.Tensor) -> str:
 def _picture(png: str, size: PictureSize, where: str) -> Pictures:
     try:
         with Image.open(io.BytesIO(base64.b64decode(png, validate=True))) as opened:
-            fits = opened.size == (size.width, size.height)  # known before its pixels are unpacked
+            fits = opened.size == (size.width, size.height)  # the size is checked before the pixels are decoded
             picture = opened.convert("RGB") if fits else None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(f"{where} of the script holds a picture that is damaged: {reason(error)}") from error

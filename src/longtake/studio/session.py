@@ -1,9 +1,9 @@
-"""The life of one take as a pure state machine: state and command in, state and answer out. No torch, no clock.
+"""State machine of one take: from a state and a command to a state and an answer, without torch or wall time.
 
-head        the chunk after which the next one is made
+head        the last finished chunk, after which the next one is made
 pending     cues that are accepted and not yet applied, each for a chunk
-planned     the chunk that is being made: what it is asked for follows from the settings at the head and the cues
-            that are due. A cue that comes while it is not settled *overtakes* it: it is begun again
+planned     the chunk that is being made; its request follows from the settings at the head and the cues that are due.
+            A cue for it that arrives before it is settled *overtakes* it: it is planned again
 """
 
 import math
@@ -37,7 +37,7 @@ Answer = Accepted | Node | None
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pending:
-    """A cue that waits for its chunk."""
+    """Cue that has been accepted and not yet applied, with the chunk `at` which it applies."""
 
     cue_id: int
     cue: Cue
@@ -45,35 +45,35 @@ class Pending:
 
 
 def joined(prompt: str, change: str) -> str:
-    """A prompt that goes on with a change."""
+    """Append a change to a prompt."""
     return f"{prompt}, {change}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TakeState:
-    """Everything about a take but its tensors."""
+    """State of a take, its tensors excepted."""
 
     clock: Clock
     opening: InForce
     join: Callable[[str, str], str] = joined
     given: InitFrames | None = None  # pictures that the take opens with
-    strength: float | None = None  # of the source that it follows
+    strength: float | None = None  # strength of the source; None: there is no source
     head: Node | None = None
     planned: Node | None = None
-    settled: bool = True
-    due: tuple[Pending, ...] = ()  # what waited for the planned chunk
-    pending: tuple[Pending, ...] = ()  # by chunk, then by number
+    settled: bool = True  # whether no cue can overtake the planned chunk
+    due: tuple[Pending, ...] = ()  # cues that the planned chunk applies
+    pending: tuple[Pending, ...] = ()  # cues in order of chunk, then of number
     next_cue_id: int = 1
     streaming: bool = False
 
     @property
     def tip(self) -> Node | None:
-        """The last chunk that no cue can change any more."""
+        """Last chunk that no cue can change any more."""
         return self.planned if self.planned is not None and self.settled else self.head
 
     @property
     def overtaken(self) -> bool:
-        """Is a cue waiting for the chunk that is being made?"""
+        """Whether a cue is pending for the chunk that is being made."""
         return self.planned is not None and any(p.at <= self.planned.idx for p in self.pending)
 
     @property
@@ -82,17 +82,17 @@ class TakeState:
 
     @property
     def end(self) -> Position:
-        """Where the next chunk that a cue can change will begin."""
+        """Position of the next chunk that a cue can change."""
         if self.tip is not None:
             return self.clock.place(self.tip.idx + 1, self.tip.stop_frame)
         return self.clock.place(0 if self.given is None else self.given.chunks - 1, 0)
 
 
 def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # noqa: PLR0911, PLR0912  (one a command)
-    """The state after a command, and its answer.
+    """Apply a command; returns the new state and the answer.
 
     Raises:
-        InputError: the command cannot be followed; the state is as it was.
+        InputError: the command is not possible in this state.
     """
     match command:
         case AddCue():
@@ -130,12 +130,12 @@ def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # no
 
 
 def _abandoned(state: TakeState) -> TakeState:
-    """Nothing planned; what was due waits again."""
+    """State without a planned chunk, whose cues are pending again."""
     return replace(state, planned=None, settled=True, due=(), pending=(*state.due, *state.pending))
 
 
 def upcoming(state: TakeState) -> Node:
-    """The chunk after the head, as it would be made now."""
+    """Plan of the chunk after the head, under the cues that are pending now."""
     state = replace(state, planned=None)
     idx, before = state.end.chunk, state.in_force
     due = [p for p in state.pending if p.at <= idx]
@@ -174,7 +174,7 @@ def upcoming(state: TakeState) -> Node:
 
 
 def wording_of(in_force: InForce) -> Wording:
-    """One prompt, or two on the way from one to the other."""
+    """Wording in force: one prompt, or two weighted ones during a fade."""
     if in_force.fading_from is None or in_force.fade_done >= in_force.fade_length:
         return ((in_force.prompt, 1.0),)
     new = in_force.fade_done / in_force.fade_length
@@ -182,10 +182,10 @@ def wording_of(in_force: InForce) -> Wording:
 
 
 def due_at(state: TakeState, at: int | None, at_s: float | None) -> Position:
-    """Which chunk a cue is for, and where it begins as far as is known now.
+    """Position of the chunk that a cue is for, given the cues that are pending now.
 
     Raises:
-        InputError: both are given, the time is no number, or it has passed.
+        InputError: both `at` and `at_s` are given, the time is invalid or has passed, or it is too far ahead.
     """
     if at is not None and at_s is not None:
         raise InputError("say when by a chunk or by seconds, not by both")
@@ -201,14 +201,15 @@ def due_at(state: TakeState, at: int | None, at_s: float | None) -> Position:
         )
     if (at or 0) > FARTHEST_CHUNK or (at_s or 0) * state.clock.fps > FARTHEST_CHUNK * state.clock.chunk_frames:
         raise InputError(f"no cue can be scheduled beyond chunk {FARTHEST_CHUNK:,}")
-    # From one chunk of another length to the next; those in between are alike.
+    # `other` maps chunks of unusual length to their frames. The loop advances from one to the next, since all chunks
+    # in between have the usual length.
     waiting = state.pending if state.settled else (*state.due, *state.pending)
     other = {p.at: state.clock.opening_frames for p in waiting if p.cue.transition == "cut"}
     other |= {p.at: p.cue.given.frames for p in waiting if p.cue.given is not None}
     if state.tip is None:
         other[end.chunk] = state.clock.opening_frames if state.given is None else state.given.frames
     chunk, frame, usual = end.chunk, end.frame, state.clock.chunk_frames
-    wanted = math.ceil((at_s or 0.0) * state.clock.fps - 1e-6)  # frame
+    wanted = math.ceil((at_s or 0.0) * state.clock.fps - 1e-6)  # first frame at or after the time
     for special in [*sorted(other), FARTHEST_CHUNK]:
         ahead = at - chunk if at is not None else max(0, -((frame - wanted) // usual))
         if chunk + ahead <= special:
@@ -229,14 +230,14 @@ def _add(state: TakeState, command: AddCue) -> tuple[TakeState, Accepted]:
 
 
 def _stronger(one: Transition | None, other: Transition) -> Transition:
-    """Of the transitions of several cues at one chunk, the one that forgets more."""
+    """Combine the transitions of two cues at one chunk: the one that keeps less memory."""
     order: tuple[Transition, ...] = ("recache", "flush", "cut")
     first: Transition = one or "recache"
     return first if order.index(first) >= order.index(other) else other
 
 
 def _changed(before: InForce, cue: Cue) -> InForce:
-    """What is in force after a cue."""
+    """Prompt, fade and settings in force after a cue."""
     after = replace(before, settings=before.settings.after(cue))
     if cue.prompt is None:
         return after

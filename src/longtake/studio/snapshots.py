@@ -1,9 +1,8 @@
-"""Memories of chunks that were made, so that a take can go back at once. Kept within a budget.
+"""Snapshots: the memories after finished chunks, kept within a byte budget for immediate rewinds.
 
-On a GPU, memories move to the host when the device's share is full; when the host's is full too, one is dropped,
-and going back to it takes making the chunks since the last kept one again. What is dropped is chosen so that kept
-memories lie close together near the newest chunk and ever farther apart behind it: any way back stays short in
-proportion to how far it goes.
+Beyond the device's budget, memories are moved from a GPU to the host. Beyond the host's budget, memories are evicted;
+a rewind to such a chunk recomputes the memories since the last one kept. Eviction keeps memories dense near the newest
+chunk and increasingly sparse before it, so that the chunks to recompute stay in proportion to the distance of a rewind.
 """
 
 from collections.abc import Iterable
@@ -22,14 +21,14 @@ HOST = torch.device("cpu")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Found:
-    """The nearest memory on the way to a chunk, and the chunks after it, the first one first."""
+    """Nearest memory at or before a chunk, and the chunks after it whose memory is missing, in order."""
 
     memory: Memory
     missing: tuple[Node, ...]
 
 
 class HostCopies:
-    """Moves tensors to the host; one that several memories share is copied once, and forgotten when they are."""
+    """Copies of tensors on the host; a tensor that several memories share is copied once, while a memory uses it."""
 
     def __init__(self) -> None:
         self._copies: WeakTensorKeyDictionary = WeakTensorKeyDictionary()  # tensor -> weak reference to its copy
@@ -44,7 +43,7 @@ class HostCopies:
 
 
 class Snapshots:
-    """Memories by chunk. A chunk that no take leads to any more loses its memory by itself."""
+    """Memories by chunk; the memory of a chunk that no take reaches any more is released automatically."""
 
     def __init__(self, device: torch.device, *, host_bytes: int, device_bytes: int = 0) -> None:
         self.device = device
@@ -60,28 +59,28 @@ class Snapshots:
         return node in self._kept
 
     def keep(self, node: Node, memory: Memory) -> None:
-        """Remember what follows `node`; others may have to go."""
+        """Store the memory after `node`, evicting others if the byte budget is exceeded."""
         self._kept[node] = memory
         if self.device != HOST:
             while self.num_bytes(self.device) > self.device_bytes and (cold := self._thinnest(node, self.device)):
                 if _bytes([self._kept[cold]], self.device) > self.host_bytes:
-                    del self._kept[cold]  # it could not stay there: spare the way
+                    del self._kept[cold]  # it exceeds the host's whole budget, so copying it would be in vain
                 else:
                     self._kept[cold] = self._kept[cold].moved(self._copies)
         while self.num_bytes(HOST) > self.host_bytes and (cold := self._thinnest(node, HOST)):
             del self._kept[cold]
 
     def num_missing(self, node: Node | None) -> int:
-        """Chunks between `node` and the nearest memory before it."""
+        """Number of chunks from the nearest memory up to `node` whose memory is missing."""
         return len(self.way_to(node)[1])
 
     def find(self, node: Node | None) -> Found:
-        """The memory after `node`, or the nearest one before it."""
+        """Find the memory after `node`, or the nearest one before it, and move it to the device."""
         memory, missing = self.way_to(node)
         return Found(memory=memory.to(self.device), missing=missing)
 
     def way_to(self, node: Node | None) -> tuple[Memory, tuple[Node, ...]]:
-        """The nearest memory, where it is kept, and the chunks after it."""
+        """Nearest memory at or before `node`, on whichever device it is, and the chunks after it."""
         missing: list[Node] = []
         for earlier in back_from(node):
             if (memory := self._kept.get(earlier)) is not None:
@@ -90,11 +89,11 @@ class Snapshots:
         return Memory(), tuple(missing[::-1])
 
     def num_bytes(self, device: torch.device) -> int:
-        """Bytes held on a device; what memories share counts once."""
+        """Number of bytes held on a device, counting shared tensors once."""
         return _bytes(self._kept.values(), device)
 
     def _thinnest(self, newest: Node, device: torch.device) -> Node | None:
-        """The memory whose loss costs least: the gap it would leave, by its distance from the newest chunk."""
+        """Node whose memory to evict: that of the smallest ratio of remaining gap to distance from the newest chunk."""
         nodes = [n for n, m in self._kept.items() if n is not newest and _is_on(m, device)]
         nodes.sort(key=lambda n: n.idx)
         if not nodes:

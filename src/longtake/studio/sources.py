@@ -1,4 +1,4 @@
-"""Videos that arrive while a take is made of them: from a file, an iterator, a camera. Never a queue without end."""
+"""Sources: videos that arrive while a take follows them, from a file, an iterator or a camera, in bounded queues."""
 
 import threading
 from collections import deque
@@ -14,39 +14,39 @@ from longtake.core.shapes import Pictures, PictureSize
 
 @runtime_checkable
 class Source(Protocol):
-    """Gives pictures when asked."""
+    """Interface of sources of pictures."""
 
     def ready(self, num: int) -> bool:
-        """Would `take` answer without waiting?"""
+        """Whether `take` would return without waiting."""
         ...
 
     def take(self, num: int) -> Pictures | None:
-        """The next `num` pictures; fewer at the end, None after it. Waits while there are too few yet."""
+        """Wait for and return the next `num` pictures; fewer at the end, None after it."""
         ...
 
 
 class IteratorSource:
-    """Pictures of an iterator, pulled when they are needed: a slow maker waits, a fast one is not run ahead."""
+    """Source that pulls pictures from an iterator only when they are needed, so that none queue up."""
 
     def __init__(self, pictures: Iterable[Tensor], size: PictureSize) -> None:
-        """Args: pictures: uint8 [height, width, 3] one by one, or [frames, height, width, 3] in pieces."""
+        """Read from `pictures`: uint8 [height, width, 3] one by one, or [frames, height, width, 3] in pieces."""
         self._pieces: Iterator[Tensor] = iter(pictures)
         self._size = size
         self._rest: list[Pictures] = []
 
     def ready(self, num: int) -> bool:
-        """Whoever makes the pictures is asked for them, and is not known to wait."""
+        """Always true, since it is unknown whether the iterator blocks."""
         del num
         return True
 
     def take(self, num: int) -> Pictures | None:
-        """See `Source`.
+        """Return the next `num` pictures, see `Source`.
 
         Raises:
             InputError: a piece has another size or type.
         """
         while sum(map(len, self._rest)) < num and (piece := next(self._pieces, None)) is not None:
-            # A copy: cameras decode into one buffer again and again.
+            # The piece is copied, since cameras reuse their buffers.
             self._rest.append(checked_pictures(torch.as_tensor(piece), self._size).clone())
         if not self._rest:
             return None
@@ -56,10 +56,10 @@ class IteratorSource:
 
 
 class LiveSource:
-    """Pictures that are pushed by a camera or a game, from another thread. Too many: the oldest are dropped."""
+    """Source to which another thread pushes pictures; beyond the capacity, the oldest are dropped."""
 
     def __init__(self, size: PictureSize, *, capacity: int = 24) -> None:
-        """Args: capacity: frames that wait at most; two chunks keep the delay bounded."""
+        """Create a source of pictures of `size`; `capacity`, in frames, bounds the delay (by default two chunks)."""
         self._size = size
         self._waiting: deque[Pictures] = deque()
         self._capacity = capacity
@@ -68,12 +68,13 @@ class LiveSource:
         self.num_dropped = 0
 
     def push(self, picture: Tensor) -> None:
-        """Hand over one picture, uint8 [height, width, 3]. Never waits.
+        """Add one picture, uint8 [height, width, 3], without blocking.
 
         Raises:
             InputError: it has another size or type.
         """
-        checked = checked_pictures(torch.as_tensor(picture), self._size).clone()  # the camera's buffer is its own
+        # The picture is copied, since cameras reuse their buffers.
+        checked = checked_pictures(torch.as_tensor(picture), self._size).clone()
         with self._changed:
             self._waiting.extend(checked.split(1))
             while len(self._waiting) > self._capacity:
@@ -82,21 +83,21 @@ class LiveSource:
             self._changed.notify()
 
     def ready(self, num: int) -> bool:
-        """Are so many waiting, or will no more come?"""
+        """Whether `num` pictures are waiting, or the source is closed."""
         with self._changed:
             return self._closed or len(self._waiting) >= num
 
     def close(self) -> None:
-        """No more will come."""
+        """Mark the end of the source."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def take(self, num: int) -> Pictures | None:
-        """See `Source`.
+        """Wait for and return the next `num` pictures, see `Source`.
 
         Raises:
-            InputError: more are asked for than can ever wait.
+            InputError: `num` exceeds the capacity.
         """
         if num > self._capacity:
             raise InputError(f"the source holds {self._capacity} frames, a chunk needs {num}; give it more capacity")
@@ -107,7 +108,7 @@ class LiveSource:
 
 
 def checked_pictures(pictures: Tensor, size: PictureSize) -> Pictures:
-    """Pictures as [frames, height, width, 3] of a size.
+    """Check pictures, and return them as uint8 [frames, height, width, 3]; a single picture gets a frame axis.
 
     Raises:
         InputError: they have another size or type.

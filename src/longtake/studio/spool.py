@@ -1,4 +1,4 @@
-"""The latents of chunks on disk: small enough to keep all of them, exact enough to make every frame again."""
+"""Storage of the latents of all chunks on disk, from which every frame can be decoded again."""
 
 import shutil
 import tempfile
@@ -15,7 +15,7 @@ from longtake.studio.timeline import Node
 
 
 class Spool:
-    """A temporary folder with a file a chunk (fp32). Files go with their chunks, the folder with the spool."""
+    """Temporary folder with one fp32 file per chunk; files are removed with their chunks, the folder with the spool."""
 
     def __init__(self) -> None:
         try:
@@ -31,7 +31,7 @@ class Spool:
         self._remove()
 
     def write(self, node: Node, latent: Latent) -> None:
-        """Keep the latents of a chunk.
+        """Write the latents of a chunk.
 
         Raises:
             MediaError: the disk is full, or the folder is gone.
@@ -50,7 +50,7 @@ class Spool:
         finalize(node, path.unlink, missing_ok=True)
 
     def read(self, node: Node) -> Latent:
-        """The latents of a chunk, fp32 on the CPU.
+        """Read the latents of a chunk, fp32 on the CPU.
 
         Raises:
             MediaError: the file is gone.

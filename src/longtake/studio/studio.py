@@ -1,4 +1,4 @@
-"""The door of the studio: an opened model on which takes are made and directed.
+"""Entry point of the studio: an opened model on which takes are made and directed.
 
     studio = longtake.open("tiny-world")
     take = studio.take("a red boat on the sea", seed=7)
@@ -7,7 +7,7 @@
         if chunk.index == 4:
             receipt = take.cue("night falls")
 
-One step is made at a time, whichever thread asks; a take may be cued from any thread while another one streams it.
+Steps are made one at a time for all threads; a take may be cued from any thread while another one streams it.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ MiB = 1024**2
 
 
 class Studio:
-    """A model, ready to be directed. Close it (or use it as a context manager) to remove its temporary files."""
+    """Opened model that makes takes. Close it (or use it as a context manager) to remove its temporary files."""
 
     def __init__(
         self,
@@ -45,11 +45,14 @@ class Studio:
         snapshot_mib: int = 512,
         device_snapshot_mib: int | None = None,
     ) -> None:
-        """Args:
-        model: a student.
-        size: of the pictures; None: what the model was trained on.
-        snapshot_mib: of host memory for going back at once; beyond it, chunks are made again.
-        device_snapshot_mib: of a GPU's memory, before the host's is used; None: what the plan leaves over.
+        """Create a studio.
+
+        Args:
+            model: a student.
+            size: picture size; None: the size that the model was trained on.
+            snapshot_mib: MiB of host memory for snapshots; evicted ones are recomputed at a rewind.
+            device_snapshot_mib: MiB of GPU memory for snapshots, used before the host's; None: what the memory plan
+                leaves free.
         """
         on_device = model.plan.spare_bytes if device_snapshot_mib is None else device_snapshot_mib * MiB
         self.engine = Engine(model, size, host_bytes=snapshot_mib * MiB, device_bytes=on_device)
@@ -79,14 +82,14 @@ class Studio:
         guidance: float | None = None,
         negative_prompt: str | None = None,
     ) -> Take:
-        """A new take. Nothing is computed before it is streamed.
+        """Create a take; nothing is computed before it is streamed.
 
         Args:
-            prompt: what it shows.
+            prompt: the opening prompt.
             seed: an integer, at most 2^53.
-            steps: denoising steps a chunk; None: the model's own.
-            guidance: see `Take.cue`; None: 1.
-            negative_prompt: what guidance leads away from; None: the model's own.
+            steps: denoising steps per chunk; None: the model's default.
+            guidance: guidance scale, see `Take.cue`; None: 1.
+            negative_prompt: prompt that guidance leads away from; None: the model's default.
 
         Raises:
             InputError: the prompt is empty or too long, or a number is out of range.
@@ -98,13 +101,13 @@ class Studio:
     def animate(
         self, image: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop", **settings: Any
     ) -> Take:
-        """A take that begins with a picture and lets the prompt move it.
+        """Create a take that begins with a picture and animates it by the prompt.
 
         Args:
             image: a file that Pillow reads, or pictures [1, height, width, 3] of the studio's size.
             prompt: what happens.
             seed: an integer, at most 2^53.
-            fit: "crop" fills the frame and cuts what stands out, "fit" shows all between black bars.
+            fit: "crop" fills the frame and cuts off the rest, "fit" shows the whole picture between black bars.
             settings: steps, guidance and negative_prompt, as in `take`.
 
         Raises:
@@ -125,14 +128,14 @@ class Studio:
         max_seconds: float = 600,
         **settings: Any,
     ) -> Take:
-        """A take that goes on where a clip ends. Its own first frames are the last ones of the clip.
+        """Create a take that continues a clip; its own first frames are the last ones of the clip.
 
         Args:
             video: a file that FFmpeg reads, or pictures [frames, height, width, 3] at the studio's fps.
-            prompt: what it goes on with.
+            prompt: prompt of the continuation.
             seed: an integer, at most 2^53.
             fit: as in `animate`.
-            max_seconds: a longer file is refused.
+            max_seconds: longest accepted duration of a file.
             settings: as in `animate`.
 
         Raises:
@@ -156,16 +159,16 @@ class Studio:
         fit: Fit = "crop",
         **settings: Any,
     ) -> Take:
-        """A take that follows another video while it arrives, one chunk behind it.
+        """Create a take that follows another video while it arrives, one chunk behind it.
 
         Args:
             source: a file that FFmpeg reads; an iterator of pictures, pulled as they are needed; or a `LiveSource`.
-            prompt: what it becomes.
-            strength: in (0, 1], the noise level at which the source's look enters: 1 leaves nothing of it. A model
-                with a painter keeps to the source's shapes even so. None: `Model.strength`.
+            prompt: what the video becomes.
+            strength: noise level in (0, 1] to which the source is noised; 1 leaves nothing of its look. A model with a
+                painter follows the source's shapes at any strength. None: `Model.strength`.
             seed: an integer, at most 2^53.
-            fit: of a file, as in `animate`.
-            settings: as there.
+            fit: as in `animate`, for a file.
+            settings: as in `animate`.
 
         Raises:
             MediaError: the file cannot be read.
@@ -183,7 +186,7 @@ class Studio:
         return self._take(replace(self.engine.begin(prompt, seed=seed, **settings), strength=strength), source)
 
     def replay(self, script: Script | Path | str) -> Take:
-        """The take of a script; its `stream()` ends where the script's take ended.
+        """Create the take of a script; its `stream()` ends where the script's take ended.
 
         Raises:
             InputError: the script cannot be read, or is for another model, other weights or another size.
@@ -192,10 +195,10 @@ class Studio:
         return Take(TakeController(self.engine, state_of(script, self.engine)), script.chunks or None)
 
     def warm_up(self, *, until_full: bool = False) -> None:
-        """Make chunks and forget them, for the first ones of a process take longer.
+        """Make chunks and discard them, since the first ones of a process take longer.
 
         Args:
-            until_full: go on until memory has its last shape; programs are compiled for each.
+            until_full: whether to continue until the window is full, to compile the network for all cache sizes.
         """
         stream = self.model.preset.stream
         chunks = stream.window // stream.chunk + 1 if until_full else 2
@@ -203,7 +206,7 @@ class Studio:
             pass
 
     def close(self) -> None:
-        """Remove the temporary files. Takes of this studio cannot go on after that."""
+        """Remove the temporary files; takes of this studio cannot be continued after that."""
         self.engine.spool.close()
 
     def __enter__(self) -> "Studio":
@@ -228,7 +231,7 @@ def open_studio(
 
     Raises:
         WeightsError: the model is unknown, incomplete or damaged.
-        DeviceError: the device is not there, its memory is too small, or it lacks what `fp8` or `compiled` need.
+        DeviceError: the device is not available, its memory is too small, or it lacks what `fp8` or `compiled` need.
         InputError: the size does not fit the model.
     """
     return Studio(open_model(name, device=device, size=size, fp8=fp8, compiled=compiled), size=size)

@@ -1,4 +1,4 @@
-"""A subtitle file as a cue track: WebVTT and SubRip hold texts with times, which is what a list of timed prompts is."""
+"""Subtitle files (WebVTT and SubRip) as cue tracks: their timed texts are read as timed prompts."""
 
 import html
 import re
@@ -18,13 +18,13 @@ TAG = re.compile(r"<[^>]*>|\{\\[^}]*\}")
 
 
 def read_subtitles(path: Path) -> tuple[TimedPrompt, ...]:
-    """The prompts of a subtitle file in order of time; the first one opens the take, whenever it begins.
+    """Read the prompts of a subtitle file in order of time; the first is moved to 0 s, to open the take.
 
     Args:
-        path: `.vtt` or `.srt`, UTF-8. Comments, styles and tags in it are left out.
+        path: a `.vtt` or `.srt` file in UTF-8; comments, styles and tags are ignored.
 
     Raises:
-        InputError: it cannot be read, holds no cue, its times go backwards or coincide, or a text cannot be a prompt.
+        InputError: it cannot be read, holds no cue, its times go backwards or coincide, or a text is no valid prompt.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -37,7 +37,7 @@ def read_subtitles(path: Path) -> tuple[TimedPrompt, ...]:
         lines = block.strip().split("\n")
         timed = next((i for i, line in enumerate(lines[:2]) if "-->" in line), None)
         if timed is None:
-            continue  # the header, a comment, a style
+            continue  # the block is a header, a comment or a style
         timing = TIMING.fullmatch(lines[timed])
         if timing is None:
             raise InputError(f'{path}: a time reads "00:01:02.500 --> 00:01:05.000", got "{lines[timed].strip()[:60]}"')

@@ -1,4 +1,4 @@
-"""One continuous video being made: streamed, changed by cues, gone back in, branched, saved."""
+"""Takes: streaming, cues, rewinds, branches and saving of one continuous video."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,19 +16,19 @@ from longtake.studio.script import Script, script_of
 from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import Clock, Node, back_from, path_to
 
-MAX_WAITING = 1000  # cues
+MAX_WAITING = 1000  # largest number of pending cues
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Rewound:
-    """Where a take stands after going back, and how many chunks its memory must be made from again."""
+    """Head of a take after a rewind, and the number of chunks whose memory must be recomputed."""
 
     head: int
     to_rebuild: int
 
 
 class Receipt:
-    """What became of a cue."""
+    """Receipt of a cue, which reports its state."""
 
     def __init__(self, take: "Take", accepted: Accepted) -> None:
         self._take = take
@@ -38,14 +38,14 @@ class Receipt:
 
     @property
     def applied_at(self) -> Position | None:
-        """The first chunk made under the cue; None while it waits, or when the take went back to before it."""
+        """First chunk made under the cue; None while it is pending, or after a rewind to before it."""
         for node in back_from(self._take.head):
             if any(cue_id == self.id for cue_id, _ in node.cues):
                 return self._take.clock.place(node.idx, node.start_frame)
         return None
 
     def cancel(self) -> None:
-        """Take the cue back.
+        """Cancel the cue.
 
         Raises:
             InputError: it has been applied or cancelled.
@@ -57,12 +57,14 @@ class Receipt:
 
 
 class Take:
-    """One continuous video being made: a way through the tree of chunks, and what is to come."""
+    """Continuous video being made: a path through the tree of chunks, and the pending cues."""
 
     def __init__(self, controller: TakeController, chunks: int | None = None) -> None:
-        """Args:
-        controller: makes the take's chunks; for servers, which make those of several takes together.
-        chunks: after which a stream without a length ends; None: never.
+        """Create a take.
+
+        Args:
+            controller: maker of the take's chunks, which servers use directly to make chunks of several takes at once.
+            chunks: length at which a stream without a given length ends; None: never.
         """
         self.controller = controller
         self.num_scripted = chunks
@@ -73,17 +75,17 @@ class Take:
 
     @property
     def size(self) -> PictureSize:
-        """Of the pictures."""
+        """Picture size."""
         return self.controller.engine.size
 
     @property
     def state(self) -> TakeState:
-        """The whole bookkeeping, an immutable value."""
+        """State of the take, an immutable value."""
         return self.controller.state
 
     @property
     def head(self) -> Node | None:
-        """The last chunk made."""
+        """Last finished chunk; None at the start."""
         return self.state.head
 
     @property
@@ -92,19 +94,19 @@ class Take:
 
     @property
     def duration_s(self) -> float:
-        """How long the take is so far."""
+        """Duration of the take so far, in seconds."""
         return 0.0 if self.head is None else self.head.stop_frame / self.clock.fps
 
     def stream(self, seconds: float | None = None, *, chunks: int | None = None) -> Iterator[Chunk]:
-        """Chunks from the head on, each made when it is asked for.
+        """Yield chunks after the head, each made on demand.
 
         Args:
-            seconds: to make, to a whole chunk; None: no end, or that of the script which is replayed.
-            chunks: to make, instead of seconds.
+            seconds: duration to make, rounded up to a whole chunk; None: no end, or the end of a replayed script.
+            chunks: number of chunks to make, instead of `seconds`.
 
         Raises:
-            InputError: the take is being streamed already; seconds or chunks are not positive.
-            MediaError: a chunk cannot be kept on disk. The take stands where it stood.
+            InputError: the take is being streamed already, or `seconds` or `chunks` is invalid.
+            MediaError: a chunk cannot be written to disk; the take's head is unchanged.
         """
         if seconds is not None and not 0 < seconds < float("inf"):
             raise InputError(f"seconds must be a positive number, got {seconds}")
@@ -135,21 +137,21 @@ class Take:
         """Change the take at the next chunk, or at a later one.
 
         Args:
-            change: what happens; the take goes on with "what it showed, change". With a cut, it is the whole prompt.
+            change: text that is appended to the prompt; with a cut, it is the whole prompt.
             prompt: a whole new prompt, instead of a change.
-            at: chunk from which it holds.
-            at_s: or the time, from the start of the take.
+            at: first chunk under the cue.
+            at_s: time in seconds from the start of the take, instead of `at`.
             transition: "recache", "flush" or "cut", see `ChunkPlan`.
-            fade: chunks over which the prompt changes.
-            seed: of the chunks from then on.
+            fade: number of chunks over which the prompt changes.
+            seed: seed of the chunks from then on.
             steps: denoising steps of the chunks from then on.
-            guidance: how far towards the prompt; 1 is the student alone, other values take twice the time.
-            negative_prompt: what guidance leads away from.
-            image: a picture that the take goes on from.
-            fit: of the picture, as in `Studio.animate`.
+            guidance: guidance scale; 1 is off, other values take twice the time.
+            negative_prompt: prompt that guidance leads away from.
+            image: a picture from which the take continues.
+            fit: fit of the picture, as in `Studio.animate`.
 
         Raises:
-            InputError: nothing would change, the time has passed, or a value cannot be.
+            InputError: nothing would change, the time has passed, or a value is invalid.
             MediaError: the image cannot be read.
         """
         if change is not None:
@@ -180,15 +182,15 @@ class Take:
         return Receipt(self, accepted)
 
     def cancel(self, cue_id: int) -> None:
-        """Take back a cue that has not been applied.
+        """Cancel a cue that has not been applied.
 
         Raises:
-            InputError: it has been, or there is none.
+            InputError: it has been applied, or there is none.
         """
         self.controller.apply(CancelCue(cue_id=cue_id))
 
     def rewind(self, to: int) -> Rewound:
-        """Make chunk `to` the last one again; -1 is the beginning. Cues that were applied later are forgotten.
+        """Make chunk `to` the head again; -1 is the beginning. Cues that were applied later are discarded.
 
         Raises:
             InputError: there is no such chunk, or the take is being streamed.
@@ -198,13 +200,13 @@ class Take:
         return Rewound(head=to, to_rebuild=self.controller.engine.num_missing(self.head))
 
     def retake(self, at: int, prompt: str | None = None, *, seed: int | None = None, **cue: object) -> "Take":
-        """Another take that shares all chunks before `at` with this one, and costs nothing until it is streamed.
+        """Create a branch that shares all chunks before `at` with this take; nothing is computed before it is streamed.
 
         Args:
-            at: the first chunk that will be made anew.
-            prompt: a whole new prompt from there on; None: as it was.
-            seed: of the new chunks; None: as it was.
-            cue: as `cue` takes.
+            at: first chunk that differs.
+            prompt: a whole new prompt from there on; None: no change.
+            seed: seed of the new chunks; None: no change.
+            cue: further arguments of `cue`.
 
         Raises:
             InputError: there is no chunk before `at`; or as `cue`.
@@ -221,11 +223,11 @@ class Take:
         """Write all chunks made so far to a file: .mp4, .gif, .webp, or .png for a contact sheet.
 
         Args:
-            path: of the file.
-            scale: how many times larger than they were made the pictures are written: 1, 2, 3 or 4.
+            path: path of the file.
+            scale: enlargement of the written pictures: 1, 2, 3 or 4.
 
         Raises:
-            InputError: nothing has been made, or another scale.
+            InputError: nothing has been made, or the scale is not supported.
             MediaError: the file cannot be written.
         """
         if self.head is None:
@@ -236,17 +238,17 @@ class Take:
         return Path(path)
 
     def frames(self) -> Iterator[Pictures]:
-        """The frames of all chunks made so far, chunk by chunk, decoded again from their latents."""
+        """Yield the frames of all chunks made so far, chunk by chunk, decoded again from their latents."""
         if self.head is not None:
             yield from self.controller.engine.decoded(self.head)
 
     def script(self) -> Script:
-        """What makes this take again, up to its head."""
+        """Script that reproduces this take up to its head."""
         self._check_repeatable()
         return script_of(self.state, self.controller.engine)
 
     def _check_repeatable(self) -> None:
-        """Raise InputError where what was made cannot be made again."""
+        """Raise InputError if the take follows a source, so that it cannot be reproduced."""
         if self.controller.source is not None:
             raise InputError("a restyled take follows its source: no going back, no script, no images of its own")
 

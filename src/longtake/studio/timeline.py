@@ -1,5 +1,7 @@
-"""The tree of chunks. A node knows its parent and nothing else knows the tree: a branch is a second child, a
-rewind is another head, and what no head leads to is gone."""
+"""Tree of chunks, in which nodes refer to their parents only.
+
+A branch is a second child, a rewind is another head, and chunks that no head leads to are released.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,11 +14,11 @@ from longtake.studio.commands import Position
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clock:
-    """The arithmetic of time: pictures a chunk holds, and how long they last."""
+    """Conversion from chunks to frames and seconds."""
 
     fps: float
-    opening_frames: int  # of a chunk that begins a video
-    chunk_frames: int  # of every other
+    opening_frames: int  # frames of a chunk that begins a video
+    chunk_frames: int  # frames of every other chunk
 
     def place(self, chunk: int, frame: int) -> Position:
         return Position(chunk=chunk, frame=frame, seconds=frame / self.fps)
@@ -24,25 +26,25 @@ class Clock:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InForce:
-    """What is in force after a chunk."""
+    """Prompt, fade and settings in force after a chunk."""
 
     prompt: str
     settings: Settings = field(default_factory=Settings)
-    fading_from: str | None = None
-    fade_done: int = 0
-    fade_length: int = 0
+    fading_from: str | None = None  # prompt before the fade; None: no fade is in progress
+    fade_done: int = 0  # chunks of the fade so far
+    fade_length: int = 0  # chunks of the whole fade
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False, weakref_slot=True)
 class Node:
-    """A chunk that has been made. Compared by identity."""
+    """Chunk in the tree, planned or finished, compared by identity."""
 
     plan: ChunkPlan
     in_force: InForce
     parent: "Node | None" = field(repr=False)
     start_frame: int
     num_frames: int
-    cues: tuple[tuple[int, Cue], ...] = ()  # that it was the first to show, with their numbers and whole prompts
+    cues: tuple[tuple[int, Cue], ...] = ()  # numbers and cues, with full prompts, that this chunk is the first to show
 
     @property
     def idx(self) -> int:
@@ -54,19 +56,19 @@ class Node:
 
 
 def back_from(node: Node | None) -> Iterator[Node]:
-    """A node, its parent, and so on to the beginning."""
+    """Yield a node and its ancestors, back to the beginning."""
     while node is not None:
         yield node
         node = node.parent
 
 
 def path_to(node: Node | None) -> list[Node]:
-    """All chunks of a take, the first one first."""
+    """All chunks from the beginning of a take up to `node`, in order."""
     return list(back_from(node))[::-1]
 
 
 def node_at(head: Node | None, idx: int) -> Node | None:
-    """The chunk `idx` on the way to `head`; None for -1, the beginning.
+    """Chunk `idx` on the path to `head`; None for -1, the beginning.
 
     Raises:
         InputError: there is no such chunk.

@@ -1,1 +1,1 @@
-"""The rendered world: scenes, what one says of them, how they look, and clips on disk."""
+"""The rendered world, source of training data: scenes, their captions, their rendering, and clips on disk."""

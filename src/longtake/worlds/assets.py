@@ -1,7 +1,7 @@
-"""The pictures the worlds are made of: photographed places and cut-out subjects.
+"""Pictures that worlds are rendered from: photographed places and cut-out subjects.
 
-Records come from two JSON files; pictures are decoded when first asked for and kept. Conventions of
-angles, facings and sizes are written down in `assets/README.md`.
+Records are read from two JSON files; pictures are decoded on first use and cached. `assets/README.md` defines the
+conventions of angles, facings and sizes.
 """
 
 import json
@@ -22,7 +22,7 @@ from longtake.core.errors import ConfigError
 _T = TypeVar("_T")
 
 ASSETS = Path(__file__).parent / "assets"
-MARGIN_PX = 2  # transparent border of every stored subject
+MARGIN_PX = 2  # width of the transparent border of every stored subject
 BASIC_COLOURS: dict[str, tuple[float, float, float]] = {
     "black": (0.13, 0.13, 0.14),
     "white": (0.94, 0.94, 0.94),
@@ -40,62 +40,62 @@ BASIC_COLOURS: dict[str, tuple[float, float, float]] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
-    """The part of the sphere that a place's picture shows. Angles are degrees, [from, to]."""
+    """Part of the sphere that a place's picture shows. Angles are degrees, [from, to]."""
 
     azimuth: tuple[float, float] = (0.0, 360.0)
     elevation: tuple[float, float] = (-90.0, 90.0)
 
     @property
     def is_whole(self) -> bool:
-        """Whether the picture goes all around: its left and right edges join."""
+        """Whether the picture covers all directions, so that its left and right edges join."""
         return self.azimuth[1] - self.azimuth[0] == 360
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlaceNames:
-    """Short natural names of a place."""
+    """Short phrases for a place in captions."""
 
-    keyword: str  # for terse captions
-    at: tuple[str, ...]  # where something is
-    along: tuple[str, ...]  # where something goes
-    over: tuple[str, ...]  # where something flies
+    keyword: str  # noun for terse captions
+    at: tuple[str, ...]  # phrases for the position of a subject
+    along: tuple[str, ...]  # phrases for a subject's path
+    over: tuple[str, ...]  # phrases for a subject in the air
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class View:
-    """A range of directions in which a place looks good. Angles are degrees."""
+    """Range of camera directions that suit a place. Angles are degrees."""
 
     azimuth: tuple[float, float]
     pitch: tuple[float, float]
-    surface: str | None  # "water", None (nothing to stand on), or the name of a ground
-    ground_elevation: tuple[float, float] | None  # [near, far] of a contact point
-    captions: tuple[str, ...]  # each begins with a preposition
+    surface: str | None  # "water", the name of a ground, or None if nothing can stand there
+    ground_elevation: tuple[float, float] | None  # elevations of the nearest and the farthest contact point
+    captions: tuple[str, ...]  # phrases for the place, each beginning with a preposition
     names: PlaceNames
-    field: float  # horizontal
+    field: float  # horizontal field of view
 
     @property
     def rest(self) -> str | None:
-        """On what a subject may rest here: "ground", "water" or None."""
+        """Support that subjects can rest on: "ground", "water" or None."""
         return self.surface if self.surface in {None, "water"} else "ground"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Place:
-    """A photographed place and its light."""
+    """Photographed place with its light."""
 
     id: str
     file: str
     setting: str  # "indoor" or "outdoor"
-    time_of_day: str  # as photographed: day, dawn, sunrise, sunset or night
+    time_of_day: str  # time of the photograph: day, dawn, sunrise, sunset or night
     window: Window
     views: tuple[View, ...]
     shadow: str  # "hard", "soft" or "faint"
-    subject_tint: tuple[float, float, float]  # multiplies a subject's linear colour
+    subject_tint: tuple[float, float, float]  # factor on a subject's linear colour
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Name:
-    """One way to call a subject."""
+    """Noun for a subject, with its article."""
 
     article: str
     noun: str
@@ -103,31 +103,31 @@ class Name:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
-    """A cut-out subject: what it is called, where it rests, what it can do."""
+    """Cut-out subject: its names, supports and motions."""
 
     id: str
     file: str
     height_px: int
     width_px: int
-    names: tuple[Name, ...]  # the plainest first
+    names: tuple[Name, ...]  # names, the plainest first
     kind: str
-    facing: str  # as stored: "left", "right" or "front"
-    heading: float | None  # the nose's angle above the horizontal as stored, degrees
-    supports: tuple[str, ...]  # of "ground", "water", "air"; the usual one first
+    facing: str  # facing of the stored picture: "left", "right" or "front"
+    heading: float | None  # angle of the nose above the horizontal in the stored picture, degrees
+    supports: tuple[str, ...]  # possible supports among "ground", "water", "air", the usual one first
     size: str  # "small", "medium" or "large"
     motions: tuple[str, ...]
-    verbs: dict[str, tuple[str, ...]]  # motion -> other verbs that say it
-    colours: tuple[str, ...]  # the larger first
+    verbs: dict[str, tuple[str, ...]]  # motion -> its synonyms
+    colours: tuple[str, ...]  # colours in order of decreasing area
     multicoloured: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cutout:
-    """A subject's picture, and where it touches the ground."""
+    """Picture of a subject, with the place where it touches the ground."""
 
-    rgba: Float[Tensor, "c h w"]  # sRGB premultiplied by alpha, [0, 1]
-    foot_centre: float  # of the contact, fraction of the width
-    foot_width: float  # fraction of the width
+    rgba: Float[Tensor, "c h w"]  # sRGB premultiplied by alpha, in [0, 1]
+    foot_centre: float  # centre of the ground contact, as a fraction of the width
+    foot_width: float  # width of the ground contact, as a fraction of the width
 
 
 def _pair(values: list[Any]) -> tuple[float, float]:
@@ -162,7 +162,7 @@ def _window(place: dict[str, Any]) -> Window:
 
 @cache
 def places() -> dict[str, Place]:
-    """Every place, by id."""
+    """All places, by id."""
     records = json.loads((ASSETS / "places.json").read_text())["places"]
     return {
         r["id"]: Place(
@@ -181,7 +181,7 @@ def places() -> dict[str, Place]:
 
 @cache
 def subjects() -> dict[str, Subject]:
-    """Every subject, by id."""
+    """All subjects, by id."""
     records = json.loads((ASSETS / "subjects.json").read_text())["subjects"]
     return {
         r["id"]: Subject(
@@ -205,7 +205,7 @@ def subjects() -> dict[str, Subject]:
 
 
 def place_named(place_id: str) -> Place:
-    """The place called `place_id`.
+    """Place with id `place_id`.
 
     Raises:
         ConfigError: there is none.
@@ -214,7 +214,7 @@ def place_named(place_id: str) -> Place:
 
 
 def subject_named(subject_id: str) -> Subject:
-    """The subject called `subject_id`.
+    """Subject with id `subject_id`.
 
     Raises:
         ConfigError: there is none.
@@ -230,10 +230,9 @@ def _found(known: Mapping[str, _T], wanted: str, what: str) -> _T:
 
 @cache
 def panorama(place_id: str, device: str = "cpu") -> Float[Tensor, "c h w"]:
-    """The place's window of the sphere, equirectangular, sRGB in [0, 1].
+    """Equirectangular picture of a place's window of the sphere, sRGB in [0, 1].
 
-    A picture that goes all around has one more column than stored: the first again, so that sampling across the seam
-    is smooth.
+    A picture that covers all directions has its first column appended, so that sampling across the seam is smooth.
     """
     place = place_named(place_id)
     picture = Image.open(ASSETS / place.file).convert("RGB")
@@ -245,7 +244,7 @@ def panorama(place_id: str, device: str = "cpu") -> Float[Tensor, "c h w"]:
 
 @cache
 def cutout(subject_id: str, device: str = "cpu") -> Cutout:
-    """The subject's picture as stored, facing as its record says."""
+    """Cut-out of a subject, facing as its record says."""
     picture = Image.open(ASSETS / subject_named(subject_id).file).convert("RGBA")
     pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).float() / 255
     alpha = pixels[3]

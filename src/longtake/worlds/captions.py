@@ -1,7 +1,7 @@
-"""How one says what happens: many true English sentences for a chunk of a scene.
+"""Captions of scenes: true English sentences for each chunk, in many wordings.
 
 A caption is a pure function of (scene, chunk, seed). Chunks between which nothing changes share a
-caption; after an event it is either a new description, or the opening sentence continued, or the
+caption; after an event it is either a new description, the opening sentence continued, or the
 change alone.
 """
 
@@ -12,13 +12,13 @@ from longtake.worlds.assets import Name, Subject, place_named, subject_named
 from longtake.worlds.scenes import VERTICAL, Actor, Scene, State, is_lateral
 
 _OPPOSITE = {"left": "right", "right": "left"}
-_DIRECTION_PROBABILITY = 0.75  # of whole sentences; terse captions leave it out
+_DIRECTION_PROBABILITY = 0.75  # probability that a sentence states the direction; keyword captions never do
 _DOUBLED = {"hop", "run", "spin", "plod", "trot", "strut", "drop", "sit", "skid", "swim"}
 _COLOURED_KINDS = {"vehicle", "ball", "object", "toy"}
 _COLOUR_WORDS = {
     "black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown",
 }  # fmt: skip
-# A place's phrases that say something of the hour or the sky: true only as it was photographed.
+# Words about the time of day or the sky. A place's phrase with one of them is true only in the photographed state.
 _LIGHT_WORDS = (
     "sunny", "sunshine", "blue sky", "purple sky", "gray sky", "evening sky", "dawn", "sunrise",
     "sunset", "dusk", "morning", "evening", "daybreak", "golden", "night", "stars", "starry",
@@ -80,9 +80,9 @@ CHANGES = {
 
 
 def caption(scene: Scene, chunk_idx: int, seed: int) -> str:
-    """A sentence that is true of one chunk, one of many: `seed` says which.
+    """Caption that is true of one chunk; `seed` selects one of many wordings.
 
-    The opening sentence, of the chunks before any event, is the same for a whole clip.
+    All chunks before the first event share the opening sentence.
     """
     begun = scene.events_by(chunk_idx)
     if not begun:
@@ -100,12 +100,12 @@ def caption(scene: Scene, chunk_idx: int, seed: int) -> str:
 
 
 def captions_for(scene: Scene, seed: int) -> list[str]:
-    """One caption for every chunk of the scene's clip."""
+    """Captions of all chunks of the scene's clip."""
     return [caption(scene, idx, seed) for idx in range(scene.num_chunks)]
 
 
 def participle(verb: str) -> str:
-    """The -ing form of a verb in the third person: "takes off" becomes "taking off"."""
+    """Convert a third-person verb to its -ing form: "takes off" becomes "taking off"."""
     head, _, rest = verb.partition(" ")
     if head == "is":
         return rest
@@ -133,7 +133,7 @@ def _pick(draw: Random, options: tuple[str, ...] | list[str]) -> str:
 
 
 def _describe(scene: Scene, chunk_idx: int, draw: Random, *, changed: bool = False, up_to: int | None = None) -> str:
-    """A whole description of the scene's state at a chunk (or, `up_to=0`, before any event)."""
+    """Full description of the scene's state at a chunk or, with `up_to=0`, before any event."""
     state = _opening_state(scene) if up_to == 0 else scene.state_at(chunk_idx)
     if draw.random() < 0.07 and not changed and len(scene.actors) == 1:
         return _keywords(scene, state)
@@ -192,14 +192,14 @@ def _named(subject: Subject, draw: Random) -> str:
 
 
 def _actor_phrase(actor: Actor, state: State | None, draw: Random, *, progressive: bool, turned: bool) -> str:
-    """ "a tiger walks to the left", "a balloon rises".
+    """Clause for one actor, such as "a tiger walks to the left" or "a balloon rises".
 
     Args:
-        actor: who.
-        state: the first actor's, else None.
-        draw: decides between ways to say it.
-        progressive: "walking" for "walks".
-        turned: it has just turned around, so its direction must be said.
+        actor: the subject and its motion.
+        state: state of the chunk for the first actor, None for others.
+        draw: random numbers that select the wording.
+        progressive: whether to write "walking" instead of "walks".
+        turned: whether the actor has just turned around, so that its direction must be stated.
     """
     subject = subject_named(actor.subject)
     moving = actor.moving if state is None else state.moving
@@ -254,7 +254,7 @@ def _where(scene: Scene, state: State, draw: Random) -> str:
     names = view.names
     phrases = [c for c in view.captions if as_photographed or not any(w in c for w in _LIGHT_WORDS)]
     aloft = all(a.support == "air" for a in scene.actors)
-    if aloft:  # nothing flies "on a lawn"
+    if aloft:  # "flies on a lawn" would be wrong
         phrases = [c for c in phrases if c.startswith(("in ", "over ", "above ", "between "))]
     elif view.surface == "water":
         phrases = [c for c in phrases if not c.startswith(("over ", "above ", "between "))]
@@ -271,7 +271,7 @@ def _where(scene: Scene, state: State, draw: Random) -> str:
 
 
 def _sky(scene: Scene, state: State, draw: Random, *, must: bool) -> list[str]:
-    """Phrases for the hour and the weather."""
+    """Phrases for the time of day and the weather; `must` makes stating the time more likely."""
     said = []
     native = place_named(scene.place).time_of_day
     weather_first = draw.random() < 0.5
@@ -291,7 +291,7 @@ def _sky(scene: Scene, state: State, draw: Random, *, must: bool) -> list[str]:
 
 
 def _change(scene: Scene, kind: str, chunk_idx: int, draw: Random) -> str:
-    """The clause that says what an event changes."""
+    """Clause for the change that an event makes."""
     if kind in CHANGES:
         return _pick(draw, CHANGES[kind])
     state = scene.state_at(chunk_idx)

@@ -1,4 +1,4 @@
-"""What a world holds and how often things happen in it."""
+"""Configurations of worlds: their contents and the probabilities of what happens."""
 
 import hashlib
 import json
@@ -9,17 +9,17 @@ from longtake.core.errors import ConfigError
 from longtake.core.shapes import PictureSize, Stride
 from longtake.worlds.assets import place_named, places, subject_named, subjects
 
-FORMAT = 3  # raise it when the same (config, seed) would mean another scene, or look another way
+FORMAT = 3  # version to raise when the same (config, seed) gives another scene or another rendering
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorldConfig:
-    """Which places, subjects and motions a world has, and how often things happen in it.
+    """Places, subjects and motions of a world, and the probabilities of what happens in it.
 
-    Probabilities are in [0, 1]. `latent_frames` is the length of a clip, `chunk` the latent frames of
-    a chunk. `rows` gives the range of heights a small, medium and large subject has on 96 rows. A place that
-    `views` names is shown in those views only; of a view's directions, the camera takes `camera_range` around the
-    middle (0: it always stands the same).
+    Probabilities are in [0, 1]. `latent_frames` is the length of a clip, `chunk` the number of latent frames per
+    chunk. `rows` gives the ranges of heights of small, medium and large subjects in a picture of 96 rows. A place that
+    occurs in `views` is shown in those views only. `camera_range` is the fraction of a view's range of directions,
+    around its middle, from which the camera's direction is drawn (0: fixed camera).
     """
 
     places: tuple[str, ...]
@@ -69,7 +69,7 @@ class WorldConfig:
 
     @classmethod
     def small(cls) -> "WorldConfig":
-        """Five places seen from one spot each and eight subjects that nobody would confuse: what a CPU can learn."""
+        """World that a model can learn on a CPU: five places in one view each, eight clearly distinct subjects."""
         return cls(
             places=(
                 "pine_forest",
@@ -101,7 +101,7 @@ class WorldConfig:
 
     @classmethod
     def tiny(cls) -> "WorldConfig":
-        """The default model's world: twelve sharp places with fixed views, 24 subjects of four kinds, 320x192."""
+        """World of the default model: twelve places with a fixed camera, 24 subjects of four kinds, 320x192."""
         return cls(
             places=(
                 "mountain_road",
@@ -140,7 +140,7 @@ class WorldConfig:
 
     @classmethod
     def full(cls) -> "WorldConfig":
-        """Every place, subject and motion there is; ten subjects and two views are kept for tests."""
+        """World of all places, subjects and motions; ten subjects and two views are held out for tests."""
         held_out = (
             "zebra",
             "duck",
@@ -181,17 +181,17 @@ class WorldConfig:
 
     @property
     def num_frames(self) -> int:
-        """Frames of a clip."""
+        """Number of frames of a clip."""
         return Stride().frames(self.latent_frames)
 
     @property
     def num_chunks(self) -> int:
-        """Chunks of a clip, the last one perhaps short."""
+        """Number of chunks of a clip; the last one may be shorter."""
         return -(-self.latent_frames // self.chunk)
 
     @property
     def hash(self) -> str:
-        """Names everything that decides what a seed means."""
+        """Hash of the format and the configuration, which together decide the scene of a seed."""
         return _config_hash(self)
 
 

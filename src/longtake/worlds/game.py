@@ -1,6 +1,6 @@
-"""A world that is played instead of drawn from a seed: one subject, steered frame by frame, in the plain look.
+"""Interactive scenes: one subject, steered frame by frame, rendered in the plain look.
 
-It is what a basic game engine would draw, and what `longtake play` has the model paint over.
+The frames resemble those of a basic game engine; `longtake play` restyles them with a model.
 """
 
 from dataclasses import dataclass, replace
@@ -17,23 +17,23 @@ from longtake.worlds.scenes import LATERAL, Scene, sample_scene
 
 Key = Literal["left", "right", "up", "down"]
 
-SPEED = 0.25  # widths a second
-CLIMB = 0.35  # heights a second, of what flies
-LEAP_S = 0.6  # that a jump lasts
-LEAP = 0.25  # heights of the picture that it reaches
+SPEED = 0.25  # horizontal speed in picture widths per second
+CLIMB = 0.35  # vertical speed of subjects in the air, in picture heights per second
+LEAP_S = 0.6  # duration of a jump in seconds
+LEAP = 0.25  # height of a jump in picture heights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Game:
-    """The state of a game. `step` gives the next one; nothing is changed in place."""
+    """Immutable state of a game; `step` returns the next one."""
 
     scene: Scene
-    moved: int = 0  # frames spent moving: the legs keep time with them
-    leap_s: float = 0.0  # left of a jump
+    moved: int = 0  # frames spent moving, which drive the gait
+    leap_s: float = 0.0  # remaining seconds of a jump
 
     @classmethod
     def new(cls, subject: str = "tiger", place: str = "green_park", size: PictureSize | None = None) -> "Game":
-        """A subject in the middle of a place.
+        """Create a game with a subject in the middle of a place.
 
         Raises:
             InputError: there is no such subject or place, or the subject cannot move about there.
@@ -60,7 +60,7 @@ class Game:
         return cls(scene=replace(scene, actors=(actor,)))
 
     def step(self, pressed: frozenset[Key]) -> "Game":
-        """One frame later, with some keys held."""
+        """State one frame later, with the `pressed` keys held."""
         actor = self.scene.actors[0]
         seconds = 1 / self.scene.fps
         across = ("right" in pressed) - ("left" in pressed)
@@ -76,11 +76,11 @@ class Game:
         return Game(scene=replace(self.scene, actors=(moved,)), moved=self.moved + bool(across), leap_s=leap_s)
 
     def picture(self, look: Look = "plain") -> UInt8[Tensor, "height width rgb"]:
-        """What it looks like now."""
+        """Render the present state."""
         actor = self.scene.actors[0]
         done = 1 - self.leap_s / LEAP_S
         lift = 4 * LEAP * done * (1 - done) if self.leap_s else 0.0
-        # The renderer moves the subject on from frame 0; take back what it will add.
+        # The renderer adds the displacement since frame 0, so it is subtracted here.
         way = (1 if actor.direction == "right" else -1) * SPEED * self.moved / self.scene.fps
         shown = replace(self.scene, actors=(replace(actor, x=actor.x - way, y=actor.y - lift),))
         return render([shown], look, frames=range(self.moved, self.moved + 1))[0, 0]

@@ -1,6 +1,7 @@
-"""Where a subject is in every frame and how it holds itself; where the camera looks.
+"""Poses of subjects and directions of the camera in every frame.
 
-Closed form, so that any frame can be asked for alone. Pixels, radians and seconds; rows grow downwards.
+They are in closed form, so that any frame can be computed by itself. Units are pixels, radians and seconds unless
+stated otherwise; rows grow downwards.
 """
 
 import math
@@ -23,53 +24,53 @@ from longtake.worlds.scenes import (
 
 _STRIDES_A_WIDTH = {"walks": 9.0, "runs": 8.0, "hops": 6.0, "drives": 22.0}
 _ROUND_KINDS = frozenset({"ball", "fruit", "sky", "vegetable"})
-LARGEST_GROWTH = 1.15  # of a subject that grows or shrinks, against `Actor.height`
-_THINNEST = 0.12  # a subject seen edge-on while it turns keeps this share of its width
+LARGEST_GROWTH = 1.15  # largest size of a subject that grows or shrinks, relative to `Actor.height`
+_THINNEST = 0.12  # smallest fraction of its width to which a turning subject is foreshortened
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pose:
-    """A subject in every frame."""
+    """Pose of a subject in every frame."""
 
-    x: Float[Tensor, " f"]  # centre
-    y: Float[Tensor, " f"]
-    half_w: Float[Tensor, " f"]  # negative where mirrored
-    half_h: Float[Tensor, " f"]
-    angle: Float[Tensor, " f"]  # turned clockwise on the screen
-    ground_y: Float[Tensor, " f"]  # row of the contact or of the waterline
-    lift: Float[Tensor, " f"]  # height above it, as a fraction of the subject's height
+    x: Float[Tensor, " f"]  # column of the centre
+    y: Float[Tensor, " f"]  # row of the centre
+    half_w: Float[Tensor, " f"]  # half the width, negative if mirrored
+    half_h: Float[Tensor, " f"]  # half the height
+    angle: Float[Tensor, " f"]  # clockwise rotation on the screen
+    ground_y: Float[Tensor, " f"]  # row of the ground contact or of the waterline
+    lift: Float[Tensor, " f"]  # height above `ground_y`, as a fraction of the subject's height
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Clock:
-    """The time of every frame, as a subject lives it."""
+    """Time and progress of a subject in every frame."""
 
-    seconds: Float[Tensor, " f"]
-    gone: Float[Tensor, " f"]  # seconds at full pace, forwards positive
-    effort: Float[Tensor, " f"]  # 1 at full pace, 0 at rest
-    heading: Float[Tensor, " f"]  # 1 as begun, -1 turned around
+    seconds: Float[Tensor, " f"]  # time since the scene began
+    gone: Float[Tensor, " f"]  # distance covered, in seconds at full pace, forwards positive
+    effort: Float[Tensor, " f"]  # pace, from 0 at rest to 1 at full pace
+    heading: Float[Tensor, " f"]  # 1 in the initial direction, -1 after turning around
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Gait:
-    """How a motion shakes, bends and turns a body that stays in its spot."""
+    """Deformation of a subject by its motion, apart from its path."""
 
-    lift: Float[Tensor, " f"] | float = 0.0  # heights of the subject
-    sway: Float[Tensor, " f"] | float = 0.0  # heights of the picture, downwards
-    angle: Float[Tensor, " f"] | float = 0.0
-    squash: Float[Tensor, " f"] | float = 1.0  # height; the width grows as much as the height shrinks
-    turn: Float[Tensor, " f"] | float = 1.0  # cosine of a turn about the upright axis
-    growth: Float[Tensor, " f"] | float = 1.0
+    lift: Float[Tensor, " f"] | float = 0.0  # height above the ground, in heights of the subject
+    sway: Float[Tensor, " f"] | float = 0.0  # downward displacement, in heights of the picture
+    angle: Float[Tensor, " f"] | float = 0.0  # clockwise rotation on the screen
+    squash: Float[Tensor, " f"] | float = 1.0  # factor on the height; the width is scaled by 2 - squash
+    turn: Float[Tensor, " f"] | float = 1.0  # cosine of a rotation about the vertical axis
+    growth: Float[Tensor, " f"] | float = 1.0  # factor on the size
 
 
 def frame_seconds(scene: Scene, frames: range, device: str) -> Float[Tensor, " f"]:
-    """The time of every frame since the scene began."""
+    """Time of every frame in seconds since the scene began."""
     numbers = torch.arange(frames.start, frames.stop, frames.step, device=device)
     return numbers.float() / scene.fps
 
 
 def camera_path(scene: Scene, frames: range, device: str) -> tuple[Float[Tensor, " f"], Float[Tensor, " f"]]:
-    """Degrees turned to the right, and magnification, at every frame."""
+    """Rotation of the camera to the right in degrees, and magnification, at every frame."""
     camera = scene.camera
     seconds = frame_seconds(scene, frames, device)
     gone = torch.zeros_like(seconds)
@@ -81,7 +82,7 @@ def camera_path(scene: Scene, frames: range, device: str) -> tuple[Float[Tensor,
 
 
 def focal_px(scene: Scene) -> float:
-    """Focal length at frame 0."""
+    """Focal length in pixels at frame 0."""
     return scene.width_px / 2 / math.tan(math.radians(scene.camera.field / 2))
 
 
@@ -92,7 +93,7 @@ def pose_at(
     yaw: Float[Tensor, " f"],
     zoom: Float[Tensor, " f"],
 ) -> Pose:
-    """One subject in every frame, through a camera turned by `yaw` degrees and magnified by `zoom`."""
+    """Pose of one subject in every frame, for a camera rotated by `yaw` degrees and magnified by `zoom`."""
     actor = scene.actors[actor_idx]
     subject = subject_named(actor.subject)
     height, width = scene.height_px, scene.width_px
@@ -103,7 +104,7 @@ def pose_at(
     sign = -1.0 if actor.direction == "left" else 1.0
     lateral = is_lateral(actor.motion, subject)
 
-    # Where it is for a camera that never moved, then for this one.
+    # The position for a camera that never moves comes first, then its projection for this camera.
     zero = torch.zeros_like(clock.gone)
     x = actor.x * width + (sign * actor.speed * clock.gone * width if lateral else zero)
     y = actor.y * height + zero
@@ -123,19 +124,19 @@ def pose_at(
     if actor.support == "ground":
         centre_y = centre_y - stand_h * (0.5 - margin)
     elif actor.support == "water":
-        centre_y = centre_y - stand_h * (0.42 - margin)  # the rest is under water
+        centre_y = centre_y - stand_h * (0.42 - margin)  # 0.42 instead of 0.5, since the lowest part is under water
 
     turn, flip = gait.turn, 1.0
     if subject.facing != "front":
         flip = 1.0 if subject.facing == actor.direction else -1.0
     elif subject.heading is not None:
-        flip = sign  # drawn nose up: taken as looking right
+        flip = sign  # a subject drawn nose up counts as facing right
     if subject.facing != "front" or subject.heading is not None:
         turn = turn * torch.sin(clock.heading * math.pi / 2)
     turn = turn + zero
     turn = torch.where(turn.abs() < _THINNEST, torch.where(turn < 0, -_THINNEST, _THINNEST), turn)
     angle = gait.angle + zero
-    if actor.motion != "rolls":  # a body that turned around leans the other way
+    if actor.motion != "rolls":  # after turning around, a subject leans the other way
         angle = angle * torch.where(clock.heading < 0, -1.0, 1.0)
     return Pose(
         x=x,
@@ -174,8 +175,8 @@ def _gait(scene: Scene, actor: Actor, subject: Subject, clock: _Clock) -> _Gait:
             )
         case "drives":
             return _Gait(lift=clock.effort * 0.012 * torch.sin(stride).abs())
-        case "rolls":  # without slipping
-            across = scene.width_px / scene.height_px / (actor.height / 2)  # radii in a width
+        case "rolls":  # rotation without slipping
+            across = scene.width_px / scene.height_px / (actor.height / 2)  # width of the picture in radii
             return _Gait(angle=sign * clock.gone * actor.speed * across)
         case _:
             return _in_place(actor, subject, clock.seconds, beat)
@@ -237,7 +238,7 @@ def _growth(actor: Actor, seconds: Float[Tensor, " f"]) -> Float[Tensor, " f"]:
 
 
 def _nose(actor: Actor, heading: float, sign: float) -> float:
-    """Radians to turn so that a nose stored `heading` above the horizontal points the way it goes."""
+    """Rotation in radians that points a nose, stored `heading` degrees above the horizontal, along the motion."""
     if actor.motion == "flies":
         wanted = 10.0
     elif actor.motion == "rises":
@@ -267,5 +268,5 @@ def _linear(frames: range, start: int, device: str) -> Float[Tensor, " f"]:
 
 
 def _wrap(position: Float[Tensor, " f"], length: float, margin: Float[Tensor, " f"] | float) -> Float[Tensor, " f"]:
-    """Come in at one edge after leaving at the other, `margin` outside of both."""
+    """Wrap positions around, so that a subject leaving at one edge enters at the other, `margin` outside of both."""
     return (position + margin) % (length + 2 * margin) - margin

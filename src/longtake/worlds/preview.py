@@ -1,4 +1,4 @@
-"""Contact sheets: a look at what was rendered, a row for every clip."""
+"""Contact sheets of rendered clips, one row per clip."""
 
 from collections.abc import Sequence
 
@@ -21,13 +21,13 @@ def contact_sheet(
     caption_seed: int = 0,
     scale: int = 1,
 ) -> Image.Image:
-    """Rows of clips, columns of frames evenly over time, under each row what is said of it.
+    """Draw one row per clip, with frames spaced evenly over time and the clip's captions below.
 
     Args:
-        scenes: one row each; lengths may differ, sizes may not.
-        columns: frames shown of a clip.
+        scenes: scenes of equal size, one per row; their lengths may differ.
+        columns: frames shown per clip.
         look: as in `render`.
-        caption_seed: of the captions.
+        caption_seed: seed of the captions.
         scale: whole-number enlargement of the frames.
     """
     rows = []
@@ -45,7 +45,7 @@ def sheet_of(
     columns: int = 6,
     scale: int = 1,
 ) -> Image.Image:
-    """A sheet of any clips, each with its lines of text."""
+    """Draw a sheet of clips, each with its lines of text below."""
     height, width = (side * scale for side in rows[0][0].shape[1:3])
     tall = sum(height + _TEXT_ROWS * len(lines) + 4 for _, lines in rows)
     sheet = Image.new("RGB", (columns * (width + 2), tall), (18, 18, 20))

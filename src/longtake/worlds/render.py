@@ -1,8 +1,8 @@
-"""Scenes become frames: panoramas through a pinhole, and cut-outs that move in them.
+"""Rendering of scenes: panoramas through a pinhole camera, with cut-outs that move in them.
 
-Everything is a pure function of (scene, frame), so any range of frames can be rendered alone and a clip
-may last for ever. Frames share work: the background is drawn once for each distinct state of camera,
-time and weather, a subject only inside its own box. Colours are sRGB in [0, 1] until the end.
+Every frame is a pure function of (scene, frame index), so any range of frames can be rendered by itself, and clips
+may have any length. The background is drawn once for each distinct state of camera, time and weather, and a subject
+only inside its bounding box. Colours are sRGB in [0, 1] until the final conversion to bytes.
 """
 
 import math
@@ -41,17 +41,17 @@ def render(
     device: str | torch.device = "cpu",
     frames: range | None = None,
 ) -> UInt8[Tensor, "b f h w c"]:
-    """The frames of some scenes, RGB 0..255.
+    """Render scenes to frames, RGB 0..255.
 
     Args:
-        scenes: all of one size and length.
+        scenes: scenes of equal size and length.
         look: "full" as a camera sees it; "plain" in flat colours on a checkerboard, with the same
-            silhouettes in the same spots.
-        device: where to compute. The frames stay there.
-        frames: which frames, counted from the scene's start; None: the scene's own length.
+            silhouettes in the same positions.
+        device: device of the computation and of the result.
+        frames: range of frames, counted from the scene's start; None: the scene's own length.
 
     Raises:
-        InputError: no scenes, or scenes of different sizes or lengths.
+        InputError: there are no scenes, or they differ in size or length.
     """
     if not scenes:
         raise InputError("render needs at least one scene, got none")
@@ -68,14 +68,14 @@ def render(
 def silhouettes(
     scenes: Sequence[Scene], device: str | torch.device = "cpu", frames: range | None = None
 ) -> UInt8[Tensor, "b f h w"]:
-    """How much of every pixel is covered by subjects, 0..255, of the scenes and frames that `render` would draw."""
+    """Coverage of every pixel by subjects, 0..255, in the frames that `render` would draw."""
     wanted = range(scenes[0].num_frames) if frames is None else frames
     with torch.inference_mode():
         return torch.stack([_to_bytes(_draw_cover(scene, wanted, str(device)))[..., 0] for scene in scenes])
 
 
 def clips_per_second(config: WorldConfig, num_clips: int = 20, look: Look = "full") -> float:
-    """How fast this machine renders sampled clips, pictures decoded beforehand."""
+    """Measure the rendering speed on sampled clips, with all assets decoded beforehand."""
     scenes = [sample_scene(config, seed) for seed in range(num_clips)]
     for scene in scenes:
         render([scene], look, frames=range(1))
@@ -119,7 +119,7 @@ def _draw_plain(scene: Scene, frames: range, device: str) -> Float[Tensor, "f c 
 
 
 def _draw_cover(scene: Scene, frames: range, device: str) -> Float[Tensor, "f c h w"]:
-    """White subjects before black."""
+    """Draw subjects in white on black."""
     yaw, zoom = camera_path(scene, frames, device)
     cover = torch.zeros(len(frames), 1, scene.height_px, scene.width_px, device=device)
     for idx in range(len(scene.actors)):
@@ -144,7 +144,7 @@ def _horizon_rows(scene: Scene, zoom: Float[Tensor, " f"]) -> Float[Tensor, " f"
 def _rays(
     scene: Scene, zoom: Float[Tensor, " f"], device: str
 ) -> tuple[Float[Tensor, "f h w"], Float[Tensor, "f h w"], Float[Tensor, "f h w"]]:
-    """Right, up and forward parts of every pixel's ray, pitch applied, yaw not."""
+    """Right, up and forward components of every pixel's ray, with the camera's pitch but not its yaw applied."""
     x = torch.arange(scene.width_px, device=device).float() + 0.5 - scene.width_px / 2
     y = scene.height_px / 2 - torch.arange(scene.height_px, device=device).float() - 0.5
     forward = (focal_px(scene) * zoom).view(-1, 1, 1)
@@ -158,7 +158,7 @@ def _rays(
 def _backdrop(
     scene: Scene, yaw: Float[Tensor, " f"], zoom: Float[Tensor, " f"], device: str
 ) -> Float[Tensor, "f c h w"]:
-    """The place through the camera."""
+    """Draw the place as seen by the camera."""
     picture = panorama(scene.place, device)
     one_zoom = bool((zoom == zoom[0]).all())
     right, up, ahead = _rays(scene, zoom[:1] if one_zoom else zoom, device)
@@ -169,7 +169,7 @@ def _backdrop(
     azimuth = azimuth + yaw.view(-1, 1, 1) - left
     columns = width = picture.shape[2]
     if window.is_whole:
-        azimuth, columns = azimuth % 360, width - 1  # the last column is the first one again
+        azimuth, columns = azimuth % 360, width - 1  # the last column repeats the first
     grid_x = azimuth * (2 * columns / (right_edge - left) / width) - 1
     grid_y = ((top - elevation) * (2 / (top - bottom)) - 1).expand_as(grid_x)
     grid = torch.stack([grid_x, grid_y], dim=-1)
@@ -187,7 +187,7 @@ def _backdrop(
 def _checkerboard(
     scene: Scene, yaw: Float[Tensor, " f"], zoom: Float[Tensor, " f"], device: str
 ) -> Float[Tensor, "f c h w"]:
-    """A flat sky over an endless checkerboard, seen through the same camera."""
+    """Draw a flat sky over an infinite checkerboard, as seen by the same camera."""
     right, up, ahead = _rays(scene, zoom, device)
     drop = (-up).clamp_min(1e-3)
     turn = torch.deg2rad(yaw).view(-1, 1, 1)
@@ -203,7 +203,7 @@ def _checkerboard(
 
 @lru_cache(maxsize=512)
 def _sprite(subject_id: str, place_id: str, rows: int, flat: bool, device: str) -> Float[Tensor, "1 c h w"]:
-    """The cut-out at about the size it is shown, lit as in the place, premultiplied."""
+    """Premultiplied cut-out at about the size it is shown, tinted by the place's light or, if `flat`, in one colour."""
     subject = subject_named(subject_id)
     rgba = cutout(subject_id, device).rgba
     if flat:
@@ -231,7 +231,7 @@ def _paste_actor(
     *,
     flat: bool,
 ) -> None:
-    """Draw one subject, its shadow or its reflection into the pictures, in place."""
+    """Draw one subject with its shadow or reflection into the pictures, in place."""
     actor = scene.actors[actor_idx]
     if actor.support == "ground":
         _paste_shadow(pictures, scene, actor, pose_at(scene, actor_idx, frames, yaw, zoom), air)
@@ -255,10 +255,14 @@ def _drawn_actor(
     *,
     flat: bool,
 ) -> tuple[Float[Tensor, "f c u v"], Float[Tensor, "f 1 u v"], Float[Tensor, " f"], Float[Tensor, " f"]]:
-    """A subject and its reflection before time and weather: premultiplied colour, alpha, and where the boxes lie."""
+    """Draw a subject and its reflection in a box per frame, before the effects of time and weather.
+
+    Returns:
+        Premultiplied colour, alpha, and the left and top edges of the boxes.
+    """
     actor = scene.actors[actor_idx]
     pose = pose_at(scene, actor_idx, frames, yaw, zoom)
-    # Of the scene, not of these frames, so that a part is drawn as in the whole.
+    # The resolution depends on the scene only, not on these frames, so that any range of frames is drawn alike.
     most = actor.height * scene.height_px * LARGEST_GROWTH
     most *= 2**scene.camera.travel if scene.camera.kind == "push_in" else 1
     rows = 4 * math.ceil(1.05 * most / 4)
@@ -274,7 +278,7 @@ def _drawn_actor(
     dx = (left - pose.x)[:, None, None] + steps.view(1, 1, -1)
     dy = (top - pose.y)[:, None, None] + steps.view(1, -1, 1)
     below = torch.zeros_like(dy)
-    if wet:  # below the waterline the picture is its own reflection, a little squeezed
+    if wet:  # below the waterline, the subject's reflection is sampled, vertically compressed
         below = dy - (pose.ground_y - pose.y)[:, None, None]
         dy = torch.where(below > 0, dy - below * 2.5, dy)
         ripple = 0.7 * torch.sin(below * 1.9 + 2.2 * pose.x[:, None, None] * 0.2)
@@ -320,7 +324,7 @@ def _paste(
     left: Float[Tensor, " f"],
     top: Float[Tensor, " f"],
 ) -> None:
-    """Put premultiplied boxes over the pictures, in place, cut at the edges."""
+    """Composite premultiplied boxes over the pictures, in place, clipped at the edges."""
     height, width = pictures.shape[2:]
     box_h, box_w = alpha.shape[2:]
     keep = 1 - alpha

@@ -1,7 +1,7 @@
-"""What can happen in the world, and one thing that does: a `Scene`.
+"""Scenes of a world: their description, sampling and possible events.
 
-A scene is closed-form: every number the renderer, the captions and the judges need, and nothing
-drawn later. Lengths on the picture are fractions of its width or height, angles degrees, times frames.
+A scene holds every number that the renderer, the captions and the evaluation need; nothing is sampled later. Lengths
+on the picture are fractions of its width or height, angles are in degrees, times in frames.
 """
 
 import json
@@ -63,8 +63,8 @@ EVENTS = (
 WEATHER_EVENTS = {"snow_starts": "snow", "rain_starts": "rain", "fog_rolls_in": "fog"}
 TIME_EVENTS = {"night_falls": "night", "sun_sets": "sunset"}
 MOTION_EVENTS = ("turns_around", "stops", "starts_moving")
-RAMP_FRAMES = 8  # an event takes this long to be complete
-_SPEEDS = {  # widths a second
+RAMP_FRAMES = 8  # frames that an event takes to complete
+_SPEEDS = {  # ranges of speed in picture widths per second
     "walks": (0.11, 0.18),
     "runs": (0.2, 0.28),
     "hops": (0.12, 0.2),
@@ -81,63 +81,63 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Event:
-    """A change that starts exactly at the first frame of a chunk."""
+    """Change that starts at the first frame of a chunk."""
 
-    kind: str  # one of EVENTS
+    kind: str  # member of EVENTS
     chunk_idx: int
     frame: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Actor:
-    """One subject and how it moves. Screen positions are for a camera that never moved."""
+    """One subject and its motion. Screen positions are those for a camera that does not move."""
 
     subject: str
     motion: str
-    direction: str | None  # "left" or "right": the way it moves, or looks, at frame 0
-    moving: bool  # at frame 0
+    direction: str | None  # direction of motion, or facing, at frame 0: "left" or "right"
+    moving: bool  # whether it moves at frame 0
     support: str  # "ground", "water" or "air"
-    height: float  # fraction of the picture's height
-    x: float  # centre at frame 0, fraction of the width
-    y: float  # contact point (ground, water) or centre (air), fraction of the height
-    speed: float  # widths a second (lateral), heights a second (rises, falls), else 0
-    phase: float  # of its gait, in [0, 1)
+    height: float  # height, as a fraction of the picture's
+    x: float  # centre at frame 0, as a fraction of the width
+    y: float  # contact point (ground, water) or centre (air), as a fraction of the height
+    speed: float  # widths per second for lateral motions, heights per second for vertical ones, else 0
+    phase: float  # phase of the gait, in [0, 1)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Camera:
-    """A pinhole camera that stands in the place's middle. Moves ease in and end after `travel`."""
+    """Pinhole camera in the middle of a place. Its movement slows down and ends after `travel`."""
 
     kind: str  # "still", "pan_left", "pan_right", "push_in"
     azimuth: float
     pitch: float
-    field: float = 60.0  # horizontal, at frame 0
-    rate: float = 0.0  # degrees a second (pan), doublings a second (push)
-    travel: float = 0.0  # degrees, or doublings
+    field: float = 60.0  # horizontal field of view at frame 0
+    rate: float = 0.0  # speed in degrees (pan) or doublings of the focal length (push) per second
+    travel: float = 0.0  # extent of the movement in degrees or doublings
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """What is true of one chunk: the ground truth for judges and captions."""
+    """State of a scene in one chunk, the ground truth for captions and evaluation."""
 
     time: str
     weather: str
-    moving: bool  # of the first actor
-    direction: str | None  # of the first actor
+    moving: bool  # whether the first actor moves
+    direction: str | None  # direction of the first actor
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """Everything that happens in a clip. It goes on for ever; a clip shows the first frames."""
+    """Complete description of what happens; it has no end, and a clip shows the first `num_frames` frames."""
 
     place: str
     view_idx: int
-    actors: tuple[Actor, ...]  # the first one is the subject of events
+    actors: tuple[Actor, ...]  # actors, of which events change the first
     camera: Camera
-    time: str  # at frame 0: "day", "sunset", "night", or as the place was photographed
-    weather: str  # at frame 0: "clear", "rain", "snow", "fog"
-    events: tuple[Event, ...]  # in order of time
-    seed: int  # of the flakes and drops
+    time: str  # time of day at frame 0: "day", "sunset", "night", or that of the place's photograph
+    weather: str  # weather at frame 0: "clear", "rain", "snow", "fog"
+    events: tuple[Event, ...]  # events in order of time
+    seed: int  # seed of the positions of flakes and drops
     num_frames: int
     chunk: int
     fps: int
@@ -146,25 +146,25 @@ class Scene:
 
     @property
     def view(self) -> View:
-        """The view of the place that is shown."""
+        """View of the place that is shown."""
         return place_named(self.place).views[self.view_idx]
 
     @property
     def num_chunks(self) -> int:
-        """Chunks of the clip."""
+        """Number of chunks of the clip."""
         return -(-Stride().latent_frames(self.num_frames) // self.chunk)
 
     def chunk_frames(self, chunk_idx: int) -> range:
-        """The frames of a chunk, cut where the clip ends."""
+        """Range of the frames of a chunk, cut off at the end of the clip."""
         frames = chunk_frames(chunk_idx, self.chunk)
         return range(frames.start, min(frames.stop, self.num_frames))
 
     def events_by(self, chunk_idx: int) -> tuple[Event, ...]:
-        """The events that start at this chunk or before it."""
+        """Events that start at this chunk or before it."""
         return tuple(e for e in self.events if e.chunk_idx <= chunk_idx)
 
     def state_at(self, chunk_idx: int) -> State:
-        """What is true of a chunk, its events counted from their first frame."""
+        """State in a chunk; an event of the chunk counts as complete from its first frame."""
         actor = self.actors[0]
         time, weather, moving, direction = self.time, self.weather, actor.moving, actor.direction
         for event in self.events_by(chunk_idx):
@@ -179,7 +179,7 @@ class Scene:
         return State(time=time, weather=weather, moving=moving, direction=direction)
 
     def lasting(self, num_frames: int) -> "Scene":
-        """The same scene, shown for longer or shorter.
+        """Scene with a clip of `num_frames` frames.
 
         Raises:
             ShapeError: `num_frames` is not a length a video can have.
@@ -188,7 +188,10 @@ class Scene:
         return replace(self, num_frames=num_frames)
 
     def at_rest(self) -> "Scene":
-        """The same opening in clear weather with nothing that moves; what floats on water is left out, as it sways."""
+        """Scene with the same opening in clear weather without motion or events.
+
+        Actors on water are removed, since they would sway.
+        """
         actors = tuple(
             replace(actor, motion="stands still", moving=False, speed=0.0)
             for actor in self.actors
@@ -197,7 +200,7 @@ class Scene:
         return replace(self, actors=actors, events=(), weather="clear")
 
     def with_events(self, *events: tuple[str, int]) -> "Scene":
-        """The same opening with other events, each (kind, chunk index).
+        """Scene with the same opening and other events, each (kind, chunk index).
 
         Raises:
             InputError: an event is unknown, or cannot happen in this scene.
@@ -216,12 +219,12 @@ class Scene:
         return replace(self, events=made)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain lists, dicts, numbers and strings."""
+        """Convert to plain lists, dicts, numbers and strings."""
         return json.loads(json.dumps(asdict(self)))
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Scene":
-        """The inverse of `to_json`."""
+        """Inverse of `to_json`."""
         fields = dict(data)
         fields["actors"] = tuple(Actor(**a) for a in data["actors"])
         fields["events"] = tuple(Event(**e) for e in data["events"])
@@ -230,13 +233,13 @@ class Scene:
 
 
 def chunk_frames(chunk_idx: int, chunk: int) -> range:
-    """The frames that chunk `chunk_idx` of `chunk` latent frames holds."""
+    """Range of the frames of chunk `chunk_idx`, for chunks of `chunk` latent frames."""
     span = Span(idx=chunk_idx, start=chunk_idx * chunk, stop=(chunk_idx + 1) * chunk)
     return span.frames(Stride())
 
 
 def is_lateral(motion: str, subject: Subject) -> bool:
-    """Whether a motion goes left or right."""
+    """Whether a motion of a subject goes left or right."""
     return motion in LATERAL or (motion == "floats" and _swims(subject))
 
 
@@ -262,7 +265,7 @@ def possible_events(scene: Scene, chunk_idx: int) -> tuple[str, ...]:
 
 
 def is_held_out(config: WorldConfig, scene: Scene) -> bool:
-    """Whether training never shows a scene like this one."""
+    """Whether a scene has a view, subject or pair that is held out from training."""
     pairs = held_out_pairs(config)
     return (scene.place, scene.view_idx) in config.held_out_views or any(
         a.subject in config.held_out_subjects
@@ -273,14 +276,18 @@ def is_held_out(config: WorldConfig, scene: Scene) -> bool:
 
 
 def sample_scene(config: WorldConfig, seed: int, split: Split = "train") -> Scene:
-    """The scene that `seed` names in a world. Pure: the same arguments give the same scene."""
+    """Sample the scene of a seed in a world and split, as a pure function of the arguments.
+
+    Raises:
+        ConfigError: the split has no feasible scene.
+    """
     draw = Random(rng_for(seed, ("scene", config.hash, split)).initial_seed())
     feasible = feasible_scenes(config, split)
     if not feasible:
         raise ConfigError(f'the world has no scene in split "{split}"; raise held_out_fraction')
     subject_id = _pick(draw, sorted(feasible))
     motions = sorted(feasible[subject_id])
-    motion = _pick(draw, [*motions, *(m for m in motions if m in LATERAL)])  # twice as often
+    motion = _pick(draw, [*motions, *(m for m in motions if m in LATERAL)])  # lateral motions count twice
     place_id = _pick(draw, sorted(feasible[subject_id][motion]))
     view_idx = _pick(draw, feasible[subject_id][motion][place_id])
     place = place_named(place_id)
@@ -312,18 +319,18 @@ def sample_scene(config: WorldConfig, seed: int, split: Split = "train") -> Scen
 
 
 def distance(scene: Scene, actor_idx: int, frame: int) -> float:
-    """How far an actor has gone by `frame`, in seconds at full speed, forwards positive."""
+    """Distance that an actor has covered by `frame`, in seconds at full speed, forwards positive."""
     return distances(scene, actor_idx, range(frame, frame + 1))[0]
 
 
 def distances(scene: Scene, actor_idx: int, frames: range) -> list[float]:
-    """`distance` at each of `frames`."""
+    """Values of `distance` at each of `frames`."""
     pace = 1.0 if scene.actors[actor_idx].moving else 0.0
     changes = [(event.frame, change) for event, change in pace_changes(scene, actor_idx)]
     gone = []
     for frame in frames:
         total = pace * frame
-        for start, change in changes:  # a pace that changes evenly over the ramp, integrated
+        for start, change in changes:  # integral of a pace that changes linearly over the ramp
             since = max(0, frame - start)
             ramp = min(since, RAMP_FRAMES)
             total += change * (ramp * ramp / (2 * RAMP_FRAMES) + since - ramp)
@@ -332,7 +339,7 @@ def distances(scene: Scene, actor_idx: int, frames: range) -> list[float]:
 
 
 def pace_changes(scene: Scene, actor_idx: int) -> list[tuple[Event, float]]:
-    """By how much each event changes the signed pace of an actor: 1 forwards, 0 still, -1 back."""
+    """Change of an actor's signed pace at each motion event; the pace is 1 forwards, 0 at rest, -1 backwards."""
     changes = []
     if actor_idx == 0:
         pace, forwards = (1.0 if scene.actors[0].moving else 0.0), 1.0
@@ -400,7 +407,7 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
     elif motion in VERTICAL:
         speed = draw.uniform(0.12, 0.18)
     if support == "air":
-        # "rises" begins low and "falls" high, so that both have room for a clip.
+        # Rising subjects begin low and falling ones high, so that they stay visible for a clip.
         y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * draw.random())
         y += draw.uniform(-0.05, 0.05)
         if motion not in VERTICAL:
@@ -422,7 +429,7 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
 
 
 def _contact_row(config: WorldConfig, view: View, camera: Camera, near: float, height: float) -> float:
-    """Row of a contact point, as a fraction of the height, inside what the view allows."""
+    """Row of a contact point within the range that the view allows, as a fraction of the height."""
     assert view.ground_elevation is not None
     focal = config.size.width / 2 / math.tan(math.radians(camera.field / 2))
 
@@ -443,7 +450,7 @@ def _sample_second(
     camera: Camera,
     first: Actor,
 ) -> Actor | None:
-    """Another subject beside the first one, or None where none fits."""
+    """Sample a second actor beside the first one; None if no subject fits."""
     options = {s: m for s, m in company_in(config, place_id, view_idx).items() if s != first.subject}
     if not options:
         return None
@@ -480,7 +487,7 @@ def _add_event(draw: Random, config: WorldConfig, scene: Scene) -> Scene:
 
 
 def _centre_paths(draw: Random, scene: Scene) -> Scene:
-    """Put every actor where its path over the first seconds stays in the picture."""
+    """Place every actor so that its path over the first seconds stays inside the picture."""
     frames = range(0, min(scene.num_frames, 45), 4)
     actors = []
     for idx, actor in enumerate(scene.actors):
@@ -493,7 +500,7 @@ def _centre_paths(draw: Random, scene: Scene) -> Scene:
             x = side - mid + draw.uniform(-0.08, 0.08)
         else:
             x = side + draw.uniform(-0.12, 0.12)
-            if scene.camera.kind.startswith("pan"):  # what stands still drifts against the pan
+            if scene.camera.kind.startswith("pan"):  # a subject at rest drifts against the pan
                 drift = 0.4 * scene.camera.travel / scene.camera.field
                 x += drift if scene.camera.kind == "pan_right" else -drift
         actors.append(replace(actor, x=round(x, 4)))

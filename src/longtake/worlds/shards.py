@@ -1,7 +1,7 @@
-"""Rendered clips on disk: shards of uint8 frames, with captions and ground truth beside them.
+"""Rendered clips on disk: shards of uint8 frames, with captions and ground truth.
 
-A folder holds `manifest.json` and pairs `00000.safetensors` (frames) and `00000.jsonl` (one line a clip).
-Files appear whole or not at all, so an interrupted run goes on where it stopped.
+A folder holds `manifest.json` and pairs `00000.safetensors` (frames) and `00000.jsonl` (one line per clip).
+Files are written atomically, so an interrupted run resumes where it stopped.
 """
 
 import json
@@ -26,10 +26,10 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Clip:
-    """A rendered clip with everything known of it."""
+    """Rendered clip with its captions, scene and seed."""
 
     frames: Pictures
-    captions: tuple[str, ...]  # one for every chunk
+    captions: tuple[str, ...]  # captions, one per chunk
     scene: Scene
     seed: int
 
@@ -44,18 +44,18 @@ def write_shards(
     clips_per_shard: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Render clips into `out`; shards that are there already are kept.
+    """Render clips into a folder; existing shards are kept.
 
     Clip i shows the scene of seed `seed + i`, so a longer run begins with the same clips.
 
     Args:
         config: the world.
-        out: a folder, made if need be.
-        num_clips: how many clips the folder shall hold.
-        seed: of the first clip.
-        split: which scenes.
-        clips_per_shard: clips in a file; the last file may hold fewer.
-        progress: called after every shard with (clips there, clips wanted).
+        out: the folder, created if it does not exist.
+        num_clips: number of clips that the folder will hold.
+        seed: seed of the first clip.
+        split: split to sample scenes from.
+        clips_per_shard: clips per file; the last file may hold fewer.
+        progress: callback after every shard, called with (clips so far, clips in all).
 
     Raises:
         ConfigError: `out` holds clips of another world, seed, split or shard size.
@@ -83,13 +83,14 @@ def write_shards(
                 json.dumps({"seed": s, "captions": captions_for(c, s), "scene": c.to_json()})
                 for s, c in zip(seeds, scenes, strict=True)
             ]
-            _write_whole(records_path, "\n".join(lines) + "\n")  # last: a shard with records is whole
+            # The records are written last, so a shard that has them is complete.
+            _write_whole(records_path, "\n".join(lines) + "\n")
         if progress is not None:
             progress(first + count, num_clips)
 
 
 def read_shards(path: Path) -> Iterator[Clip]:
-    """The clips of a folder, in the order of their seeds.
+    """Yield the clips of a folder in the order of their seeds.
 
     Raises:
         MediaError: there is no manifest, or a shard is damaged.

@@ -1,4 +1,4 @@
-"""What can happen where, and which of it training never shows."""
+"""Feasible combinations of subject, motion and view, and those held out from training."""
 
 import hashlib
 from collections import defaultdict
@@ -16,13 +16,13 @@ VERTICAL = ("rises", "falls")
 
 
 def _views(config: WorldConfig, place_id: str) -> list[tuple[int, View]]:
-    """The views of a place that the world shows."""
+    """Views of a place that the world shows, with their indices."""
     chosen = [idx for place, idx in config.views if place == place_id]
     return [(idx, view) for idx, view in enumerate(place_named(place_id).views) if not chosen or idx in chosen]
 
 
 def support_for(subject: Subject, motion: str, view: View) -> str | None:
-    """Where a subject is while it does `motion` in a view; None: it cannot."""
+    """Support of a subject during `motion` in a view ("ground", "water" or "air"); None if it is impossible."""
     return _support(subject.id, motion, view.rest)
 
 
@@ -48,7 +48,7 @@ def _support(subject_id: str, motion: str, here: str | None) -> str | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldOut:
-    """Pairs that never occur in training."""
+    """Pairs that are held out from training."""
 
     subject_places: frozenset[tuple[str, str]]
     subject_motions: frozenset[tuple[str, str]]
@@ -56,7 +56,11 @@ class HeldOut:
 
 @lru_cache(maxsize=16)
 def held_out_pairs(config: WorldConfig) -> HeldOut:
-    """The pairs kept from training: a fixed choice that leaves every single thing in it."""
+    """Choose the pairs held out from training, deterministically and so that training covers every single element.
+
+    Raises:
+        ConfigError: a subject, place or motion would have no training scene.
+    """
     surfaces = {p: {v.rest for _, v in _views(config, p)} for p in config.places}
     triples = {
         (s, p, m)
@@ -67,7 +71,7 @@ def held_out_pairs(config: WorldConfig) -> HeldOut:
     }
     places_of = _hold_out({(s, p) for s, p, _ in triples}, config.held_out_fraction)
     motions_of = _hold_out(
-        {(s, m) for s, _, m in triples if m != subject_named(s).motions[0]},  # the usual one stays
+        {(s, m) for s, _, m in triples if m != subject_named(s).motions[0]},  # the usual motion is never held out
         config.held_out_fraction,
     )
     kept = [t for t in triples if (t[0], t[1]) not in places_of and (t[0], t[2]) not in motions_of]
@@ -83,7 +87,7 @@ def held_out_pairs(config: WorldConfig) -> HeldOut:
 
 @lru_cache(maxsize=16)
 def feasible_scenes(config: WorldConfig, split: Split) -> dict[str, dict[str, dict[str, list[int]]]]:
-    """subject -> motion -> place -> indices of views, of one split."""
+    """Feasible scenes of a split: subject -> motion -> place -> indices of views."""
     pairs = held_out_pairs(config)
     views = [(p, idx, v.rest) for p in config.places for idx, v in _views(config, p)]
     found: dict[str, dict[str, dict[str, list[int]]]] = {}
@@ -99,7 +103,7 @@ def feasible_scenes(config: WorldConfig, split: Split) -> dict[str, dict[str, di
 
 @lru_cache(maxsize=256)
 def company_in(config: WorldConfig, place_id: str, view_idx: int) -> dict[str, tuple[str, ...]]:
-    """subject -> motions that training shows in a view."""
+    """Subjects that training shows in a view, each with its motions."""
     found = {
         subject: tuple(m for m in sorted(by) if view_idx in by[m].get(place_id, ()))
         for subject, by in sorted(feasible_scenes(config, "train").items())

@@ -1,4 +1,4 @@
-"""The words of a world: what its captions say, by kind of thing."""
+"""Vocabulary of a world's captions, by kind of thing."""
 
 from longtake.core.vocabulary import Vocabulary, words_of
 from longtake.worlds.assets import place_named, subject_named
@@ -6,11 +6,11 @@ from longtake.worlds.captions import CHANGES, TIMES, WEATHERS, captions_for, par
 from longtake.worlds.config import WorldConfig
 from longtake.worlds.scenes import sample_scene
 
-SAMPLED = 1500  # scenes whose captions are read for the words between
+SAMPLED = 1500  # scenes whose captions are scanned for all other words
 
 
 def vocabulary_of(world: WorldConfig) -> Vocabulary:
-    """What a model that is trained on this world has read. Held-out subjects are not in it."""
+    """Vocabulary of a model trained on this world; held-out subjects are not in it."""
     hours = {place_named(place).time_of_day for place in world.places} | {"night", "sunset"}
     groups = {
         "subjects": {

@@ -1,4 +1,4 @@
-"""Time of day and weather: how they grade a picture, and what falls through it."""
+"""Effects of time of day and weather on pictures: colour grading, fog, rain and snow."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -13,23 +13,23 @@ from longtake.worlds.motion import frame_seconds
 from longtake.worlds.scenes import RAMP_FRAMES, TIME_EVENTS, WEATHER_EVENTS, Scene
 
 _LUMA = (0.299, 0.587, 0.114)
-_TEXTURE_HW = (128, 192)  # a tile of snow or rain, in pixels of a 96-row picture
-_FINE = 4  # texture samples a pixel, so that slow flakes glide
+_TEXTURE_HW = (128, 192)  # height and width of a tile of snow or rain, in pixels of a 96-row picture
+_FINE = 4  # texture samples per pixel, so that slow flakes move smoothly
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Air:
-    """What lies between the camera and the world in every frame; amounts in [0, 1]."""
+    """Amounts of time and weather effects in every frame, in [0, 1]."""
 
     night: Float[Tensor, " f"]
     sunset: Float[Tensor, " f"]
     rain: Float[Tensor, " f"]
     snow: Float[Tensor, " f"]
     fog: Float[Tensor, " f"]
-    dark: Float[Tensor, " f"]  # as `night`, and 1 where the place was photographed at night
+    dark: Float[Tensor, " f"]  # equal to `night`, or 1 if the place was photographed at night
 
     def at(self, idx: Tensor) -> "Air":
-        """The air of some of the frames."""
+        """Amounts in the frames with indices `idx`."""
         return Air(
             night=self.night[idx],
             sunset=self.sunset[idx],
@@ -41,14 +41,14 @@ class Air:
 
 
 def _ramp(frames: range, start: int, device: str) -> Float[Tensor, " f"]:
-    """0 before `start`, smoothly to 1 over RAMP_FRAMES; already above 0 at `start` itself."""
+    """Smooth ramp over RAMP_FRAMES frames, 0 before frame `start`, above 0 from `start` on, finally 1."""
     since = torch.arange(frames.start, frames.stop, frames.step, device=device) - start + 1
     x = (since.float() / RAMP_FRAMES).clamp(0, 1)
     return x * x * (3 - 2 * x)
 
 
 def air_at(scene: Scene, frames: range, device: str) -> Air:
-    """What time and weather do to every frame."""
+    """Amounts of time and weather effects in every frame of a scene."""
     native = place_named(scene.place).time_of_day
     amounts = {k: torch.zeros(len(frames), device=device) for k in ("night", "sunset", "rain", "snow", "fog")}
     for now in (scene.time, scene.weather):
@@ -68,12 +68,12 @@ def air_at(scene: Scene, frames: range, device: str) -> Air:
 
 
 def column(values: Float[Tensor, " f"]) -> Float[Tensor, "f 1 1 1"]:
-    """A number for every frame, shaped to multiply pictures."""
+    """Reshape one number per frame to broadcast over pictures."""
     return values.view(-1, 1, 1, 1)
 
 
 def rgb_column(rgb: tuple[float, float, float], like: Tensor) -> Float[Tensor, "1 c 1 1"]:
-    """One colour, shaped to multiply pictures."""
+    """Reshape one colour to broadcast over pictures."""
     return torch.tensor(rgb, device=like.device).view(1, 3, 1, 1)
 
 
@@ -83,7 +83,7 @@ def _luma(pictures: Float[Tensor, "f c h w"]) -> Float[Tensor, "f 1 h w"]:
 
 
 def grade(pictures: Float[Tensor, "f c h w"], air: Air, strength: float = 1.0) -> Float[Tensor, "f c h w"]:
-    """Overcast, sunset and night, in this order; linear, so premultiplied colours may come too."""
+    """Grade pictures for overcast, sunset and night, in this order; linear, so it applies to premultiplied colours."""
     dull = 0.75 * air.rain + 0.5 * air.snow + 0.5 * air.fog
     if bool((dull > 0).any()):
         grey = _luma(pictures) * rgb_column((0.95, 0.98, 1.03), pictures)
@@ -100,7 +100,7 @@ def grade(pictures: Float[Tensor, "f c h w"], air: Air, strength: float = 1.0) -
 
 
 def fog_colour(air: Air, like: Tensor) -> Float[Tensor, "f c 1 1"]:
-    """The veil's colour: pale by day, warm at sunset, dark blue at night."""
+    """Colour of fog: pale by day, warm at sunset, dark blue at night."""
     day = rgb_column((0.8, 0.82, 0.84), like)
     warm = rgb_column((0.84, 0.7, 0.6), like)
     dark = rgb_column((0.2, 0.24, 0.34), like)
@@ -111,7 +111,14 @@ def fog_colour(air: Air, like: Tensor) -> Float[Tensor, "f c 1 1"]:
 def in_air(
     backdrop: Float[Tensor, "f c h w"], air: Air, horizon: Float[Tensor, " f"], *, snow_lies: bool
 ) -> Float[Tensor, "f c h w"]:
-    """The backdrop as time and weather make it look. `horizon` is a row of every frame."""
+    """Apply time and weather to a backdrop.
+
+    Args:
+        backdrop: pictures of the place.
+        air: amounts of the effects.
+        horizon: row of the horizon in every frame.
+        snow_lies: whether falling snow settles below the horizon.
+    """
     height = backdrop.shape[2]
     rows = torch.arange(height, device=backdrop.device).float() + 0.5
     below = (rows[None] - horizon[:, None]) / height  # 0 at the horizon, grows downwards
@@ -136,7 +143,7 @@ def in_air(
 
 @lru_cache(maxsize=64)
 def _flakes(kind: str, layer: int, variant: int, device: str) -> Float[Tensor, "h w"]:
-    """A tile of one depth layer of rain or snow, opacity in [0, 1], wrapping on all sides."""
+    """Opacity in [0, 1] of one depth layer of rain or snow, as a tile that repeats seamlessly."""
     height, width = (side * _FINE for side in _TEXTURE_HW)
     rng = rng_for(variant, (kind, layer))
     tile = torch.zeros(height, width)
