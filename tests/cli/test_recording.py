@@ -90,8 +90,10 @@ def test_a_take_becomes_a_file_and_a_summary(tmp_path: Path, suffix: str, capsys
     assert take.real_time_factor == pytest.approx(take.fps / 16)
     assert out.stat().st_size > 100
     shown = capsys.readouterr().out
-    summary = rf"{re.escape(str(out))} · 3\.00 s, 48 frames · first frame after [\d.]+ s "
+    summary = (
+        rf"{re.escape(str(out))} · 3\.00 s, 48 frames · first frame after [\d.]+ s "
         r"\([\d.]+ s after the command\) · [\d.]+ FPS · [\d.]+x real time\n"
+    )
     assert re.fullmatch(summary, shown)
 
 

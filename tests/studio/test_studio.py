@@ -530,3 +530,27 @@ def test_a_negative_prompt_steers_guided_chunks_from_its_cue_on_and_travels_in_t
     assert not torch.equal(frames(from_the_start, 1)[0], before[0])
     alone = [frames(studio.take("a tiger", negative_prompt=negative), 1) for negative in (None, "a red car")]
     assert same(*alone)  # without guidance it changes nothing
+
+
+def test_a_script_has_the_threads_of_each_chunk_and_is_replayed_with_them(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed: list[int] = []
+
+    def watched(threads: int | None) -> None:
+        assert threads is not None
+        computed.append(threads)
+
+    load = iter([2, 2, 1, 1, 2])
+    monkeypatch.setattr(studio.engine, "threads", lambda: next(load, 7))
+    monkeypatch.setattr("longtake.sample.sampler.compute_with", watched)
+    monkeypatch.setattr("longtake.studio.engine.compute_with", watched)
+    take = studio.take("a tiger walks")
+    frames(take, 5)
+    assert computed == [2, 2, 1, 1, 2]
+    assert take.script().threads == [(2, 2), (1, 2), (2, 1)]
+    list(take.frames())
+    assert computed[5:] == [2, 2, 1, 1, 2]
+    replayed = studio.replay(take.script())
+    assert len(frames(replayed, 7)) == 7
+    assert computed[10:] == [2, 2, 1, 1, 2, 7, 7]  # what comes after the script is made as the machine allows

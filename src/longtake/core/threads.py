@@ -6,11 +6,20 @@ wait most of the time, and one thread is two to three times as fast as two.
 
 import os
 import time
+from functools import cache
 from pathlib import Path
+
+import torch
 
 STAT = Path("/proc/stat")  # Linux: CPU time per core since boot, in ticks
 SHORTEST_S = 0.05  # shortest interval between measurements, well above the ticks of 10 ms
 BUSY = 0.5  # load of other programs, in cores, at which one thread fewer is used
+
+
+def compute_with(threads: int | None) -> None:
+    """Set the number of threads that torch computes with on a CPU; None leaves it."""
+    if threads is not None and threads != torch.get_num_threads():
+        torch.set_num_threads(threads)
 
 
 class ThreadBudget:
@@ -56,3 +65,9 @@ class ThreadBudget:
                 idle = int(ticks[3]) + int(ticks[4])  # ticks idle, and ticks waiting for a disk
                 busy += sum(map(int, ticks[:8])) - idle
         return time.monotonic(), busy / os.sysconf("SC_CLK_TCK"), time.process_time()
+
+
+@cache
+def thread_budget() -> ThreadBudget:
+    """The budget of this process; at most as many threads as torch had when it was first asked for."""
+    return ThreadBudget(torch.get_num_threads())

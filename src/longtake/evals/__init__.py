@@ -1,1 +1,1 @@
-"""How good a model is: what was asked for against what is seen, over time, and against the rendered truth."""
+"""Evaluation of models: adherence to prompts, change over time, and comparison with the rendered truth."""

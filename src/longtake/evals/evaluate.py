@@ -1,11 +1,11 @@
-"""A model's figures on a world: what is asked for and seen, over time, across seeds, and how fast.
+"""Metrics of a model on a world: adherence to prompts, drift over time, spread across seeds, and speed.
 
-    held-out prompts --> takes --> judge: adherence       figures: flicker, smoothness, dynamics, sharpness, ...
+    held-out prompts --> takes --> judge: adherence       metrics: flicker, smoothness, dynamics, sharpness, ...
                                    features: distance to the rendered truth, spread across seeds, consistency
-    prompts that change --> is the change seen, and after how long
-    one long take a prompt --> the same figures for its beginning and for each later part: drift
+    changing prompts --> whether the judge sees the change, and after how long
+    one long take per prompt --> the same metrics of its first part and of each later part: drift
 
-The rendered truth of the same prompts goes through the codec and the same figures: it is the first row of the table.
+The rendered truth of the same prompts, encoded and decoded by the codec, has the same metrics: the table's first row.
 """
 
 import time
@@ -55,39 +55,39 @@ OF_A_CLIP: Mapping[str, Callable[[Pictures], float]] = {
     "brightness": brightness,
 }
 DRIFTING = ("sharpness", "contrast", "saturation", "brightness")
-PART_S = 5.0  # of a long take, compared with its first part
-DRIFT_OVER_S = (10, 30, 300)  # as far as the takes last
+PART_S = 5.0  # length in seconds of the parts of a long take that are compared with its first part
+DRIFT_OVER_S = (10, 30, 300)  # lengths in seconds over which drift is reported, if the takes are long enough
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EvaluationPlan:
-    """How much is asked. The teacher makes clips of its own length only: no long takes."""
+    """Extent of an evaluation; the teacher only generates clips of its own length, so it makes no long takes."""
 
-    prompts: int = 32
-    seeds: int = 4  # for the spread, of the first few prompts
-    spread_prompts: int = 4
-    switches: int = 12
-    given: int = 12  # prompts whose scenes are given as a picture and as a source
-    still: int = 8  # prompts under which nothing moves
-    kept: int = 8  # takes in each second of which the subject is looked for
-    kept_s: float = 20.0
-    long_takes: int = 2
-    long_s: float = 30.0
+    prompts: int = 32  # number of held-out prompts
+    seeds: int = 4  # number of seeds for the spread
+    spread_prompts: int = 4  # number of prompts for the spread
+    switches: int = 12  # number of takes with a change of prompt
+    given: int = 12  # number of prompts whose scenes are given as a picture and as a source
+    still: int = 8  # number of prompts under which nothing moves
+    kept: int = 8  # number of takes whose subject is checked in each second
+    kept_s: float = 20.0  # length of these takes
+    long_takes: int = 2  # number of takes for drift
+    long_s: float = 30.0  # length of these takes
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drift:
-    """Figures of the parts of long takes, relative to their first part; 1 is no drift."""
+    """Metrics of the parts of long takes, relative to their first part; 1 is no drift."""
 
-    at_s: Sequence[float]
-    per_second: Mapping[int, Figure]  # over so many seconds: what the figure that changes most changes by, in a second
-    ratios: Mapping[str, Sequence[float]]
-    adherence: Sequence[float]  # subject and place, of each part
+    at_s: Sequence[float]  # start of each part, in seconds
+    per_second: Mapping[int, Figure]  # length in seconds -> change per second of the metric that changes most
+    ratios: Mapping[str, Sequence[float]]  # metric -> ratio to the first part, for each part
+    adherence: Sequence[float]  # share of correct subjects and places, for each part
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """A take that was looked at, and what the judge made of it."""
+    """A judged take, with the expected class and the judge's answer for each task."""
 
     prompt: str
     clip: Pictures
@@ -97,20 +97,20 @@ class Example:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationRow:
-    """One model in the table."""
+    """One row of the table: a model, or the rendered truth."""
 
     name: str
     figures: Mapping[str, Figure]
-    values: Mapping[str, Sequence[float]] = field(default_factory=dict)  # of the prompts, one by one
+    values: Mapping[str, Sequence[float]] = field(default_factory=dict)  # metric -> values of the single prompts
     drift: Drift | None = None
     examples: Sequence[Example] = field(default=())
-    features: Float[Tensor, "clips d"] | None = None  # of the judge: what the distance to the truth compares
+    features: Float[Tensor, "clips d"] | None = None  # judge's features, for the distance to the truth
 
 
 def truth_row(
     model: Model, world: WorldConfig, judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> EvaluationRow:
-    """The rendered scenes of the prompts, as the model's codec shows them: what can be reached at most."""
+    """Row of the prompts' rendered scenes after the model's codec: the upper bound for a model."""
     asked = asked_of(world, plan.prompts)
     clips = []
     coded: dict[str, list[float]] = {}
@@ -124,14 +124,14 @@ def truth_row(
             coded.setdefault(key, []).append(value)
         progress("rendered truth", len(clips), len(asked), {})
     figures, values, examples, features = _of_clips(asked, clips, None, model.fps, judge)
-    # Where nothing moves, there is no PSNR of what does.
+    # The PSNR of moving pixels is NaN where nothing moves.
     figures |= {key: figure(known) for key, each in coded.items() if (known := [x for x in each if not isnan(x)])}
     name = "rendered truth, through the codec"
     return EvaluationRow(name=name, figures=figures, values=values, examples=examples, features=features)
 
 
 def _through_codec(model: Model, scene: Scene) -> tuple[Pictures, dict[str, float]]:
-    """A scene's clip as the codec gives it back, and how far that is from the clip."""
+    """Reconstruction of a scene's clip by the codec, and metrics of its difference from the clip."""
     truth = render([scene])[0]
     video = from_pictures(truth).to(model.dit.device)
     with torch.inference_mode():
@@ -155,7 +155,7 @@ def model_row(
     truth: EvaluationRow,
     progress: Progress,
 ) -> EvaluationRow:
-    """All figures of a model; `truth` is the row that `truth_row` made with the same plan."""
+    """Row with all metrics of a model; `truth` is the row of `truth_row` with the same plan."""
     asked = asked_of(world, plan.prompts)
     seconds = _clip_s(model)
     clips, first_s, fps = [], [], []
@@ -185,9 +185,9 @@ def model_row(
 def _of_clips(
     asked: Sequence[Asked], clips: Sequence[Pictures], truth: Tensor | None, fps: float, judge: Judge
 ) -> tuple[dict[str, Figure], dict[str, list[float]], list[Example], Tensor]:
-    """Figures, their values prompt by prompt, examples and the judge's features.
+    """Metrics of clips, their values for the single prompts, examples, and the judge's features.
 
-    `truth` are the features of the truth; None: these are the truth.
+    `truth` holds the features of the rendered truth; None: the clips are the rendered truth.
     """
     seen = judge.see(clips, fps)
     examples = [
@@ -217,7 +217,7 @@ def _of_clips(
 def _spreads(
     name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> Iterator[float]:
-    """How far takes of one prompt and different seeds are from each other."""
+    """Yield for each prompt the mean distance between features of takes with different seeds."""
     few = asked[: plan.spread_prompts]
     for num, one in enumerate(few, 1):
         clips = [_timed(model, one.prompt, SECONDS, 1000 + seed)[0] for seed in range(plan.seeds)]
@@ -226,7 +226,7 @@ def _spreads(
 
 
 def _still(name: str, model: Model, world: WorldConfig, plan: EvaluationPlan, progress: Progress) -> dict[str, Figure]:
-    """Takes in which nothing should move."""
+    """Metrics of takes in which nothing should move."""
     found = []
     for num, one in enumerate(few := still_of(world, plan.still), 1):
         chunks = list(generate(model, (TimedPrompt(at_s=0.0, prompt=one.prompt),), seconds=_clip_s(model), seed=num))
@@ -243,7 +243,7 @@ def _still(name: str, model: Model, world: WorldConfig, plan: EvaluationPlan, pr
 def _kept(
     name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> dict[str, Figure]:
-    """Of the seconds of long takes in which the judge sees a subject: the share with the right one."""
+    """Share of the seconds with the correct subject, among those of long takes in which the judge sees a subject."""
     shares = []
     for num, one in enumerate(few := asked[: plan.kept], 1):
         clip, _, _ = _timed(model, one.prompt, plan.kept_s, 2000 + num)
@@ -256,7 +256,7 @@ def _kept(
 def _followed(
     name: str, model: Model, world: WorldConfig, judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> Iterator[float | None]:
-    """For each change of a prompt, seconds from the cue until the judge sees it; None: it does not."""
+    """Yield for each change of prompt the seconds from the cue until the judge sees it; None: the judge does not."""
     switches = switches_of(world, plan.switches)
     chunk_s = model.preset.stream.chunk * model.preset.codec.stride.time / model.fps
     seconds = _clip_s(model) if model.is_teacher else 3 * SECONDS
@@ -271,7 +271,7 @@ def _seen_after(model: Model, switch: Switch, judge: Judge, at_s: float, seconds
     begin, looked_at, step = round(at_s * model.fps), round(model.fps), max(1, round(model.fps / 4))
     starts = range(begin, len(clip) - looked_at + 1, step)
     answers = judge.see([clip[start : start + looked_at] for start in starts], model.fps).answers[switch.task]
-    # Seen means: from then on to the end of the take.
+    # A change counts as seen only if all later answers, up to the end of the take, agree with it.
     late = next((i for i in range(len(answers)) if all(a == switch.after for a in answers[i:])), None)
     return None if late is None else (starts[late] - begin) / model.fps
 
@@ -279,7 +279,7 @@ def _seen_after(model: Model, switch: Switch, judge: Judge, at_s: float, seconds
 def _drift(
     name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: EvaluationPlan, progress: Progress
 ) -> Drift:
-    """Each part of long takes against the first one."""
+    """Metrics of each part of long takes, relative to the first part."""
     few = asked[: plan.long_takes]
     num_parts = int(plan.long_s / PART_S)
     part = round(PART_S * model.fps)
@@ -313,13 +313,13 @@ def _drift(
 
 
 def _per_second(ratios: Sequence[Sequence[float]], over_s: int) -> float:
-    """Of one take: how far the figure that drifts most is from its beginning, over the time in between."""
+    """Largest relative change of a metric of one take over `over_s` seconds, divided by the time between the parts."""
     last = int(over_s / PART_S) - 1
     return max(abs(values[last] - 1) for values in ratios) / (last * PART_S)
 
 
 def _timed(model: Model, prompt: str, seconds: float, seed: int) -> tuple[Pictures, float, float]:
-    """A take, the seconds until its first frames, and its frames a second."""
+    """Frames of a take, seconds until the first ones, and frames per second."""
     begun, first, parts = time.perf_counter(), 0.0, []
     for chunk in generate(model, (TimedPrompt(at_s=0.0, prompt=prompt),), seconds=seconds, seed=seed):
         parts.append(chunk.frames)

@@ -1,7 +1,7 @@
-"""What is given to a model: is a picture kept, do a source's shapes come through?
+"""Fidelity to given inputs: how well a picture is kept, and whether a source's shapes are preserved.
 
-a picture               -> a take that begins with it: its first frame against the picture
-a scene's plain look    -> what the model paints over it: shapes against the scene's, colours against its full look
+a picture               -> a take that begins with it; its first frame is compared with the picture
+a scene's plain look    -> the model's restyled take; shapes are compared with the scene's, luma with its full look
 """
 
 from collections.abc import Sequence
@@ -21,12 +21,12 @@ from longtake.studio.studio import Studio
 from longtake.worlds.render import render
 from longtake.worlds.scenes import Scene
 
-MOVED = 24  # of 255: a pixel this far from the clip's median shows something that moves
-CHUNKS = 4  # of a painting
+MOVED = 24  # deviation in grey levels of 255 from the clip's median above which a pixel counts as moving
+CHUNKS = 4  # number of chunks of a restyled take
 
 
 def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, progress: Progress) -> dict[str, Figure]:
-    """Figures of what is given, over scenes."""
+    """Metrics of the fidelity to given inputs, over the scenes of `asked`."""
     kept, near, met, shapes = [], [], [], []
     for num, one in enumerate(asked, 1):
         scene = replace(one.scene, height_px=model.size.height, width_px=model.size.width)
@@ -36,7 +36,7 @@ def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, prog
         near.append(psnr(luma(shown), luma(full)))
         answers = judge.see([shown], model.fps).answers
         met.append(mean(float(answers[task][0] == wanted) for task, wanted in one.expected.items()))
-        if bool(truth.any()) and scene.actors[0].motion != "stands still":  # what stands cannot be told from the place
+        if bool(truth.any()) and scene.actors[0].motion != "stands still":  # static subjects have no silhouette
             shapes.append(iou(silhouettes(shown), truth))
         progress(f"{name}: given", num, len(asked), {})
     found = {
@@ -48,21 +48,21 @@ def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, prog
 
 
 def first_frame(model: Model, scene: Scene, prompt: str) -> Tensor:
-    """The first frame of a take that begins with the first picture of a scene."""
+    """The first frame of a take that begins with the first frame of a scene."""
     with Studio(model) as studio:
         take = studio.animate(render([scene], frames=range(1))[0], prompt)
         return next(iter(take.stream(chunks=1))).frames[0]
 
 
 def painted(model: Model, plain: Pictures, prompt: str, *, seed: int, strength: float | None = None) -> Pictures:
-    """A source, restyled.
+    """Restyle a source and return the frames of the take.
 
     Args:
-        model: a student.
-        plain: the source, of whole chunks.
-        prompt: what it becomes.
-        seed: of the take.
-        strength: at which the source enters; None: the model's own.
+        model: model with its student.
+        plain: frames of the source, of whole chunks.
+        prompt: prompt of the take.
+        seed: seed of the take.
+        strength: strength at which the source is restyled; None: the model's default.
     """
     with Studio(model) as studio:
         take = studio.restyle(plain, prompt, strength=strength, seed=seed)
@@ -70,7 +70,7 @@ def painted(model: Model, plain: Pictures, prompt: str, *, seed: int, strength: 
 
 
 def looks(scene: Scene, num_frames: int) -> tuple[Pictures, Pictures, Bool[Tensor, "frames height width"]]:
-    """A scene's plain look, its full one, and where its subjects are."""
+    """A scene in its plain and in its full look, and the mask of its subjects."""
     scene = scene.lasting(num_frames)
     plain, full = render([scene], "plain")[0], render([scene])[0]
     empty = render([replace(scene, actors=())], "plain")[0]
@@ -78,27 +78,27 @@ def looks(scene: Scene, num_frames: int) -> tuple[Pictures, Pictures, Bool[Tenso
 
 
 def chunk_frames(model: Model, num: int) -> int:
-    """Frames of a take's first chunks."""
+    """Number of frames of a take's first `num` chunks."""
     return model.preset.codec.stride.frames(num * model.preset.stream.chunk)
 
 
 def psnr(a: Tensor, b: Tensor) -> float:
-    """Decibels, of values in 0..255; 99 where they are equal."""
+    """Peak signal-to-noise ratio in dB of values in 0..255; 99 if they are equal."""
     error = float((a.float() - b.float()).square().mean())
     return 99.0 if error == 0 else 10 * float(torch.log10(torch.tensor(255**2 / error)))
 
 
 def luma(pictures: Pictures) -> Tensor:
-    """Brightness of every pixel, 0..255."""
+    """BT.709 luma of every pixel, 0..255."""
     return pictures.float() @ torch.tensor([0.2126, 0.7152, 0.0722])
 
 
 def silhouettes(pictures: Pictures) -> Bool[Tensor, "frames height width"]:
-    """What differs from the clip's median over time."""
+    """Mask of the pixels that differ from the clip's median over time by more than `MOVED`."""
     colours = pictures.float()
     return (colours - colours.median(0).values).abs().amax(-1) > MOVED
 
 
 def iou(a: Tensor, b: Tensor) -> float:
-    """Of two sets of pixels, over a whole clip."""
+    """Intersection over union of two masks, over a whole clip."""
     return float((a & b).sum() / (a | b).sum().clamp_min(1))

@@ -1,8 +1,8 @@
-"""Figures of a clip that need no judge: how steady, how sharp, how lively. Pictures are uint8 [f, h, w, 3].
+"""Metrics of a clip that need no judge: steadiness, motion, sharpness, colour. Clips are uint8 [f, h, w, 3].
 
-VBench (Huang et al. 2024) measures smoothness and dynamics with networks for interpolation and flow; what stands here
-are the same quantities by plain means, so that they run anywhere. They rank models on one world and are not VBench
-scores.
+VBench (Huang et al. 2024) measures smoothness and dynamics with networks for interpolation and optical flow; here, the
+same quantities are measured without networks, so that they run anywhere. They rank models on one world and are not
+VBench scores.
 """
 
 import torch
@@ -14,14 +14,14 @@ from longtake.core.shapes import Pictures
 from longtake.flow.distortion import moving_pixels
 from longtake.media.frames import from_pictures
 
-BLOCK = 8  # pixels of a block whose motion is sought
-REACH = 6  # pixels that it may have moved
-EDGE_PX = 2  # pixels around what moves that still belong to it
-LIVELIEST = 0.05  # of the blocks that count for `dynamics` (VBench: of the pixels)
+BLOCK = 8  # side in pixels of the blocks of block matching
+REACH = 6  # largest displacement in pixels that is searched
+EDGE_PX = 2  # margin in pixels around moving pixels that counts as moving
+LIVELIEST = 0.05  # share of the blocks, those that move most, that count for `dynamics` (VBench: of the pixels)
 
 
 def flicker(clip: Pictures) -> float:
-    """1 minus the mean absolute difference of neighbouring frames, pixels in [0, 1] (VBench, temporal flickering)."""
+    """1 minus the mean absolute difference of successive frames, pixels in [0, 1] (VBench, temporal flickering)."""
     x = clip.float() / 255
     return 1 - (x[1:] - x[:-1]).abs().mean().item()
 
@@ -29,14 +29,14 @@ def flicker(clip: Pictures) -> float:
 def smoothness(clip: Pictures) -> float:
     """1 minus the mean absolute difference of a frame from the mean of its neighbours.
 
-    What moves evenly is close to that mean, what jumps is not (VBench, motion smoothness: by a network).
+    Even motion stays close to that mean, jumps do not (VBench, motion smoothness: by a network).
     """
     x = clip.float() / 255
     return 1 - (x[1:-1] - (x[:-2] + x[2:]) / 2).abs().mean().item()
 
 
 def dynamics(clip: Pictures) -> float:
-    """How far the liveliest blocks move, pixels a frame, by block matching (VBench, dynamic degree: by RAFT)."""
+    """Motion of the blocks that move most, in pixels per frame, by block matching (VBench, dynamic degree: by RAFT)."""
     return torch.stack([_motion(a, b) for a, b in zip(clip[:-1:4], clip[1::4], strict=False)]).mean().item()
 
 
@@ -48,7 +48,7 @@ def sharpness(clip: Pictures) -> float:
 
 
 def moving_sharpness(clip: Pictures) -> float:
-    """Mean absolute response of the Laplacian around pixels that show something moving; of all where nothing moves."""
+    """Mean absolute response of the Laplacian around moving pixels; over all pixels if nothing moves."""
     x = luma(clip)[:, None]
     moving = moving_pixels(from_pictures(clip))[0][:, None].float()
     around = functional.max_pool2d(moving, 2 * EDGE_PX + 1, 1, EDGE_PX) > 0
@@ -58,12 +58,12 @@ def moving_sharpness(clip: Pictures) -> float:
 
 
 def contrast(clip: Pictures) -> float:
-    """Deviation of luma within a frame, mean over frames; luma in [0, 1]."""
+    """Standard deviation of luma within a frame, averaged over frames; luma in [0, 1]."""
     return luma(clip).flatten(1).std(1).mean().item()
 
 
 def saturation(clip: Pictures) -> float:
-    """Largest minus smallest of red, green and blue, mean over pixels, in [0, 1]."""
+    """Largest minus smallest of red, green and blue, averaged over pixels, in [0, 1]."""
     x = clip.float() / 255
     return (x.amax(3) - x.amin(3)).mean().item()
 
@@ -79,7 +79,7 @@ def luma(clip: Pictures) -> Float[Tensor, "f h w"]:
 
 
 def _motion(before: Tensor, after: Tensor) -> Tensor:
-    """Length of the motion of the liveliest blocks between two frames; of equally good motions, the shortest."""
+    """Mean displacement of the blocks that move most between two frames; among equal matches, the shortest is taken."""
     a, b = luma(before[None])[:, None], luma(after[None])[:, None]
     moved = functional.pad(b, (REACH, REACH, REACH, REACH), mode="replicate")
     height, width = a.shape[2:]

@@ -1,14 +1,14 @@
-"""The judge: a small network that says what a clip shows, trained on rendered truth and tried on scenes it never saw.
+"""The judge: a small network that classifies what a clip shows, trained on rendered truth, tested on held-out scenes.
 
-    frames -> convolutions -> a map of features for each frame
-        map -> scores of the subjects at every cell -> summed over the cells: which subject, in each frame
-            -> where the scores are high: features, position and extent of the subject in each frame
+    frames -> convolutions -> a feature map of each frame
+        map -> scores of the subjects at every cell -> summed over the cells: subject, in each frame
+            -> attention to cells with high scores: features, position and extent of the subject in each frame
                -> convolutions over time: motion, direction
         map -> means over a coarse grid and over time: place, time of day, weather
 
-It looks at two seconds, nine frames of 160x96. In training its clips are blurred, noisy and tinted as generated ones
-may be, so that it judges what is there and not how sharp it is. Some of them show no subject, so that it also says
-when there is none.
+Its input is nine frames of 160x96 spread over two seconds. Training clips are blurred, noisy and tinted as generated
+ones may be, so that answers depend on content and not on sharpness. Some show no subject, so that it can answer that
+there is none.
 """
 
 import json
@@ -35,40 +35,40 @@ from longtake.worlds.assets import place_named
 from longtake.worlds.render import render
 from longtake.worlds.scenes import Split, WorldConfig, sample_scene
 
-FRAMES = 9  # that it looks at
-SECONDS = 2.0  # over which they are spread
+FRAMES = 9  # number of input frames
+SECONDS = 2.0  # time over which the input frames are spread
 HEIGHT, WIDTH = 96, 160
-WIDTHS = (32, 48, 64)  # of the convolutions
-TRACK = 32  # features of the subject that are followed over time
-GRID, THUMBNAIL = (3, 5), (6, 10)  # rows and columns of features and of pixels by which places are recognised
+WIDTHS = (32, 48, 64)  # channels of the convolutions
+TRACK = 32  # number of features of the subject that are followed over time
+GRID, THUMBNAIL = (3, 5), (6, 10)  # rows and columns of pooled features and of pooled pixels, for place and time
 RENDER_BATCH = 20
 NO_SUBJECT = "none"
-EMPTY_SHARE = 0.06  # of the clips that it learns from: no subject in them
-MOVING_TASKS = ("motion", "direction")  # answered from what happens to the subject over time
+EMPTY_SHARE = 0.06  # share of training clips without a subject
+MOVING_TASKS = ("motion", "direction")  # tasks answered from the track of the subject over time
 
 Progress = Callable[[str, int, int, Mapping[str, float]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """What the judge says of some clips."""
+    """Answers of the judge for some clips, and its features."""
 
-    answers: Mapping[str, Sequence[str]]  # task -> an answer for each clip
+    answers: Mapping[str, Sequence[str]]  # task -> answer for each clip
     features: Float[Tensor, "b d"]
     frame_features: Float[Tensor, "b f e"]
 
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the network computes of clips before it answers."""
+    """Intermediate results of the network for some clips."""
 
-    subject: Float[Tensor, "b f n"]  # log-probabilities of the subjects in each frame; the last one: of none
-    scene: Float[Tensor, "b f e"]  # means of the features and of the pixels over coarse grids
-    track: Float[Tensor, "b d f"]  # features of the moving subject over time
+    subject: Float[Tensor, "b f n"]  # log-probabilities of the subjects in each frame; the last one: no subject
+    scene: Float[Tensor, "b f e"]  # features and pixels, averaged over coarse grids
+    track: Float[Tensor, "b d f"]  # features of the subject over time
 
 
 class JudgeBlock(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Residual block of two convolutions."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -86,9 +86,10 @@ class JudgeBlock(nn.Module):
 
 
 class Judge(nn.Module):
-    """See the top of the file.
+    """The network of the module's docstring.
 
-    `classes` names the answers of each task, `accuracy` says how often they are right, `digest` which judge this is.
+    `classes` holds the possible answers of each task, `accuracy` the share of correct answers on held-out scenes, and
+    `digest` the hash of the judge's file.
     """
 
     def __init__(self, classes: Mapping[str, Sequence[str]]) -> None:
@@ -107,7 +108,7 @@ class Judge(nn.Module):
             nn.GroupNorm(8, width),
             nn.SiLU(),
         )
-        subjects = len(self.classes["subject"]) - 1  # none has no place in the picture
+        subjects = len(self.classes["subject"]) - 1  # without `NO_SUBJECT`, which has no position in the picture
         self.subjects = nn.Conv2d(width, subjects, 1)
         self.nothing = nn.Parameter(torch.zeros(1))
         self.followed = nn.Linear(width, TRACK)
@@ -122,14 +123,14 @@ class Judge(nn.Module):
         )
 
     def observe(self, frames: Float[Tensor, "b f c h w"]) -> Observation:
-        """What clips show, pixels in [-1, 1]."""
+        """Intermediate results for clips of `FRAMES` frames, pixels in [-1, 1]."""
         shape = frames.shape[:2]
         changing = (frames - frames.mean(1, keepdim=True)).abs()
         cells = self.look(torch.cat((frames, changing), 2).flatten(0, 1))
         scores = self.subjects(cells).flatten(2)
         total = scores.logsumexp(2) - math.log(scores.shape[2])
         subject = torch.cat((total, self.nothing.expand(len(total), 1)), 1).log_softmax(1)
-        weight = scores.amax(1).softmax(1)  # of each cell: how much of the subject is there
+        weight = scores.amax(1).softmax(1)  # attention over the cells, high where the subject is
         centres = cell_centres(*cells.shape[2:]).to(cells)
         position = weight @ centres
         extent = (weight @ centres.square() - position.square()).clamp_min(1e-6).sqrt()
@@ -139,25 +140,25 @@ class Judge(nn.Module):
         for idx, conv in enumerate(self.over_time):
             after = functional.silu(conv(track))
             track = track + after if idx else after
-        # Places are fixed views: much of them, and of the hour, is in a few large pixels.
+        # Places are fixed views, so a few large pixels identify much of the place and the time of day.
         thumbnail = functional.adaptive_avg_pool2d(frames.flatten(0, 1), THUMBNAIL).flatten(1)
         scene = torch.cat((functional.adaptive_avg_pool2d(cells, GRID).flatten(1), thumbnail), 1)
         return Observation(subject.unflatten(0, shape), scene.unflatten(0, shape), track)
 
     def decide(self, observed: Observation) -> dict[str, Tensor]:
-        """Logits of each task."""
+        """Logits of each task from intermediate results."""
         moving = torch.cat((observed.track.mean(2), observed.track.amax(2)), 1)
         scene = observed.scene.mean(1)
         heads = {task: head(moving if task in MOVING_TASKS else scene) for task, head in self.answers.items()}
         return {"subject": observed.subject.mean(1), **heads}
 
     def forward(self, frames: Float[Tensor, "b f c h w"]) -> dict[str, Tensor]:
-        """Logits of each task."""
+        """Logits of each task for clips of `FRAMES` frames, pixels in [-1, 1]."""
         return self.decide(self.observe(frames))
 
     @torch.inference_mode()
     def see(self, clips: Sequence[Pictures], fps: float) -> Judgement:
-        """Judge the beginning of some clips."""
+        """Judge the first `SECONDS` seconds of some clips."""
         observed = self.observe(torch.stack([as_seen(clip, fps) for clip in clips]))
         answers = {
             task: [self.classes[task][int(i)] for i in logits.argmax(1)]
@@ -168,25 +169,25 @@ class Judge(nn.Module):
 
     @torch.inference_mode()
     def subjects_over_time(self, clip: Pictures, fps: float) -> list[str]:
-        """The subject that is seen in each second of a clip, `NO_SUBJECT` where there is none."""
+        """Subject in each whole second of a clip; `NO_SUBJECT` where the judge sees none."""
         second = round(fps)
         pieces = [clip[start : start + second] for start in range(0, len(clip) - second + 1, second)]
         return list(self.see(pieces, fps).answers["subject"]) if pieces else []
 
 
 def cell_centres(rows: int, columns: int) -> Float[Tensor, "s 2"]:
-    """Centres of the cells of a grid, row by row, (y, x) in [-1, 1]."""
+    """Centres (y, x) of a grid's cells, row by row, in [-1, 1]."""
     y, x = ((2 * torch.arange(n) + 1) / n - 1 for n in (rows, columns))
     return torch.stack(torch.meshgrid(y, x, indexing="ij"), -1).flatten(0, 1)
 
 
 def frames_seen(length: int, fps: float) -> list[int]:
-    """The frames of a clip that the judge looks at; the last one again where the clip is too short."""
+    """Indices of the frames of a clip that the judge reads; the last frame is repeated if the clip is too short."""
     return [min(round(i * SECONDS * fps / (FRAMES - 1)), length - 1) for i in range(FRAMES)]
 
 
 def as_seen(clip: Pictures, fps: float) -> Float[Tensor, "f c h w"]:
-    """What the judge sees of a clip: pixels in [-1, 1]."""
+    """Input of the judge for a clip: `FRAMES` resized frames, pixels in [-1, 1]."""
     return _small(clip[frames_seen(len(clip), fps)]).float() / 127.5 - 1
 
 
@@ -196,7 +197,7 @@ def _small(frames: Pictures) -> UInt8[Tensor, "f c h w"]:
 
 
 def classes_of(world: WorldConfig) -> dict[str, tuple[str, ...]]:
-    """The answers that are possible in a world."""
+    """Possible answers of each task in a world."""
     hours = {place_named(p).time_of_day for p in world.places} | {"night", "sunset"}
     return dict(
         zip(
@@ -217,7 +218,7 @@ def classes_of(world: WorldConfig) -> dict[str, tuple[str, ...]]:
 def trained_judge(
     world: WorldConfig, progress: Progress, *, num_clips: int = 6000, steps: int = 3000, batch: int = 16, seed: int = 0
 ) -> Judge:
-    """Train a judge on scenes of training, and try it on held-out ones (`Judge.accuracy`)."""
+    """Train a judge on scenes of the training split and test it on held-out ones (`Judge.accuracy`)."""
     torch.manual_seed(seed)
     judge = Judge(classes_of(world))
     frames, labels = _truth(world, num_clips, "train", judge, progress)
@@ -245,10 +246,10 @@ def trained_judge(
 
 
 def judge_for(world: WorldConfig, path: Path, progress: Progress, **options: int) -> Judge:
-    """The judge of a world: read from `path`, or trained and kept there.
+    """The judge of a world, loaded from `path`, or trained and saved there if the file does not exist.
 
     Raises:
-        WeightsError: the file is there, but holds the judge of another world, or no judge.
+        WeightsError: the file holds the judge of another world, or no judge.
     """
     if not path.exists():
         judge = trained_judge(world, progress, **options)
@@ -273,7 +274,7 @@ def judge_for(world: WorldConfig, path: Path, progress: Progress, **options: int
 
 
 def _truth(world: WorldConfig, num: int, split: Split, judge: Judge, progress: Progress) -> tuple[Tensor, Tensor]:
-    """Rendered clips as uint8 frames [n, f, c, h, w], and the class of each task [n, tasks], -1 where there is none."""
+    """Rendered clips as uint8 frames [n, f, c, h, w], and class indices [n, tasks], -1 where a task has no answer."""
     often = replace(calm(world), weather_probability=0.4, time_probability=0.4)
     at = frames_seen(1 + round(SECONDS * world.fps), world.fps)
     shown = range(at[0], at[-1] + 1, at[1] - at[0])
@@ -293,7 +294,7 @@ def _truth(world: WorldConfig, num: int, split: Split, judge: Judge, progress: P
 
 
 def _weathered(frames: Tensor, rng: torch.Generator) -> Tensor:
-    """Blur, noise, contrast and tint, by chance."""
+    """Frames with random blur, contrast, tint and noise."""
     num = len(frames)
 
     def draw(*shape: int) -> Tensor:
@@ -308,7 +309,7 @@ def _weathered(frames: Tensor, rng: torch.Generator) -> Tensor:
 
 @torch.inference_mode()
 def _accuracy(judge: Judge, frames: Tensor, labels: Tensor) -> dict[str, float]:
-    """The share of right answers a task, of the clips where there is one."""
+    """Share of correct answers for each task, over the clips where the task has an answer."""
     right = {task: [] for task in TASKS}
     for some, wanted_of_all in zip(frames.split(RENDER_BATCH), labels.split(RENDER_BATCH), strict=True):
         logits = judge(some.float() / 127.5 - 1)

@@ -1,8 +1,8 @@
-"""Which of two videos would you rather watch? Blind pairs, votes on disk, and what they say (Bradley and Terry 1952).
+"""Blind pairwise preferences: pairs of videos, votes on disk, and the models' strengths (Bradley and Terry 1952).
 
     P(a is preferred to b) = 1 / (1 + exp(s_b - s_a))
 
-Nobody who votes learns whose video is whose: pairs are numbered, and sides are drawn. A tie is half a vote for each.
+Voting is blind: pairs are numbered, sides are random, and models are not named. A tie is half a vote for each.
 """
 
 import json
@@ -19,23 +19,23 @@ from longtake.core.errors import InputError
 
 Choice = Literal["left", "right", "tie"]
 SUFFIXES = (".mp4", ".webm")
-ROUNDS = 200  # of the fixed-point iteration
-RESAMPLES = 500
-PRIOR = 0.5  # wins that each side of a compared pair is given: who always wins is not infinitely better
+ROUNDS = 200  # number of fixed-point iterations
+RESAMPLES = 500  # number of bootstrap resamples
+PRIOR = 0.5  # prior wins of each side of a compared pair, so that a model that always wins has a finite strength
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
     """Two videos of one prompt."""
 
-    film: str  # the name that both files have
-    left: str  # whose
-    right: str
+    film: str  # common name of the two files
+    left: str  # model of the left video
+    right: str  # model of the right video
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Vote:
-    """What somebody answered."""
+    """One answer to a pair."""
 
     film: str
     left: str
@@ -46,7 +46,7 @@ class Vote:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Strength:
-    """Of one model: log-odds against the mean of all, with a 95 % bootstrap interval; and its share of votes."""
+    """A model's log-odds against the mean of all, with a 95 % bootstrap interval, and its share of votes."""
 
     strength: float
     low: float
@@ -56,10 +56,10 @@ class Strength:
 
 
 def pairs_of(folders: Mapping[str, Path], seed: int = 0) -> list[Pair]:
-    """Every two models on every film that both have, in an order and on sides that `seed` decides.
+    """Pairs of every two models on every video that both have, with order and sides determined by `seed`.
 
     Raises:
-        InputError: fewer than two models, or two of them have no film of the same name.
+        InputError: there are fewer than two models, or two of them have no video of the same name.
     """
     if len(folders) < 2:
         raise InputError("give at least two models to compare, each as NAME=FOLDER")
@@ -80,7 +80,7 @@ def pairs_of(folders: Mapping[str, Path], seed: int = 0) -> list[Pair]:
 
 
 class Ballot:
-    """The pairs, and a file of votes that only grows, a line each. One that is there already is gone on with."""
+    """Pairs to vote on, and an append-only file of votes, one per line; an existing file is continued."""
 
     def __init__(self, pairs: Sequence[Pair], path: Path) -> None:
         self.pairs = pairs
@@ -88,13 +88,13 @@ class Ballot:
         self.votes = read_votes(path) if path.exists() else []
 
     def next(self) -> int | None:
-        """The first pair without a vote; None when all have one."""
+        """Index of the first pair without a vote; None if all have one."""
         done = {(vote.film, frozenset((vote.left, vote.right))) for vote in self.votes}
         open_ones = (i for i, p in enumerate(self.pairs) if (p.film, frozenset((p.left, p.right))) not in done)
         return next(open_ones, None)
 
     def vote(self, number: int, choice: Choice) -> None:
-        """Write an answer down; a second one to the same pair is another vote.
+        """Append an answer to the file; a second answer to the same pair is another vote.
 
         Raises:
             InputError: there is no such pair, or the file cannot be written.
@@ -113,10 +113,10 @@ class Ballot:
 
 
 def read_votes(path: Path) -> list[Vote]:
-    """The votes in a file.
+    """Read the votes in a file.
 
     Raises:
-        InputError: it cannot be read, or a line is no vote.
+        InputError: the file cannot be read, or a line is no vote.
     """
     try:
         return [Vote(**json.loads(line)) for line in path.read_text("utf-8").splitlines() if line.strip()]
@@ -125,7 +125,7 @@ def read_votes(path: Path) -> list[Vote]:
 
 
 def strengths(votes: Sequence[Vote]) -> dict[str, Strength]:
-    """Each model's strength, the strongest first (Hunter 2004, MM algorithm).
+    """Fit each model's strength, in descending order (Hunter 2004, MM algorithm).
 
     Raises:
         InputError: there are no votes.
@@ -157,7 +157,7 @@ def _won(vote: Vote, name: str) -> float:
 
 
 def _fit(votes: Sequence[Vote], names: Sequence[str]) -> dict[str, float]:
-    """Log-strengths with mean zero. Pairs are given `PRIOR` wins on either side."""
+    """Log-strengths with mean zero; each compared pair has `PRIOR` additional wins on either side."""
     wins = dict.fromkeys(names, 0.0)
     games: dict[tuple[str, str], float] = {}
     for vote in votes:

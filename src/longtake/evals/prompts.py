@@ -1,7 +1,7 @@
-"""What an evaluation asks a model for, and what must then be seen: scenes of the world, put into words.
+"""Prompts of an evaluation with the classes that the judge must see, from captions of the world's scenes.
 
-Everything in a scene is known, so what benchmarks of real video estimate can be checked here. A prompt counts for
-what it says: a direction that it does not mention is not expected.
+Scenes are fully known, so what benchmarks of real video estimate can be checked here. Only classes that a prompt
+mentions are expected: a direction that it does not mention is not.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,13 +13,13 @@ from longtake.worlds.captions import captions_for
 from longtake.worlds.scenes import Scene, Split, State, WorldConfig, is_lateral, sample_scene
 
 TASKS = ("subject", "place", "motion", "direction", "time", "weather")
-SWITCH_CHUNK = 2  # at which an event of a switch begins
+SWITCH_CHUNK = 2  # chunk at which the event of a switch begins
 ARTICLES = {"a", "an", "the"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """A prompt, the scene it was made of, and the class of each task that it asks for."""
+    """A prompt, the scene that it describes, and the expected class of each task that it mentions."""
 
     prompt: str
     scene: Scene
@@ -28,7 +28,7 @@ class Asked:
 
 @dataclass(frozen=True, kw_only=True)
 class Switch:
-    """A prompt that changes within a take: what changes, and from what to what."""
+    """A change of prompt within a take: both prompts, the task that changes, and its class before and after."""
 
     scene: Scene
     opening: str
@@ -39,29 +39,32 @@ class Switch:
 
 
 def calm(world: WorldConfig) -> WorldConfig:
-    """The same world in which nothing changes within a clip, and only one subject is seen."""
+    """The same world without events and with one subject per scene."""
     return replace(world, event_probability=0.0, second_subject_probability=0.0)
 
 
 def asked_of(world: WorldConfig, num: int, split: Split = "held_out") -> list[Asked]:
-    """The first prompts of a split, all different; always the same ones for a world."""
+    """The first `num` distinct prompts of a split; the same for each call with the same world."""
     return list(islice(_asked(calm(world), split), num))
 
 
 def switches_of(world: WorldConfig, num: int) -> list[Switch]:
-    """The first takes whose prompt changes the hour, the weather or the direction; of scenes like those of training."""
+    """The first `num` changes of time, weather or direction, in scenes of the training split."""
     return list(islice(_switches(replace(calm(world), event_probability=1.0, last_event_chunk=2)), num))
 
 
 def still_of(world: WorldConfig, num: int) -> list[Asked]:
-    """The first prompts under which nothing moves: a subject that stands still in clear weather, in its usual hour."""
+    """The first `num` prompts under which nothing moves: a still subject, not on water, in clear weather.
+
+    The time of day is the place's usual one.
+    """
     still = replace(calm(world), motions=("stands still",), weather_probability=0.0, time_probability=0.0)
     dry = (one for one in _asked(still, "train") if one.scene.actors[0].support != "water")
     return list(islice(dry, num))
 
 
 def facts(scene: Scene, state: State) -> dict[str, str]:
-    """The class of each task that a scene shows; a subject that goes nowhere has no direction."""
+    """Class of each task in a scene's state; without a direction unless the subject moves to the left or right."""
     actor = scene.actors[0]
     still = not state.moving or actor.motion == "stands still"
     found = {"subject": actor.subject, "place": scene.place, "time": state.time, "weather": state.weather}
@@ -77,10 +80,10 @@ def _asked(world: WorldConfig, split: Split) -> Iterator[Asked]:
         scene = sample_scene(world, seed, split)
         prompt = captions_for(scene, seed)[0]
         expected = facts(scene, scene.state_at(0))
-        if prompt in known or not ARTICLES & set(prompt.split()):  # a few captions are bare keywords: no motion
+        if prompt in known or not ARTICLES & set(prompt.split()):  # a few captions are keywords without the motion
             continue
         if expected["time"] not in (place_named(scene.place).time_of_day, *prompt.replace(",", "").split()):
-            continue  # the hour is another one than usual, and the caption does not say so
+            continue  # the time of day is not the place's usual one, and the caption does not mention it
         if expected.get("direction", "") not in prompt:
             del expected["direction"]
         known.add(prompt)

@@ -1,4 +1,4 @@
-"""An evaluation as files: `results.json` for machines, `report.html` with pictures, plots and videos for people."""
+"""Files of an evaluation: `results.json` with all metrics, and `report.html` with tables, plots and videos."""
 
 import html
 import json
@@ -15,14 +15,14 @@ from longtake.media.sheets import Row, contact_sheet, save_sheet
 
 RESULTS = "results.json"
 REPORT = "report.html"
-GATED = {  # 1: more is better
+GATED = {  # metrics that `regressions` compares; 1: higher is better, -1: lower is better
     "adherence": 1,
     "all of the prompt": 1,
     "change followed": 1,
     "distance to the truth": -1,
     "painting: adherence": 1,
 }
-FILMED = 3
+FILMED = 3  # number of examples per row that are written as videos
 HUES = ("#f2b866", "#7cc3d6", "#8fca8a", "#e39bc4")
 
 STYLE = """
@@ -52,7 +52,7 @@ figure { margin: 0; width: 20rem }
 def write_report(
     rows: Sequence[EvaluationRow], accuracy: Mapping[str, float], about: Mapping[str, object], folder: Path
 ) -> Path:
-    """Write everything into a folder; the path of the page."""
+    """Write results, page, sheets and videos into a folder, and return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     results = {
         "about": dict(about),
@@ -79,10 +79,10 @@ def write_report(
 
 
 def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
-    """Figures of an earlier `results.json`, by row.
+    """Metrics of an earlier `results.json`, by row.
 
     Raises:
-        InputError: the file cannot be read, or another judge saw what it tells of: two judges are two scales.
+        InputError: the file cannot be read, or its metrics are from another judge, which makes them incomparable.
     """
     try:
         results = json.loads(path.read_text("utf-8"))
@@ -96,7 +96,7 @@ def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
 
 
 def regressions(rows: Sequence[EvaluationRow], earlier: Mapping[str, Mapping[str, Figure]]) -> list[str]:
-    """What has become worse than in `earlier_results`: figures whose whole interval lies on the worse side."""
+    """Descriptions of metrics that are worse than in `earlier_results`, with intervals that do not overlap."""
     worse = []
     for row in rows:
         for name, sign in GATED.items():
@@ -130,7 +130,7 @@ def _cell(value: Figure | None) -> str:
 
 
 def _from_base(row: EvaluationRow, base: Mapping[str, Sequence[float]], name: str) -> str:
-    """How far a row is from the first model, where both know the prompts one by one."""
+    """Paired difference of a row from the first model, as HTML; empty if either has no values of single prompts."""
     if row.values is base or name not in row.values or name not in base:
         return ""
     apart = difference(row.values[name], base[name])
@@ -139,7 +139,7 @@ def _from_base(row: EvaluationRow, base: Mapping[str, Sequence[float]], name: st
 
 
 def _plot(drift: Drift) -> str:
-    """Lines of what later parts are, relative to the first one, and of what is still recognised."""
+    """SVG plot of the metrics of a take's parts relative to the first, and of the adherence to subject and place."""
     lines = {**drift.ratios, "subject and place": drift.adherence}
     width, height, left, bottom = 720, 240, 40, 24
     top_value = max(1.5, *(max(values) for values in lines.values()))
@@ -167,7 +167,7 @@ def _plot(drift: Drift) -> str:
 
 
 def _examples(row: EvaluationRow, num: int, fps: float, folder: Path) -> list[str]:
-    """A sheet of a row's first takes, and some of them as videos."""
+    """Write a sheet of a row's first takes and some of them as videos, and return the HTML that shows them."""
     if not row.examples:
         return []
     few = row.examples[:SHOWN]

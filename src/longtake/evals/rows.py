@@ -1,6 +1,6 @@
-"""Rows of an evaluation on disk, so that one that was stopped goes on: a file each, named by all that decides it.
+"""Rows of an evaluation on disk, so that it can resume: one file each, named by a hash of all that determines the row.
 
-What a report shows is kept: figures, drift, the first examples with their clips, the judge's features.
+A file holds what a report shows (metrics, drift, the first examples with their clips) and the judge's features.
 """
 
 import hashlib
@@ -22,14 +22,14 @@ from longtake.evals.statistics import Figure
 from longtake.sample.model import Model
 from longtake.worlds.scenes import WorldConfig
 
-SHOWN = 8  # examples a row
+SHOWN = 8  # number of examples per row
 
 FIGURES = TypeAdapter(dict[str, Figure])
 DRIFT = TypeAdapter(Drift | None)
 
 
 def told(row: EvaluationRow) -> dict[str, object]:
-    """What a row says in figures, for JSON."""
+    """Metrics of a row as values for JSON."""
     return {
         "name": row.name,
         "figures": {name: asdict(value) for name, value in row.figures.items()},
@@ -39,7 +39,7 @@ def told(row: EvaluationRow) -> dict[str, object]:
 
 
 def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: Judge, plan: EvaluationPlan) -> Path:
-    """Where the row of a model is kept; another file if anything differs but the machine and the program."""
+    """Path of a model's row; it depends on all that determines the row except the machine and the program."""
     what = {
         "name": name,
         "weights": model.digest,
@@ -54,10 +54,10 @@ def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: J
 
 
 def kept(path: Path, make: Callable[[], EvaluationRow], *, resume: bool) -> EvaluationRow:
-    """The row that lies at a path, where `resume` asks for it; else it is made, and kept there.
+    """The row stored at `path` if there is one and `resume` is set; else the result of `make`, stored there.
 
     Raises:
-        InputError: what lies there is damaged.
+        InputError: the stored row is damaged.
     """
     if resume and path.exists():
         return read_row(path)
@@ -67,7 +67,7 @@ def kept(path: Path, make: Callable[[], EvaluationRow], *, resume: bool) -> Eval
 
 
 def write_row(path: Path, row: EvaluationRow) -> None:
-    """Keep a row; half a file never has its name."""
+    """Write a row to a file, which appears whole or not at all."""
     few = row.examples[:SHOWN]
     about = {**told(row), "examples": [[one.prompt, dict(one.expected), dict(one.answers)] for one in few]}
     tensors = {f"clip {i}": one.clip for i, one in enumerate(few)}
@@ -79,10 +79,10 @@ def write_row(path: Path, row: EvaluationRow) -> None:
 
 
 def read_row(path: Path) -> EvaluationRow:
-    """A row that was kept.
+    """Read a row from a file.
 
     Raises:
-        InputError: it is damaged.
+        InputError: the file is damaged.
     """
     try:
         with safe_open(path, framework="pt") as file:

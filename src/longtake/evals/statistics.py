@@ -1,4 +1,4 @@
-"""Figures with their uncertainty, and distances between sets."""
+"""Metrics with confidence intervals, and distances between sets of features."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ RESAMPLES = 1000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figure:
-    """A mean, and between what it lies with 95 % confidence by the bootstrap; `num` values made it."""
+    """A metric: the mean of `num` values, with its 95 % bootstrap confidence interval."""
 
     value: float
     low: float
@@ -26,19 +26,19 @@ class Figure:
 
 
 def difference(values: Sequence[float], base: Sequence[float]) -> Figure:
-    """How much larger the values of the same things are than others of them: prompts' own differences cancel out.
+    """Mean of the paired differences `values - base`, in which the variation between prompts cancels.
 
     Raises:
-        ValueError: there are not as many.
+        ValueError: the numbers of values differ, or there are none.
     """
     return figure([a - b for a, b in zip(values, base, strict=True)])
 
 
 def figure(values: Sequence[float]) -> Figure:
-    """The mean of some values with a percentile bootstrap interval (Efron 1979); always the same for the same values.
+    """Mean of some values with a percentile bootstrap interval (Efron 1979); deterministic.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there are no values.
     """
     if not len(values):
         raise ValueError("a figure needs at least one value")
@@ -50,11 +50,11 @@ def figure(values: Sequence[float]) -> Figure:
 
 
 def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
-    """Between Gaussians fitted to two sets of features (Dowson and Landau 1982; FVD with other features).
+    """Frechet distance of Gaussians fitted to two sets of features (Dowson and Landau 1982; FVD with other features).
 
         |mean_a - mean_b|^2 + tr(C_a + C_b - 2 (C_a^1/2 C_b C_a^1/2)^1/2)
 
-    It grows with d / n: compare only values of equally many clips.
+    It grows with d / n: compare only values of equal numbers of clips.
     """
     a, b = a.double(), b.double()
     c_a, c_b = a.T.cov(), b.T.cov()
@@ -65,7 +65,7 @@ def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:
 
 
 def spread(features: Float[Tensor, "n d"]) -> float:
-    """Mean distance between two different members of a set."""
+    """Mean Euclidean distance between two different members of a set of features."""
     return torch.pdist(features).mean().item()
 
 

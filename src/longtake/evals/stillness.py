@@ -1,6 +1,6 @@
-"""How still a clip is in which nothing should move: how much it changes, in which rhythm, and where chunks meet.
+"""Stillness of a clip in which nothing should move: size and rhythm of its changes, and changes at chunk borders.
 
-A codec whose frames come four at a time shimmers in a pattern of four; chunks that do not agree show at their borders.
+A codec that decodes four frames at a time may shimmer with a period of four; chunks that differ show at their borders.
 """
 
 from dataclasses import dataclass
@@ -12,25 +12,25 @@ from torch import Tensor
 
 from longtake.core.shapes import Pictures
 
-LAGS = (2, 4, 12)  # frames: the rhythms of two frames, of a latent frame, of a chunk
-FAINT = 0.02  # grey levels: changes whose deviation is smaller have no rhythm that anyone could see
+LAGS = (2, 4, 12)  # periods in frames: two frames, a latent frame, a chunk
+FAINT = 0.02  # standard deviation of the changes, in grey levels, below which a rhythm is invisible
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Stillness:
-    """What successive frames of a clip differ by."""
+    """Statistics of the changes between successive frames of a clip."""
 
-    change: float  # mean, in grey levels of 255
-    rhythm: float  # the largest autocorrelation of the changes over `LAGS`; 0: none
-    border: float  # median change between chunks over the median of all changes; 1: chunks meet unseen
+    change: float  # mean change, in grey levels of 255
+    rhythm: float  # largest autocorrelation of the changes over `LAGS`; 0: none
+    border: float  # median change between chunks over the median of all changes; 1: invisible borders
 
 
 def stillness(clip: Pictures, borders: list[int]) -> Stillness:
-    """The stillness of a clip.
+    """Measure the stillness of a clip.
 
     Args:
-        clip: at least two frames.
-        borders: frames with which later chunks begin.
+        clip: clip of at least two frames.
+        borders: indices of the first frames of later chunks.
     """
     changes = changes_of(clip)
     middle = float(changes.median())
@@ -41,13 +41,13 @@ def stillness(clip: Pictures, borders: list[int]) -> Stillness:
 
 
 def changes_of(clip: Pictures) -> Float[Tensor, " f"]:
-    """Mean absolute difference of each frame and the next one, in grey levels of 255."""
+    """Mean absolute difference of each frame and the next, in grey levels of 255."""
     x = clip.float()
     return torch.stack([(after - before).abs().mean() for before, after in pairwise(x)])
 
 
 def autocorrelation(series: Float[Tensor, " f"], lag: int) -> float:
-    """Correlation of a series with itself `lag` later, in [-1, 1]; 0 where it is too short or hardly varies."""
+    """Autocorrelation of a series at `lag`, in [-1, 1]; 0 if the series is too short or hardly varies."""
     centred = series - series.mean()
     power = centred.square().sum()
     if len(series) <= lag or float(series.std()) < FAINT:

@@ -1,10 +1,10 @@
-"""VBench (Huang et al. 2024): its prompts as files under the names it expects, and its total from its dimensions.
+"""VBench (Huang et al. 2024): videos of its prompts under the names it expects, and total scores of its dimensions.
 
     prompts --> PROMPT-0.mp4 ... PROMPT-4.mp4 --> the official package, where it is installed --> *_eval_results.json
         --> each dimension scaled between its published bounds --> quality, semantic, total = (4 quality + semantic) / 5
 
-Prompts of temporal flickering need 25 samples. Six dimensions need no detector and take any videos
-(`vbench evaluate --mode custom_input`). Dimensions that were not measured are named and never counted as zero.
+Prompts of temporal flickering need 25 samples. Six dimensions need no detector and accept any videos
+(`vbench evaluate --mode custom_input`). Dimensions that were not measured are listed and never counted as zero.
 """
 
 import json
@@ -22,7 +22,7 @@ QUALITY_WEIGHT, SEMANTIC_WEIGHT = 4, 1
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Dimension:
-    """Bounds between which VBench scales a dimension, and what it weighs among its kind."""
+    """Bounds between which VBench scales a dimension, and its weight in its group."""
 
     low: float = 0.0
     high: float = 1.0
@@ -56,16 +56,16 @@ SEMANTIC: Mapping[str, Dimension] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VBenchVideo:
-    """A file that VBench looks for, and what is made for it."""
+    """A video file that VBench expects, with the prompt and seed to generate it."""
 
     name: str
-    prompt: str  # that the model is given
+    prompt: str  # prompt for the model
     seed: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """In [0, 1]; None where a dimension is missing."""
+    """VBench's aggregate scores in [0, 1]; None where a dimension is missing."""
 
     quality: float | None
     semantic: float | None
@@ -74,14 +74,15 @@ class Score:
 
 
 def videos_of(prompts: Path, extended: Path | None = None) -> list[VBenchVideo]:
-    """The videos for a file of prompts: VBench's `VBench_full_info.json`, or text with a prompt a line.
+    """Videos for a file of prompts: VBench's `VBench_full_info.json`, or text with one prompt per line.
 
     Args:
-        prompts: names the files.
-        extended: text with a longer prompt for each line of `prompts`, in the same order; the model reads these.
+        prompts: file of the prompts that give the videos their names.
+        extended: text with a longer prompt for the model for each prompt of `prompts`, in the same order.
 
     Raises:
-        InputError: a file cannot be read, holds no prompts, or a prompt cannot be the name of a file.
+        InputError: a file cannot be read or holds no prompts, the numbers of prompts differ, or a prompt cannot be a
+            file name.
     """
     asked = list(_read(prompts))
     said = [prompt for prompt, _ in asked]
@@ -99,10 +100,10 @@ def videos_of(prompts: Path, extended: Path | None = None) -> list[VBenchVideo]:
 
 
 def results_in(folder: Path) -> dict[str, float]:
-    """Dimension -> value, of all result files that VBench has written into a folder.
+    """Value of each dimension, from all result files that VBench has written into a folder.
 
     Raises:
-        InputError: there are none, or a dimension is unknown.
+        InputError: a file cannot be read, there are no results, or a dimension is unknown.
     """
     found: dict[str, float] = {}
     for path in sorted(folder.rglob("*.json")):
@@ -110,7 +111,7 @@ def results_in(folder: Path) -> dict[str, float]:
             data = json.loads(path.read_text("utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(f"{path} cannot be read: {error}") from error
-        if not isinstance(data, dict):  # a list of prompts, as VBench leaves beside its results
+        if not isinstance(data, dict):  # VBench also writes a list of prompts beside its results
             continue
         for name, value in data.items():
             number = value[0] if isinstance(value, list) and value else value
@@ -124,7 +125,7 @@ def results_in(folder: Path) -> dict[str, float]:
 
 
 def score(values: Mapping[str, float]) -> Score:
-    """VBench's aggregates of dimensions in [0, 1] (its `cal_final_score`)."""
+    """Aggregate values of dimensions in [0, 1] as VBench does (its `cal_final_score`)."""
     quality, semantic = _mean(QUALITY, values), _mean(SEMANTIC, values)
     total = None
     if quality is not None and semantic is not None:
@@ -141,7 +142,7 @@ def _mean(dimensions: Mapping[str, Dimension], values: Mapping[str, float]) -> f
 
 
 def _read(path: Path) -> Iterator[tuple[str, int]]:
-    """Prompts and how many samples each needs."""
+    """Yield prompts and the number of samples that each needs."""
     try:
         text = path.read_text("utf-8")
         entries = json.loads(text) if path.suffix == ".json" else text.splitlines()

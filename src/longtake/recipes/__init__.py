@@ -1,1 +1,1 @@
-"""Whole training runs as typed Python: `longtake train --list` names them, `--copy NAME` copies one out."""
+"""Recipes: whole training runs as typed Python; `longtake train --list` lists them, `--copy NAME` copies one."""

@@ -1,4 +1,4 @@
-"""Causal Forcing on the default model's world: a teacher-forced teacher, consistency distillation, a little DMD."""
+"""Causal Forcing on the default model's world: a teacher-forced teacher, consistency distillation, short DMD."""
 
 from dataclasses import replace
 
@@ -10,7 +10,7 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe with another start, and half as much DMD after it."""
+    """The self-forcing recipe, initialised by consistency distillation and with half as many steps of DMD."""
     default = load_recipe("self-forcing")
     dmd = default.dmd
     assert dmd is not None

@@ -6,7 +6,7 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe but for what the student makes its clips from while it is distilled."""
+    """The self-forcing recipe with noised real clips in place of rollouts in DMD."""
     default = load_recipe("self-forcing")
     assert default.dmd is not None
     return replace(default, dmd=replace(default.dmd, inputs="data", rollout_frames=default.dmd.latent_frames))

@@ -1,4 +1,4 @@
-"""Streaming long tuning (LongLive): the distilled student once more, on long rollouts whose prompts change."""
+"""Streaming long tuning (LongLive): more DMD of the distilled student, on long rollouts with changing prompts."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe up to its student, and half as many steps on rollouts of up to eleven seconds."""
+    """The self-forcing recipe, followed by half as many steps of DMD on rollouts of up to eleven seconds."""
     default = load_recipe("self-forcing")
     dmd = default.dmd
     assert dmd is not None

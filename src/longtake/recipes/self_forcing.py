@@ -1,4 +1,4 @@
-"""Self-Forcing's recipe, the default's way to a student: ODE pairs of the bidirectional teacher, DMD on rollouts."""
+"""Self-Forcing's recipe, which the default model uses: ODE pairs of the bidirectional teacher, DMD on rollouts."""
 
 from dataclasses import replace
 
@@ -6,6 +6,6 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe up to its student: without the painter, which says nothing about how it was distilled."""
+    """The default recipe without the painter, which does not affect the student."""
     default = load_recipe("tiny-world")
     return replace(default, painter_pairs=None, painter=None)

@@ -1,4 +1,4 @@
-"""The whole chain in miniature: every stage for a few steps, to see that it runs. It learns nothing worth watching."""
+"""All stages in miniature, a few steps each, to test that they run; the result is not a usable model."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ from longtake.worlds.scenes import WorldConfig
 
 
 def preset() -> Preset:
-    """A network of 0.2 million parameters."""
+    """Preset with a network of 0.2 million parameters."""
     return Preset(
         name="smoke",
         description="a test of the chain, not a model",
@@ -58,7 +58,7 @@ def preset() -> Preset:
 
 
 def recipe() -> Recipe:
-    """Under two minutes on two cores."""
+    """Recipe that takes under two minutes on two cores."""
     optim = OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=2)
     slow = OptimConfig(adam_lr=1e-4, betas=(0.0, 0.999), warmup=1, max_grad_norm=10.0)
     return Recipe(

@@ -1,4 +1,4 @@
-"""tiny-world, the default model, as far as two CPU cores take it in four hours."""
+"""The default model, tiny-world, trained on two CPU cores."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ SHIFT = 5.0
 
 
 def preset() -> Preset:
-    """5 million parameters: real time on two cores."""
+    """Preset with 5 million parameters, which runs in real time on two cores."""
     return Preset(
         name="tiny-world",
         description="cut-out subjects moving through photographed places, 160x96 at 16 frames/s",
@@ -45,7 +45,7 @@ def preset() -> Preset:
 
 
 def world() -> WorldConfig:
-    """Few things, so that what is claimed is learned."""
+    """World with few subjects, places and events, so that all of them are learned."""
     return replace(
         WorldConfig.small(),
         rows=((34.0, 40.0), (40.0, 48.0), (48.0, 58.0)),
@@ -59,7 +59,7 @@ def world() -> WorldConfig:
 
 
 def recipe() -> Recipe:
-    """Four and a half hours on two cores that have nothing else to do."""
+    """Recipe that takes four and a half hours on two otherwise idle cores."""
     return Recipe(
         preset=preset(),
         world=world(),

@@ -1,4 +1,4 @@
-"""The next tiny-world: 320x192, sharp places, 24 subjects. In training; `tiny_world.py` made the weights that ship."""
+"""The next tiny-world, in training: 320x192, sharp places, 24 subjects. The shipped weights are of `tiny_world.py`."""
 
 from longtake.core.configs import CoarseCodecConfig, DiTConfig, Preset, SamplingConfig, StreamConfig
 from longtake.core.shapes import PictureSize
@@ -20,7 +20,7 @@ SHIFT = 5.0
 
 
 def preset() -> Preset:
-    """9 million parameters: real time on two cores."""
+    """Preset with 9 million parameters, which runs in real time on two cores."""
     return Preset(
         name="tiny-world",
         description="cut-out subjects moving through photographed places, 320x192 at 16 frames/s",
@@ -46,7 +46,7 @@ def preset() -> Preset:
 
 
 def recipe() -> Recipe:
-    """About twenty hours on two cores that have nothing else to do."""
+    """Recipe that takes about twenty hours on two otherwise idle cores."""
     return Recipe(
         preset=preset(),
         world=WorldConfig.tiny(),

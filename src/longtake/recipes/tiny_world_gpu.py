@@ -1,4 +1,4 @@
-"""tiny-world on one data-centre GPU in a quarter of an hour: the same world and networks, far more of everything."""
+"""The 320x192 tiny-world on one data-centre GPU in a quarter of an hour: same world and networks, larger batches."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from longtake.train.teacher import Phase
 
 
 def loop(steps: int, lr: float, *, cooldown: float = 0.3, ema_decay: float = 0.99, sample_every: int = 0) -> LoopConfig:
-    """A loop in bf16 that saves its state every minute."""
+    """Training loop in bf16 with a checkpoint every minute."""
     return LoopConfig(
         steps=steps,
         optim=OptimConfig(adam_lr=lr, muon_lr=lr, warmup=50, cooldown=cooldown),
@@ -22,7 +22,7 @@ def loop(steps: int, lr: float, *, cooldown: float = 0.3, ema_decay: float = 0.9
 
 
 def recipe() -> Recipe:
-    """Two commands: latents and teacher (ten minutes); the rest (five). The codec is the default's, already trained."""
+    """Recipe for two commands, given a trained codec: latents and teacher (ten minutes), then the rest (five)."""
     default = load_recipe("tiny-world-320")
     assert default.ode_pairs is not None
     assert default.ode_init is not None

@@ -17,6 +17,7 @@ from longtake.core.cue import Settings
 from longtake.core.errors import InputError, ShapeError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Video
+from longtake.core.threads import compute_with
 from longtake.flow.schedule import sigmas_of
 from longtake.media.frames import from_pictures, to_pictures
 from longtake.nets.codec import Codec
@@ -58,7 +59,7 @@ class ChunkRequest:
         plan = self.plan
         if plan.given is not None or self.known is not None:
             return None
-        alike = plan.settings.steps, plan.settings.guidance, plan.strength, plan.transition
+        alike = plan.settings.steps, plan.settings.guidance, plan.strength, plan.transition, plan.threads
         return (*alike, self.memory.layout(stream))
 
 
@@ -176,6 +177,7 @@ class Sampler:
             ShapeError: pictures or latents have the wrong size.
         """
         first = requests[0]
+        compute_with(first.plan.threads)
         if first.plan.given is not None:
             return [self._prefill(first, first.plan.given) if first.should_continue(True) else None]
         plans = [request.plan for request in requests]

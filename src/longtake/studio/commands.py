@@ -52,6 +52,7 @@ class PlanChunk:
     """Plan the next chunk."""
 
     settled: bool = False  # whether later cues apply to later chunks only, and cannot overtake this one
+    threads: int | None = None  # CPU threads to make it with, where a script does not say
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -72,7 +72,7 @@ class TakeController:
     @property
     def layout(self) -> tuple[object, ...] | None:
         """Key under which takes can have their next chunks made in one step; None: this one needs its own step."""
-        return None if self._was_cancelled else self.engine.layout(upcoming(self._state))
+        return None if self._was_cancelled else self.engine.layout(upcoming(self._state, self.engine.threads()))
 
     def apply(self, command: Command) -> Answer:
         """Apply a command and return its answer.
@@ -90,7 +90,7 @@ class TakeController:
 
     def plan(self) -> ChunkJob | None:
         """Plan the next chunk; None if the source has ended. A chunk that was cancelled is not cancelled again."""
-        node = self.apply(PlanChunk(settled=self._was_cancelled))
+        node = self.apply(PlanChunk(settled=self._was_cancelled, threads=self.engine.threads()))
         assert isinstance(node, Node)
         if self.source is None:
             return ChunkJob(node=node, should_continue=self.should_continue)

@@ -12,6 +12,7 @@ from longtake.core.cue import Cue, Settings, input_errors
 from longtake.core.errors import InputError
 from longtake.core.limits import MAX_PROMPT_CHARACTERS, checked_text
 from longtake.core.shapes import Latent, Pictures, PictureSize
+from longtake.core.threads import compute_with, thread_budget
 from longtake.media.clips import Fit, read_image
 from longtake.nets.light_codec import CodecState
 from longtake.sample.memory import Memory
@@ -52,6 +53,7 @@ class Engine:
         self.snapshots = Snapshots(self.sampler.device, host_bytes=host_bytes, device_bytes=device_bytes)
         self.spool = Spool()
         self._device = threading.Lock()
+        self._budget = thread_budget() if self.sampler.device.type == "cpu" else None
 
     @property
     def size(self) -> PictureSize:
@@ -63,6 +65,10 @@ class Engine:
         return Clock(fps=self.model.fps, opening_frames=stride.frames(chunk), chunk_frames=stride.time * chunk)
 
     # Making of chunks.
+
+    def threads(self) -> int | None:
+        """CPU threads for the next chunk, fewer while other programs use cores; None on a GPU."""
+        return None if self._budget is None else self._budget.threads()
 
     def layout(self, node: Node) -> tuple[object, ...] | None:
         """Key under which planned chunks can share a step; None: the chunk needs a step of its own."""
@@ -114,6 +120,7 @@ class Engine:
             if node.parent is None or node.plan.given or node.plan.transition == "cut":
                 state = CodecState()
             with self._device:
+                compute_with(node.plan.threads)
                 pictures, state = self.sampler.decode(self.spool.read(node), state)
             yield pictures[: node.num_frames]
 

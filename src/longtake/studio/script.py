@@ -2,9 +2,11 @@
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby, islice
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -30,6 +32,9 @@ class Part(BaseModel):
     """Common base of the parts of a script, which rejects unknown fields so that misspellings are reported."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+Threads = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
 class GivenPictures(Part):
@@ -77,6 +82,11 @@ class Script(Part):
     opening: Opening
     cues: list[ScriptCue] = Field(default_factory=list, max_length=10_000)
     chunks: int = Field(default=0, ge=0, description="How many were made")
+    threads: list[tuple[Threads, Threads]] = Field(
+        default_factory=list,
+        max_length=100_000,
+        description="CPU threads that made them, [threads, chunks in a row]: results depend on them by rounding",
+    )
 
     def save(self, path: Path | str) -> Path:
         """Write the script to a file.
@@ -141,7 +151,15 @@ def script_of(state: TakeState, engine: Engine) -> Script:
         ),
         cues=cues,
         chunks=len(path),
+        threads=_runs([node.plan.threads for node in path]),
     )
+
+
+def _runs(threads: Sequence[int | None]) -> list[tuple[int, int]]:
+    """Numbers of threads of successive chunks as (threads, chunks in a row); empty where they are not known."""
+    if None in threads:
+        return []
+    return [(number, len(list(same))) for number, same in groupby(number for number in threads if number is not None)]
 
 
 def state_of(script: Script, engine: Engine) -> TakeState:
@@ -162,6 +180,8 @@ def state_of(script: Script, engine: Engine) -> TakeState:
             )
     opening = script.opening
     state = engine.begin(**opening.model_dump(exclude={"given"}))
+    threads = (number for number, chunks in script.threads for _ in range(min(chunks, script.chunks)))
+    state = replace(state, threads=tuple(islice(threads, script.chunks)))
     if opening.given is not None:
         state = replace(state, given=_given_of(engine, opening.given, "the opening"))
     for number, line in enumerate(script.cues, 1):

@@ -58,6 +58,7 @@ class TakeState:
     join: Callable[[str, str], str] = joined
     given: InitFrames | None = None  # pictures that the take opens with
     strength: float | None = None  # strength of the source; None: there is no source
+    threads: tuple[int, ...] = ()  # CPU threads of the first chunks, where a script is replayed
     head: Node | None = None
     planned: Node | None = None
     settled: bool = True  # whether no cue can overtake the planned chunk
@@ -113,7 +114,7 @@ def apply(state: TakeState, command: Command) -> tuple[TakeState, Answer]:  # no
         case End():
             return replace(_abandoned(state), streaming=False), None
         case PlanChunk():
-            node = upcoming(state)
+            node = upcoming(state, command.threads)
             due = tuple(p for p in state.pending if p.at <= node.idx)
             left = tuple(p for p in state.pending if p.at > node.idx)
             return replace(state, planned=node, settled=command.settled, due=due, pending=left), node
@@ -134,8 +135,13 @@ def _abandoned(state: TakeState) -> TakeState:
     return replace(state, planned=None, settled=True, due=(), pending=(*state.due, *state.pending))
 
 
-def upcoming(state: TakeState) -> Node:
-    """Plan of the chunk after the head, under the cues that are pending now."""
+def upcoming(state: TakeState, threads: int | None = None) -> Node:
+    """Plan of the chunk after the head, under the cues that are pending now.
+
+    Args:
+        state: of the take.
+        threads: CPU threads of the chunk, where the script that is replayed does not say.
+    """
     state = replace(state, planned=None)
     idx, before = state.end.chunk, state.in_force
     due = [p for p in state.pending if p.at <= idx]
@@ -155,6 +161,7 @@ def upcoming(state: TakeState) -> Node:
         changed = changed or "recache"
         if after.fade_done > after.fade_length:
             after, changed = replace(after, fading_from=None, fade_done=0, fade_length=0), None
+    number = idx - (0 if state.given is None else state.given.chunks - 1)  # of the chunks that are made
     plan = ChunkPlan(
         idx=idx,
         wording=wording_of(after),
@@ -162,6 +169,7 @@ def upcoming(state: TakeState) -> Node:
         transition=None if state.head is None or given is not None else changed,
         given=given,
         strength=state.strength,
+        threads=state.threads[number] if number < len(state.threads) else threads,
     )
     return Node(
         plan=plan,

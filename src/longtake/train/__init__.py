@@ -1,1 +1,1 @@
-"""From clips to a distilled student, one file a stage."""
+"""Training stages from clips to a distilled student, one file per stage."""

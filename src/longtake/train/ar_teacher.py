@@ -1,12 +1,12 @@
-"""An autoregressive teacher, by teacher forcing (Causal Forcing, Zhu et al. 2026, stage 1).
+"""The autoregressive teacher, trained by teacher forcing (Causal Forcing, Zhu et al. 2026, stage 1).
 
-Each chunk is noisy at a level of its own and sees the clean chunks before it, all chunks in one pass:
+Each chunk is noised to a level of its own and attends to the clean chunks before it; one pass covers all chunks:
 
     minimise | dit([x0 | x_t], sigma, text) - (eps - x0) |^2
 
-What it learns is the very distribution a student samples from: the next chunk given the past. A bidirectional
-teacher's trajectory also depends on chunks that are still to come, so many ends belong to one beginning, and a student
-that regresses on them learns their blurred mean.
+The network learns the distribution that a student samples from: the next chunk given the past. A bidirectional
+teacher's trajectory also depends on later chunks, so one past has many endpoints, and a student that regresses on them
+learns their blurred mean.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ STAGE = "ar_teacher"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArTeacherStage:
-    """How the autoregressive teacher is trained; it begins as the bidirectional one."""
+    """Configuration of the autoregressive teacher's training, which starts from the bidirectional teacher's weights."""
 
     loop: LoopConfig
     batch: int
@@ -41,7 +41,7 @@ class ArTeacherStage:
 
 
 def run(stage: ArTeacherStage, context: Context) -> bool:
-    """Train it; False when a limit came first."""
+    """Train the autoregressive teacher; return False when a limit stopped it first."""
     chunk = context.preset.stream.chunk
     context.begin(STAGE, stage, context.preset.stream, after=(LATENTS, TEACHER))
     if context.done(STAGE):

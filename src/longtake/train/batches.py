@@ -1,4 +1,4 @@
-"""Latent clips with their captions, in memory, drawn by a generator."""
+"""Latent clips and their captions in memory, sampled in batches with a seeded generator."""
 
 import json
 from collections.abc import Sequence
@@ -15,38 +15,38 @@ from longtake.core.errors import TrainingError
 from longtake.core.shapes import Latent, TextStates, Video
 from longtake.nets.text import TextEncoder
 
-# Takes begin with a video's first latent frame, which holds one frame; a sliding window does not.
+# Share of sampled clips that are moved to the start: like takes, they begin with a latent frame of one frame.
 FROM_THE_START = 0.4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Clips of equal length and the text of each of their chunks."""
+    """Latent clips of equal length with the text states of their chunks."""
 
     x0: Latent
-    text: TextStates  # g = number of chunks
-    source: Latent | None = None  # another look of the same clips, where there is one
-    cover: Float[Tensor, "b f h w"] | None = None  # share of each cell that subjects cover, where it is known
+    text: TextStates  # text states with g = number of chunks
+    source: Latent | None = None  # the same clips in another look, where stored
+    cover: Float[Tensor, "b f h w"] | None = None  # share of each cell that subjects cover, where stored
 
 
 class TextTable:
-    """States of every caption of a data set, encoded once, kept in fp16 without the zeros after them.
+    """Text states of every caption of a data set, encoded once and stored in fp16 without trailing zero rows.
 
-    Row 0 is the empty prompt.
+    Row 0 of the table is the empty prompt.
     """
 
     def __init__(self, encoder: TextEncoder, captions: Sequence[str]) -> None:
         unique = ["", *sorted(set(captions) - {""})]
         self.rows = {caption: row for row, caption in enumerate(unique)}
         self.text_len = encoder.text_len
-        self.states: list[Float[Tensor, "_ e"]] = []  # of a caption each: UMT5's 512 rows would be 4 MB
+        self.states: list[Float[Tensor, "_ e"]] = []  # one tensor per caption; UMT5's full 512 rows would take 4 MB
         for states in encoder.each(unique):
             kept = states.half()
             used = int(kept.any(1).nonzero().amax()) + 1
             self.states.append(kept[:used].clone())
 
     def __call__(self, rows: Tensor, device: torch.device) -> Tensor:
-        """States of rows [...], on `device` in fp32."""
+        """Text states [..., t, e] of the captions with indices `rows` [...], in fp32 on `device`."""
         found = torch.zeros(rows.numel(), self.text_len, self.states[0].shape[1])
         for place, row in zip(found, rows.flatten().tolist(), strict=True):
             place[: len(self.states[row])] = self.states[row]
@@ -54,10 +54,10 @@ class TextTable:
 
 
 class LatentClips:
-    """All latent clips of a folder of shards.
+    """All latent clips of a folder of shards, in memory.
 
     Raises:
-        TrainingError: the folder holds no shards, or one is damaged.
+        TrainingError: the folder holds no shards, or a shard is damaged.
     """
 
     def __init__(self, folder: Path, encoder: TextEncoder, chunk: int, device: torch.device) -> None:
@@ -88,16 +88,16 @@ class LatentClips:
 
     @property
     def latent_frames(self) -> int:
-        """Of a clip."""
+        """Number of latent frames in a clip."""
         return self.latents.shape[2]
 
     def draw(self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0) -> Batch:
-        """`num` clips of `latent_frames`, many from their start, the others from any of their chunks.
+        """Sample `num` clips of `latent_frames` latent frames, many from their start, the others from a random chunk.
 
         Args:
-            num: clips.
-            latent_frames: a multiple of the chunk; or 1, for single pictures from anywhere in the clips.
-            rng: on the CPU; the draw depends on it alone.
+            num: number of clips.
+            latent_frames: length; a multiple of the chunk, or 1 for single pictures from anywhere in the clips.
+            rng: CPU generator; the batch depends on it alone.
             caption_dropout: share of clips that get the empty prompt.
         """
         step = 1 if latent_frames == 1 else self.chunk
@@ -108,12 +108,12 @@ class LatentClips:
         return self._batch(clips, starts[:, None] + torch.arange(latent_frames), drop)
 
     def openings(self, clips: Tensor, latent_frames: int) -> Batch:
-        """The first `latent_frames` latent frames of some clips, by their numbers."""
+        """The first `latent_frames` latent frames of the clips with indices `clips`."""
         frames = torch.arange(latent_frames).expand(len(clips), -1)
         return self._batch(clips, frames, torch.zeros(len(clips), dtype=torch.bool))
 
     def _batch(self, clips: Tensor, frames: Tensor, drop: Tensor) -> Batch:
-        """Latent frames [b, f] of clips [b] with the captions of their chunks; `drop` says whose are empty."""
+        """Latent frames [b, f] of clips [b] with their chunks' captions; the empty prompt where `drop` [b] is set."""
         x0, source = (
             None if t is None else t[clips[:, None], :, frames].transpose(1, 2).to(self.device).float()
             for t in (self.latents, self.sources)
@@ -125,19 +125,19 @@ class LatentClips:
         return Batch(x0=x0, text=self.table(rows, self.device), source=source, cover=cover)
 
     def unconditional(self, num: int) -> TextStates:
-        """The empty prompt for `num` clips, g = 1."""
+        """Text states of the empty prompt for `num` clips, g = 1."""
         return self.table(torch.zeros(num, 1, dtype=torch.long), self.device)
 
 
 def normal(shape: Sequence[int], rng: torch.Generator, device: torch.device) -> Tensor:
-    """Unit noise on `device` that depends on the state of the CPU generator `rng` alone."""
+    """Unit Gaussian noise on `device` that depends on the state of the CPU generator `rng` alone."""
     if device.type == "cpu":
         return torch.randn(tuple(shape), generator=rng)
-    # Drawing millions of numbers on the CPU would hold the device up; its own generator is seeded instead.
+    # Drawing millions of numbers on the CPU would stall the device, so `rng` seeds a generator on the device.
     seed = int(torch.randint(2**62, (1,), generator=rng))
     return torch.randn(tuple(shape), generator=torch.Generator(device).manual_seed(seed), device=device)
 
 
 def pixels(pictures: UInt8[Tensor, "b f h w c"]) -> Video:
-    """Pictures of many clips as pixels in [-1, 1]."""
+    """Pixels in [-1, 1] of a batch of uint8 clips."""
     return rearrange(pictures.float() / 127.5 - 1, "b f h w c -> b c f h w")

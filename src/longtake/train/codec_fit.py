@@ -1,12 +1,14 @@
-"""Stage 1: the codec, fitted to rendered clips.
+"""Stage 1: the codec, trained on rendered clips.
 
-    squared error + absolute error                   of pixels, those of subjects weighted more
-    + error of the differences of successive frames  so that what stands still does not flicker
-    + distance of the latents from a unit Gaussian   per channel, in the first latent frame (which holds one frame) and
-                                                     in the later ones (four) apart, so that diffusion needs no
-                                                     statistics of its own
+The loss is the sum of
 
-The decoder sees latents with a little noise on them, as it will when a network has made them.
+    squared error + absolute error                   of pixels, with more weight on those of subjects
+    + error of the differences of successive frames  so that static parts do not flicker
+    + distance of the latents from a unit Gaussian   per channel, separately for the first latent frame (which holds one
+                                                     frame) and the later ones (four), so that diffusion needs no
+                                                     normalisation statistics
+
+The decoder reads latents with a little noise added, which makes it robust to the errors of generated latents.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,36 +43,40 @@ from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
 
 STAGE = "codec"
 CLIPS = "clips.npy"
-CLIP_FRAMES = 21  # of a rendered clip, from anywhere in its scene
+CLIP_FRAMES = 21  # frames per rendered clip, from anywhere in its scene
 FROM_THE_START = 0.5  # share of the clips that begin with their scene
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CodecStage:
-    """How the codec is trained. Crops are squares of `crop` pixels and `frames` frames, one square for a batch."""
+    """Configuration of the codec's training; a batch's crops are `frames` frames of one square of `crop` pixels."""
 
     loop: LoopConfig
     num_clips: int
     batch: int
     crop: int
     frames: int
-    latent_noise: float = 0.05  # standard deviation
+    latent_noise: float = 0.05  # standard deviation of the noise on the latents
     absolute_weight: float = 0.1
     change_weight: float = 0.1
     normal_weight: float = 0.02
-    subject_weight: float = 1.0  # of the pixels of subjects; 1: as all others
-    subject_share: float = 0.0  # of the batches, cut around a subject; the others are cut anywhere
+    subject_weight: float = 1.0  # weight of subjects' pixels; 1: the same as all others
+    subject_share: float = 0.0  # share of the batches that are cut around a subject; the others are cut anywhere
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BaseCodec:
-    """Instead of `CodecStage`: the codec of a model is taken as it is."""
+    """Alternative to `CodecStage` that takes the codec of an existing model unchanged."""
 
     model: str
 
 
 def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> bool:
-    """Train the codec, or take it; False when a limit came first."""
+    """Train the codec, or copy it from a model; return False when a limit stopped the training first.
+
+    Raises:
+        TrainingError: the preset's codec is the Wan VAE, which is not trained here.
+    """
     if isinstance(stage, BaseCodec):
         return _taken(stage, context)
     context.begin(STAGE, stage, world, context.preset.codec)
@@ -119,14 +125,14 @@ def _taken(stage: BaseCodec, context: Context) -> bool:
 
 
 def trainable(config: CodecSettings) -> LightCodec | CoarseCodec:
-    """A codec to be trained, with its first weights."""
+    """Build a codec for training, with its initial weights."""
     codec = codec_for(config)
     assert isinstance(codec, LightCodec | CoarseCodec)
     return codec
 
 
 def coded(codec: LightCodec | CoarseCodec, video: Video, noise: Tensor, origin: Origin) -> tuple[Latent, Video]:
-    """The latents of crops, and what is decoded of them with noise on them."""
+    """Latents of crops, and the pixels decoded from these latents plus noise."""
     where = {"origin": origin} if isinstance(codec, CoarseCodec) else {}
     latent, _ = codec.encode(video, CodecState(), **where)
     return latent, codec.decode(latent + noise, CodecState(), **where)[0]
@@ -134,7 +140,7 @@ def coded(codec: LightCodec | CoarseCodec, video: Video, noise: Tensor, origin: 
 
 @runtime_checkable
 class PixelWeights(Protocol):
-    """What the terms of `pixel_loss` count."""
+    """Weights of the terms of `pixel_loss`."""
 
     @property
     def absolute_weight(self) -> float: ...
@@ -149,13 +155,13 @@ class PixelWeights(Protocol):
 def pixel_loss(
     decoded: Video, video: Video, cover: Float[Tensor, "b 1 frames height width"], weights: PixelWeights
 ) -> tuple[Tensor, Tensor]:
-    """How far decoded videos are from the true ones, and their mean squared error (without gradient).
+    """Loss of decoded videos, and their unweighted mean squared error (without gradient).
 
     Args:
-        decoded: pixels.
-        video: the true ones.
-        cover: of subjects, in [0, 1]; there, errors count `subject_weight`, elsewhere 1.
-        weights: of the absolute error and of that of the differences of successive frames, beside the squared error.
+        decoded: decoded pixels.
+        video: true pixels.
+        cover: share of each pixel that subjects cover; covered pixels have the weight `subject_weight`, others 1.
+        weights: weights of the absolute error and of the error of frame differences, relative to the squared error.
     """
     difference = decoded - video
     weight = 1 + (weights.subject_weight - 1) * cover
@@ -167,20 +173,20 @@ def pixel_loss(
 
 
 def away_from_normal(latent: Latent) -> Tensor:
-    """How far the channels of latents are from zero mean and unit deviation: 0 when they are there."""
+    """Mean over channels of mean^2 + (standard deviation - 1)^2; 0 for a unit Gaussian."""
     over = (0, 2, 3, 4)
     return latent.mean(over).square().mean() + (latent.std(over) - 1).square().mean()
 
 
 def load_codec(folder: Path, config: CodecSettings, device: torch.device) -> Codec:
-    """The codec that a run has trained, frozen."""
+    """Load the codec that a run has trained, frozen, onto `device`."""
     codec = codec_for(config)
     load_into(codec, read_weights(folder, "codec"), str(folder / "codec.safetensors"))
     return codec.to(device).eval().requires_grad_(requires_grad=False)
 
 
 def with_cover(scenes: Sequence[Scene]) -> UInt8[Tensor, "b frames height width rgba"]:
-    """`CLIP_FRAMES` frames of each scene, from its start or from a moment that its seed chooses; alpha: the cover."""
+    """`CLIP_FRAMES` frames of each scene, from its start or a frame that its seed selects; alpha: subjects' cover."""
     clips = []
     for scene in scenes:
         draw = Random(scene.seed)
@@ -191,9 +197,10 @@ def with_cover(scenes: Sequence[Scene]) -> UInt8[Tensor, "b frames height width 
 
 
 def rendered_clips(world: WorldConfig, stage: CodecStage, context: Context) -> np.ndarray:
-    """Clips of the world with the cover of their subjects, uint8 [clips, frames, height, width, rgba].
+    """Clips of the world, uint8 [clips, frames, height, width, rgba], with the cover of their subjects as alpha.
 
-    They lie in a file of the stage's folder until it is done: more of them than memory has room for.
+    The array is memory-mapped from a file in the stage's folder, as it may exceed memory; the file is removed when the
+    stage is done.
     """
     path = context.folder(STAGE) / CLIPS
     if not path.exists():
@@ -212,21 +219,21 @@ def rendered_clips(world: WorldConfig, stage: CodecStage, context: Context) -> n
 
 @dataclass(frozen=True, kw_only=True)
 class Crops:
-    """Pieces of clips, cut at one place of the picture."""
+    """Crops of several clips, all at the same place of the picture."""
 
     video: Video  # pixels in [-1, 1]
-    cover: Float[Tensor, "b 1 frames height width"]  # of the subjects, in [0, 1]
-    origin: Origin  # in cells of the latent grid
+    cover: Float[Tensor, "b 1 frames height width"]  # cover of the subjects, in [0, 1]
+    origin: Origin  # row and column of the first cell on the latent grid
 
 
 def drawn_crops(clips: np.ndarray, stage: CodecStage, cell: int, rng: torch.Generator) -> Crops:
-    """A batch of crops, cut on the latent grid; with `stage.subject_share`, around a subject of the first clip.
+    """Sample crops on the latent grid; with probability `stage.subject_share`, around a subject of the first clip.
 
     Args:
-        clips: as `rendered_clips` gives them.
-        stage: sizes and shares.
-        cell: pixels of the side of a latent cell.
-        rng: on the CPU; the draw depends on it alone.
+        clips: clips as returned by `rendered_clips`.
+        stage: batch size, crop size and subject share.
+        cell: side of a latent cell in pixels.
+        rng: CPU generator; the crops depend on it alone.
     """
     num, length, height, width, _ = clips.shape
 
@@ -253,10 +260,10 @@ def drawn_crops(clips: np.ndarray, stage: CodecStage, cell: int, rng: torch.Gene
 
 @torch.no_grad()
 def held_out_figures(codec: Codec, world: WorldConfig, device: torch.device, num: int = 24) -> dict[str, float]:
-    """Figures over clips whose subject and place were never seen together, and over clips in which nothing moves.
+    """Metrics on held-out clips, whose combinations of subject and place are not in training, and on still clips.
 
-    PSNR in dB of whole pictures and of the pixels that move, means over clips; what successive frames of still clips
-    differ by beyond the truth, in grey levels of 255.
+    PSNR in dB of whole pictures and of moving pixels, averaged over clips; and the excess of the change between
+    successive frames of still clips over the truth, in grey levels of 255.
     """
     whole, moving, still = [], [], []
     for seed in range(num):
@@ -274,7 +281,7 @@ def held_out_figures(codec: Codec, world: WorldConfig, device: torch.device, num
 
 
 def _through(codec: Codec, scene: Scene, device: torch.device) -> tuple[Video, Video]:
-    """A scene's clip, and what the codec makes of it."""
+    """A scene's clip and its reconstruction by the codec, pixels in [-1, 1]."""
     video = pixels(render([scene], device=device).to(device))
     latent, _ = codec.encode(video, CodecState())
     return video, codec.decode(latent, CodecState())[0].clamp(-1, 1)

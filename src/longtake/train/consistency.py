@@ -1,11 +1,12 @@
-"""The student's start by causal consistency distillation (Causal Forcing++, Zhu et al. 2026; Song et al. 2023).
+"""Initialisation by causal consistency distillation (Causal Forcing++, Zhu et al. 2026; Song et al. 2023).
 
-Given the clean past, a noisy chunk and the same chunk one step of the autoregressive teacher's ODE later must lead the
-student to the same end:
+Given the clean past, the student must predict the same x0 from a noisy chunk and from that chunk after one solver step
+of the autoregressive teacher's ODE:
 
     x_s = x_t + (s - t) v_teacher(x_t)        minimise | x0_student(x_t, t) - stopgrad(x0_average(x_s, s)) |^2
 
-where s follows t on a fine schedule, and the average is the student's own running one. No trajectory is stored.
+where s follows t on a fine schedule, and x0_average comes from the exponential moving average of the student's weights.
+No trajectories are stored.
 """
 
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ STAGE = "consistency"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConsistencyStage:
-    """How the student is initialised. `num_steps` are those of the schedule on which neighbours must agree."""
+    """Configuration of the initialisation; predictions must agree at neighbours of a schedule of `num_steps` steps."""
 
     loop: LoopConfig
     batch: int
@@ -42,7 +43,7 @@ class ConsistencyStage:
 
 
 def run(stage: ConsistencyStage, context: Context) -> bool:
-    """Train the student's start; False when a limit came first."""
+    """Initialise the student by consistency distillation; return False when a limit stopped it first."""
     preset = context.preset
     chunk = preset.stream.chunk
     context.begin(STAGE, stage, preset.stream, preset.student, after=(LATENTS, AR_TEACHER))
@@ -71,7 +72,7 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
             x_s = x_t + per_frame(following - sigma) * guide(cond, free, stage.guidance_scale)
             with averaged(student, ema):
                 v = forward(batch.x0, x_s, following, batch.text, chunk)
-            target = x0_from_velocity(x_s, v, following)  # at the end of the schedule, x_s itself
+            target = x0_from_velocity(x_s, v, following)  # equal to x_s at the end of the schedule, sigma = 0
         v = forward(batch.x0, x_t, sigma, batch.text, chunk)
         error = (x0_from_velocity(x_t, v, sigma) - target).square().mean()
         return error, {"loss": float(error.detach())}

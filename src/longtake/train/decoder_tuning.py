@@ -1,11 +1,11 @@
-"""The last stage: the decoder alone, tuned to make crisp pictures of what the student makes.
+"""The last stage: tuning of the decoder alone, for sharp pictures from the student's latents.
 
-The encoder stays as it is, so latents, teacher and student do. Half of the latents are the student's own x0 of real
-latents that were noised again, at one of its levels, behind the clean chunks before them; the others are real, with a
-little noise on them. All are paired with the true frames: the decoder learns to sharpen the errors that this student
-makes.
+The encoder is frozen, so latents, teacher and student stay valid. Half of the batches hold the student's x0
+predictions from real latents noised to one of its levels, given the clean chunks before them; the others hold real
+latents with a little noise. All are paired with the true frames, so the decoder learns to correct this student's
+errors.
 
-    squared + absolute error, subjects weighted more     as when the codec was fitted
+    squared + absolute error, subjects weighted more     as in stage 1
     + error of the differences of successive frames
     + distance to the corrected target of a patch discriminator (`discriminator.correction`)
 """
@@ -46,27 +46,27 @@ ENCODER = ("enter", "fine_encoder", "down", "encoder", "to_latent", "encoder_cel
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderStage:
-    """How the decoder is tuned. Clips of `latent_frames` latent frames, from their start."""
+    """Configuration of the decoder's tuning on the first `latent_frames` latent frames of clips."""
 
     loop: LoopConfig
     discriminator: OptimConfig
     batch: int
     latent_frames: int
-    patch: int = 64  # pixels of the side of what the discriminator sees
-    patches: int = 8  # that it sees of each batch
-    widths: tuple[int, ...] = (32, 64, 128, 256, 256)  # of the discriminator
-    kept: int = 512  # fakes that it remembers
-    latent_noise: float = 0.2  # standard deviation, on real latents
-    student_share: float = 0.5  # of the batches: latents that the student made
+    patch: int = 64  # side of the discriminator's patches in pixels
+    patches: int = 8  # number of patches per batch
+    widths: tuple[int, ...] = (32, 64, 128, 256, 256)  # channels of the discriminator's convolutions
+    kept: int = 512  # capacity of the discriminator's replay buffer of fakes
+    latent_noise: float = 0.2  # standard deviation of the noise on real latents
+    student_share: float = 0.5  # share of the batches whose latents are the student's predictions
     absolute_weight: float = 0.1
     change_weight: float = 0.1
     subject_weight: float = 3.0
-    adversarial_weight: float = 0.05  # pixels by which the corrected target lies away, at one deviation
+    adversarial_weight: float = 0.05  # standard deviation of (corrected target - fake), for pixels in [-1, 1]
 
 
 @dataclass(frozen=True)
 class Patches:
-    """What the discriminator is shown of a batch: fakes, the same moments of the truth, and their latents."""
+    """Input of the discriminator for a batch: fakes, the true frames at the same place and time, and their latents."""
 
     fake: Float[Tensor, "n c h w"]
     real: Float[Tensor, "n c h w"]
@@ -75,26 +75,26 @@ class Patches:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Latents to be decoded, and what they are to become."""
+    """Latents to decode, and the true videos as targets."""
 
     latent: Latent
     video: Video
-    cover: Float[Tensor, "b 1 frames height width"]  # of the subjects, in [0, 1]
+    cover: Float[Tensor, "b 1 frames height width"]  # cover of the subjects, in [0, 1]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedClips:
-    """Openings of latent clips with their true frames, which are drawn again."""
+    """First latent frames of stored clips with their true frames, which are rendered again."""
 
     stage: DecoderStage
-    made: LatentStage  # how the latent clips were
+    made: LatentStage  # configuration that the latent clips were made with
     world: WorldConfig
     preset: Preset
     clips: LatentClips
     student: DiT
 
     def draw(self, rng: torch.Generator) -> Pairs:
-        """A batch that depends on `rng` alone: its latents are real with some noise, or the student's."""
+        """Sample a batch that depends on `rng` alone: real latents with noise, or the student's predictions."""
         stage = self.stage
         rows = torch.randint(len(self.clips), (stage.batch,), generator=rng)
         batch = self.clips.openings(rows, stage.latent_frames)
@@ -109,7 +109,7 @@ class PairedClips:
 
     @torch.no_grad()
     def _remade(self, batch: Batch, eps: Tensor, rng: torch.Generator) -> Latent:
-        """The student's x0 of real latents at one of its noise levels, each chunk behind the clean ones before it."""
+        """The student's x0 from real latents noised to one of its levels, each chunk given the clean ones before it."""
         levels = torch.tensor(sigmas_of(self.preset.student))
         picked = torch.randint(len(levels), (len(eps), 1), generator=rng)
         sigma = levels[picked].expand(-1, eps.shape[2]).to(eps)
@@ -120,19 +120,22 @@ class PairedClips:
 
 
 def decoder_stage(context: Context) -> str:
-    """The stage whose codec is the finished one."""
+    """Name of the stage whose codec is final: this one if it is done, else stage 1."""
     return STAGE if context.done(STAGE) else CODEC
 
 
 def run(stage: DecoderStage, latents: LatentStage, world: WorldConfig, student: str, context: Context) -> bool:
-    """Tune the decoder; False when a limit came first.
+    """Tune the decoder; return False when a limit stopped it first.
 
     Args:
-        stage: how.
-        latents: how the latent clips were made: their frames are drawn again.
-        world: that they show.
-        student: the stage that the finished student comes from.
-        context: of the run.
+        stage: configuration of the tuning.
+        latents: configuration that the latent clips were made with; their frames are rendered again.
+        world: world that the clips show.
+        student: name of the stage that produced the final student.
+        context: the training run.
+
+    Raises:
+        TrainingError: the preset's codec is the Wan VAE, which is not trained here.
     """
     context.begin(STAGE, stage, latents, world, after=(CODEC, LATENTS, student))
     if context.done(STAGE):
@@ -153,7 +156,7 @@ def run(stage: DecoderStage, latents: LatentStage, world: WorldConfig, student: 
     clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, device)
     pairs = PairedClips(stage=stage, made=latents, world=world, preset=preset, clips=clips, student=network)
     ema = EMA(codec, stage.loop.ema_decay)
-    shown: list[Patches] = []  # of the decoder's last step, for the discriminator's
+    shown: list[Patches] = []  # patches of the decoder's last step, for the discriminator's step
 
     def decoder_loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step
@@ -192,10 +195,10 @@ def run(stage: DecoderStage, latents: LatentStage, world: WorldConfig, student: 
 
 
 def cut_patches(stage: DecoderStage, drawn: Pairs, decoded: Video, space: int, rng: torch.Generator) -> Patches:
-    """Patches on the latent grid of three successive frames, every other one where a subject is."""
+    """Patches of three successive frames on the latent grid; every other one is cut around a subject, if any."""
     video, latent = drawn.video, drawn.latent
     batch, _, frames, height, width = video.shape
-    time = (frames - 1) // (latent.shape[2] - 1)  # frames of a latent frame; the first one holds one
+    time = (frames - 1) // (latent.shape[2] - 1)  # frames per latent frame; the first latent frame holds one
     side = stage.patch // space
     rows, columns = height // space - side, width // space - side
     fakes, reals, codes = [], [], []

@@ -1,12 +1,13 @@
-"""A patch discriminator of short videos, and the targets that it gives a decoder.
+"""A patch discriminator for short videos, and the corrected targets that it gives a decoder.
 
-After Seraena (Ollin Boer Bohan): it sees three successive frames beside the latent that they were decoded of, and says
-at several depths how real each patch is. A decoder does not minimise its verdict, but moves towards a corrected target:
-what was decoded, less the direction in which the verdicts on it and on the truth grow apart, scaled to one deviation.
-Verdicts on the same moment of the same scene are compared, so that there is no use in inventing another scene.
+After Seraena (Ollin Boer Bohan): the discriminator D reads three successive frames and the latent they were decoded
+from, and scores at several depths how real each patch is. The decoder does not minimise these outputs but regresses on
+a corrected target: the decoded frames, moved in the direction in which D's outputs for them and for the true frames
+converge. The direction is scaled to unit standard deviation. As D compares frames of the same moment of the same scene,
+inventing another scene gains nothing.
 
-    verdict(real) -> 1, verdict(fake) -> -1        (least squares, Mao et al. 2017)
-    correction = -grad_fake | verdict(fake) - verdict(real) |^2, divided by its own standard deviation
+    D(real) -> 1, D(fake) -> -1        (least squares, Mao et al. 2017)
+    correction = -grad_fake | D(fake) - D(real) |^2, divided by its own standard deviation
 """
 
 from itertools import pairwise
@@ -16,20 +17,22 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional
 
-FRAMES = 3  # successive ones, which it sees together
-REDUCTION = 8  # of the verdicts, against the pictures
+FRAMES = 3  # number of successive frames that the discriminator reads together
+REDUCTION = 8  # downsampling factor of its outputs relative to the frames
 
 
 class PatchDiscriminator(nn.Module):
-    """See the top of the file. It also keeps some of the fakes it saw, so that it does not forget them."""
+    """The discriminator of the module's docstring, with a replay buffer of earlier fakes."""
 
     def __init__(self, latent_channels: int, widths: tuple[int, ...], kept: int, patch: int, stride: int) -> None:
-        """Args:
-        latent_channels: of the latents it sees.
-        widths: of its convolutions; all but the first and the last halve the grid.
-        kept: fakes that are kept.
-        patch: pixels of the side of what it sees.
-        stride: pixels of the side of a latent cell.
+        """Build the layers and an empty replay buffer.
+
+        Args:
+            latent_channels: channels of the latents.
+            widths: channels of the convolutions; all but the first and the last halve the grid.
+            kept: capacity of the replay buffer.
+            patch: side of the frames in pixels.
+            stride: side of a latent cell in pixels.
         """
         super().__init__()
         self.stride = stride
@@ -50,11 +53,11 @@ class PatchDiscriminator(nn.Module):
         self.register_buffer("num_kept", torch.zeros((), dtype=torch.long))
 
     def forward(self, frames: Float[Tensor, "b c h w"], latent: Float[Tensor, "b d _h _w"]) -> Float[Tensor, "b i j"]:
-        """Verdicts on patches, the mean over depths.
+        """Outputs for patches, averaged over depths.
 
         Args:
-            frames: three successive ones side by side in their channels, pixels in [-1, 1].
-            latent: that they were decoded of.
+            frames: three successive frames stacked along the channels, pixels in [-1, 1].
+            latent: latent that the frames were decoded from.
         """
         x = torch.cat((frames, functional.interpolate(latent, frames.shape[2:])), 1)
         size = frames.shape[2] // REDUCTION, frames.shape[3] // REDUCTION
@@ -66,7 +69,7 @@ class PatchDiscriminator(nn.Module):
 
     @torch.no_grad()
     def keep(self, frames: Float[Tensor, "b c h w"], latent: Float[Tensor, "b d _h _w"], rng: torch.Generator) -> None:
-        """Keep fakes, in place of random ones once there is no room."""
+        """Store fakes in the buffer; once it is full, they replace random entries."""
         for picture, code in zip(frames, latent, strict=True):
             num = int(self.num_kept)
             row = num if num < len(self.kept_frames) else int(torch.randint(len(self.kept_frames), (), generator=rng))
@@ -75,13 +78,13 @@ class PatchDiscriminator(nn.Module):
             self.num_kept.fill_(min(num + 1, len(self.kept_frames)))
 
     def remembered(self, num: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Some of the fakes that were kept, frames and latents; fewer where there are fewer."""
+        """Frames and latents of `num` random fakes from the buffer, or of as many as it holds."""
         rows = torch.randint(max(int(self.num_kept), 1), (min(num, int(self.num_kept)),), generator=rng)
         return self.kept_frames[rows].float() / 127.5 - 1, self.kept_latents[rows]
 
 
 def discriminator_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Least squares: verdicts on what is real are to be 1, on what is decoded -1."""
+    """Least-squares loss with the target 1 for outputs on real frames and -1 for outputs on decoded ones."""
     return (real - 1).square().mean() + (fake + 1).square().mean()
 
 
@@ -91,7 +94,7 @@ def correction(
     real: Float[Tensor, "b c h w"],
     latent: Float[Tensor, "b d _h _w"],
 ) -> Float[Tensor, "b c h w"]:
-    """The direction in which decoded frames become more like the true ones of the same moment; deviation 1."""
+    """Direction towards equal outputs for decoded frames and the true ones of the same moment; standard deviation 1."""
     fake = fake.detach().requires_grad_()
     with torch.enable_grad():
         distance = (discriminator(fake, latent) - discriminator(real, latent).detach()).square().mean()

@@ -1,8 +1,8 @@
 """Stage 6: asymmetric distribution matching distillation (DMD, Yin et al. 2024; CausVid, sec. 4.3).
 
-The causal student makes a clip, by its own rollout (Self-Forcing) or from noised data (CausVid). The bidirectional
-teacher says where the data lie, the critic, trained all along on the student's clips, says where the student's
-lie; their difference at a random noise level is the student's gradient:
+The causal student generates a clip, by self-rollout (Self-Forcing) or from noised data (CausVid). The bidirectional
+teacher estimates the score of the data; the critic, trained alongside on the student's clips, estimates the score of
+the student's distribution. Their difference at a random noise level is the student's gradient:
 
     g = (x0_critic - x0_teacher) / mean |x - x0_teacher|        L = |x - stopgrad(x - g)|^2 / 2
 """
@@ -38,35 +38,35 @@ from longtake.train.teacher import load_dit, placed
 from longtake.train.trainee import Trainee
 
 STAGE = "dmd"
-TUNING = "tuning"  # the same once more, on long rollouts under changing prompts
+TUNING = "tuning"  # second distillation, on long rollouts with changing prompts
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DmdStage:
-    """How the student is distilled. `loop.optim` is the student's."""
+    """Configuration of the distillation; `loop.optim` is the student's optimizer."""
 
     loop: LoopConfig
     critic: OptimConfig
     batch: int
-    latent_frames: int  # that are scored, the last of the rollout
-    rollout_frames: int  # the longest rollout; beyond the window, the student meets its own evicted memory
-    shift: float  # of the noise levels at which teacher and critic are asked
+    latent_frames: int  # scored latent frames, the last ones of the rollout
+    rollout_frames: int  # longest rollout; beyond the window, the oldest chunks are evicted as at inference
+    shift: float  # shift of the noise levels at which teacher and critic are evaluated
     guidance_scale: float
-    critic_updates: int = 5  # for each of the student's
-    inputs: Literal["rollout", "data"] = "rollout"  # what the student makes its clips from
-    start: Literal["ode_init", "consistency", "teacher", "dmd"] = "ode_init"  # the stage that the student begins with
-    score: Literal["teacher", "ar_teacher"] = "teacher"  # the stage whose network says where the data lie
-    recache: bool = False  # rebuild memory where a prompt changes, as a take does; rollouts may then outlast a clip
+    critic_updates: int = 5  # critic updates per student update
+    inputs: Literal["rollout", "data"] = "rollout"  # what the student generates its clips from
+    start: Literal["ode_init", "consistency", "teacher", "dmd"] = "ode_init"  # stage that initialises the student
+    score: Literal["teacher", "ar_teacher"] = "teacher"  # stage whose network estimates the score of the data
+    recache: bool = False  # recompute memory where a prompt changes, as in a take; rollouts may then exceed a clip
 
 
 def dmd_gradient(x: Latent, x0_critic: Latent, x0_teacher: Latent) -> Latent:
-    """(x0_critic - x0_teacher) over the mean distance of x from the teacher's x0, per sample (DMD, eq. 8)."""
+    """Gradient (x0_critic - x0_teacher) / mean |x - x0_teacher|, normalised per sample (DMD, eq. 8)."""
     scale = (x - x0_teacher).abs().mean((1, 2, 3, 4), keepdim=True).clamp(min=1e-4)
     return (x0_critic - x0_teacher) / scale
 
 
 def dmd_loss(x: Latent, gradient: Latent) -> Tensor:
-    """A scalar whose gradient by `x` is `gradient / x.numel()`."""
+    """Scalar loss whose gradient with respect to `x` is `gradient / x.numel()`."""
     return 0.5 * (x - (x - gradient).detach()).square().mean()
 
 
@@ -81,7 +81,7 @@ def scores(
     uncond: TextStates,
     guidance_scale: float,
 ) -> tuple[Latent, Latent]:
-    """x0 as the critic and as the guided teacher see it, at noise level sigma."""
+    """x0 predictions of the critic and of the guided teacher, from x noised to level sigma."""
     x_t = add_noise(x, eps, sigma)
     fake = critic(x_t, sigma, text)
     real = guide(teacher(x_t, sigma, text), teacher(x_t, sigma, uncond), guidance_scale)
@@ -91,12 +91,12 @@ def scores(
 def clip_by_rollout(
     stage: DmdStage, preset: Preset, student: DiT, clips: LatentClips, rng: torch.Generator, step: int
 ) -> tuple[Latent, TextStates]:
-    """Chunk after chunk on the student's own memory (Self-Forcing). Only the captions of the batch are used.
+    """Clip by self-rollout, chunk after chunk on the student's own memory (Self-Forcing), and its text.
 
-    A rollout that outlasts a clip begins under other clips' captions, so its prompt changes; what is scored lies after
-    the last of these changes, or begins with it.
+    Of the data, only the captions are used. A rollout longer than a clip begins with other clips' captions, so its
+    prompt changes; the scored part begins at the last of these changes or after it.
 
-    How many passes that takes is drawn once a step: processes that share it go through their shards together.
+    Length and exit step are drawn once per step, so that all ranks gather their shards for equally many passes.
     """
     chunk = preset.stream.chunk
     common = rng_for(stage.loop.seed, ("rollout", step))
@@ -124,9 +124,9 @@ def clip_by_rollout(
 def clip_from_data(
     stage: DmdStage, preset: Preset, student: DiT, clips: LatentClips, rng: torch.Generator
 ) -> tuple[Latent, TextStates]:
-    """Every chunk of a real clip at one of the student's levels, the clean end included, in one causal pass.
+    """Clip by one causal pass over a real clip, each chunk at one of the student's noise levels or clean, and its text.
 
-    CausVid, alg. 1. A clean chunk stays what it is: it is there to be looked back at.
+    CausVid, alg. 1. A clean chunk stays unchanged and is context for later chunks.
     """
     chunk = preset.stream.chunk
     batch = clips.draw(stage.batch, stage.latent_frames, rng)
@@ -138,12 +138,12 @@ def clip_from_data(
 
 
 def motion(x: Latent) -> float:
-    """Mean absolute difference of neighbouring latent frames."""
+    """Mean absolute difference of successive latent frames."""
     return float((x[:, :, 1:] - x[:, :, :-1]).abs().mean())
 
 
 def bounds(data: Latent) -> tuple[Bound, ...]:
-    """What a student that learns stays within, given some of the data."""
+    """Bounds on the metrics of a healthy run, derived from a sample of the data's latents."""
     deviation, moves = float(data.std()), motion(data)
     return (
         Bound(
@@ -168,7 +168,7 @@ def bounds(data: Latent) -> tuple[Bound, ...]:
 
 
 def run(stage: DmdStage, context: Context, name: str = STAGE) -> bool:
-    """Distil, or tune under the name of `TUNING`; False when a limit came first."""
+    """Distil the student, or tune it if `name` is `TUNING`; return False when a limit stopped it first."""
     preset = context.preset
     before = {"ode_init": ODE_INIT, "consistency": CONSISTENCY, "teacher": TEACHER, "dmd": STAGE}[stage.start]
     needed = tuple(dict.fromkeys((LATENTS, TEACHER, before, stage.score)))
@@ -187,7 +187,7 @@ def run(stage: DmdStage, context: Context, name: str = STAGE) -> bool:
     follow, follow_forced = stage.loop.maybe_compile(teacher), stage.loop.maybe_compile(teacher.forward_teacher_forced)
 
     def make(step: int, rng: torch.Generator) -> tuple[Latent, TextStates]:
-        """A clip by the student, and its text."""
+        """Clip generated by the student, and its text."""
         if stage.inputs == "data":
             return clip_from_data(stage, preset, student, clips, rng)
         return clip_by_rollout(stage, preset, student, clips, rng, step)
@@ -197,7 +197,7 @@ def run(stage: DmdStage, context: Context, name: str = STAGE) -> bool:
         return normal(x.shape, rng, context.device), sigma
 
     def follow_after(x: Latent) -> Velocity:
-        """The teacher, asked about a clip; an autoregressive one sees the clip's own past before each chunk."""
+        """Velocity of the teacher for a noised x; an autoregressive teacher reads the clean x before each chunk."""
         if stage.score == TEACHER:
             return follow
         return lambda x_t, sigma, text: follow_forced(x, x_t, sigma, text, preset.stream.chunk)
@@ -217,7 +217,7 @@ def run(stage: DmdStage, context: Context, name: str = STAGE) -> bool:
         with torch.no_grad():
             x, text = make(step, rng)
         eps, sigma = level(x, rng)
-        # The network's own velocity: going through x0 would divide its rounding by sigma.
+        # The loss compares velocities: conversion from x0 would divide rounding errors by sigma.
         v = judge(add_noise(x, eps, sigma), sigma, text)
         error = (v - velocity(x, eps)).square().mean()
         return error, {"loss": float(error.detach())}

@@ -1,11 +1,14 @@
-"""The running average of the weights that are trained: it is sampled and shipped."""
+"""Exponential moving average of the trained weights, used for sampling and export."""
 
 import torch
 from torch import nn
 
 
 class EMA:
-    """shadow <- d shadow + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates."""
+    """Exponential moving average of a network's trainable parameters.
+
+    shadow <- d shadow + (1 - d) weights, with d = min(decay, (1 + n) / (10 + n)) after n updates
+    """
 
     def __init__(self, net: nn.Module, decay: float) -> None:
         self.decay = decay

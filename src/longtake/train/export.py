@@ -1,4 +1,4 @@
-"""The finished model: student, teacher, codec and painter in half precision with a manifest, ready to ship."""
+"""Export of the finished model: student, teacher, codec and painter in half precision, with a manifest."""
 
 import json
 from pathlib import Path
@@ -17,20 +17,21 @@ from longtake.weights.presets import model_folder
 
 
 def export(context: Context, student: str, start: str | None = None, vocabulary: Vocabulary | None = None) -> Path:
-    """Write `out/model`; the folder can be opened, moved and shipped.
+    """Write the model to `out/model`, a self-contained folder, and return its path.
 
     Args:
-        context: of the run.
-        student: the stage that the student comes from.
-        start: the model whose teacher the run went on from: it has the text encoder, where that is part of a model.
-        vocabulary: the words of the captions, where they are those of a world.
+        context: the training run.
+        student: name of the stage that produced the student.
+        start: model that the teacher was initialised from; it provides the text encoder where a model contains one.
+        vocabulary: words of the captions, if they come from a world.
     """
     folder = context.out / "model"
     for name, stage in (("student", student), ("teacher", TEACHER), ("codec", decoder_stage(context))):
         tensors = read_weights(context.folder(stage), name)
-        exact = name == "codec" and isinstance(context.preset.codec, WanVAEConfig)  # whose latents others read
+        # The Wan VAE stays in fp32: other models read its latents.
+        exact = name == "codec" and isinstance(context.preset.codec, WanVAEConfig)
         save_weights(folder, name, tensors, dtype=torch.float32 if exact else torch.float16)
-    if context.done(PAINTER):  # its corrections: the rest of it is the student
+    if context.done(PAINTER):  # only its low-rank corrections: its other weights are the student's
         save_weights(folder, "painter", read_weights(context.folder(PAINTER), "lora"), dtype=torch.float16)
     if context.preset.text == "umt5":
         assert start is not None, "a recipe without a start has no text encoder of its own"

@@ -1,7 +1,7 @@
-"""Whether a run is still worth its time: figures that must stay within bounds, and what it means when one does not.
+"""Health checks of a training run: metrics that must stay within bounds, with advice when one does not.
 
-A loss of DMD says nothing about quality (its value is the size of a gradient, not a distance), so what the student
-makes is watched instead: its contrast and motion against the data's, and how far critic and teacher are apart.
+The DMD loss does not measure quality (its value is the size of a gradient, not a distance), so the student's clips are
+monitored instead: their contrast and motion relative to the data's, and the distance between critic and teacher.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from longtake.core.errors import TrainingError
 
-PATIENCE = 3  # reports in a row
+PATIENCE = 3  # consecutive reports with a metric out of bounds before a run is stopped
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bound:
-    """Where a figure of the log must lie, and what to say when it does not."""
+    """Allowed range of a logged metric, with advice for values below and above it."""
 
     figure: str
     low: float = float("-inf")
@@ -24,17 +24,17 @@ class Bound:
 
 
 class Health:
-    """Stops a run whose figure is out of bounds at `PATIENCE` reports in a row: one alone may be chance."""
+    """Check that stops a run with a metric out of bounds in `PATIENCE` consecutive reports; one may be chance."""
 
     def __init__(self, bounds: Sequence[Bound]) -> None:
         self.bounds = bounds
         self._outside = {bound.figure: 0 for bound in bounds}
 
     def check(self, step: int, figures: Mapping[str, float]) -> None:
-        """Look at the means of a report; figures without bounds are let be.
+        """Check the mean values of a report; metrics without bounds are ignored.
 
         Raises:
-            TrainingError: the run is sick. Says since when, which figure, and what helps.
+            TrainingError: a metric is out of bounds again; the message names the step, the metric and a remedy.
         """
         for bound in self.bounds:
             value = figures.get(bound.figure)

@@ -1,7 +1,7 @@
-"""Stage 2: clips of the world as latents with a caption for each chunk, in shards.
+"""Stage 2: rendered clips of the world, encoded as latents with a caption per chunk and stored in shards.
 
 latents  [clips, channels, latent frames, rows, columns]  fp16
-covers   [clips, latent frames, rows, columns]            uint8: how much of a cell subjects cover, 0..255
+covers   [clips, latent frames, rows, columns]            uint8: share of a cell that subjects cover, 0..255
 """
 
 import json
@@ -34,16 +34,16 @@ FROM_THE_START = 0.5  # share of the clips that begin with their scene, where cl
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LatentStage:
-    """How many clips are made, of how many latent frames. `first_seed` keeps them apart from the codec's."""
+    """Number and length of the clips; `first_seed` keeps their scenes apart from those of the codec's training."""
 
     num_clips: int
-    latent_frames: int | None = None  # None: whole scenes; else from their start, or from a later chunk
+    latent_frames: int | None = None  # length of a clip, from its scene's start or a later chunk; None: whole scenes
     clips_per_shard: int = 250
     first_seed: int = 1_000_000
 
 
 def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
-    """Render and encode; shards that exist are kept. False when a limit came first."""
+    """Render and encode the clips, except those in existing shards; return False when a limit stopped it first."""
     context.begin(STAGE, stage, world, after=(CODEC,))
     length = stage.latent_frames or world.latent_frames
     looks = {"latents": partial(windows, latent_frames=length)}
@@ -51,17 +51,17 @@ def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
 
 
 def first_chunk(scene: Scene, latent_frames: int) -> int:
-    """The chunk of a scene with which its clip begins: the first one, or one that the scene's seed chooses."""
+    """Index of the scene's chunk at which its clip begins: 0, or one that the scene's seed selects."""
     latest = scene.num_chunks - latent_frames // scene.chunk
     draw = Random(scene.seed)
     return 0 if draw.random() < FROM_THE_START or latest <= 0 else draw.randint(1, latest)
 
 
 def windows(scenes: Sequence[Scene], latent_frames: int) -> UInt8[Tensor, "b frames height width rgba"]:
-    """Clips of scenes; alpha is the cover of their subjects.
+    """Clips of scenes, one each; alpha is the cover of their subjects.
 
-    A codec begins each clip with a latent frame of one frame. So that later chunks are those of the scene, whose first
-    latent frame is such a one too, a clip begins a multiple of the chunk's frames after its scene.
+    A codec encodes the first frame of a clip as a latent frame of its own, and so does a scene's numbering of chunks. A
+    clip therefore begins a multiple of the chunk's frames after its scene: later chunks then coincide.
     """
     clips = []
     for scene in scenes:
@@ -74,15 +74,15 @@ def windows(scenes: Sequence[Scene], latent_frames: int) -> UInt8[Tensor, "b fra
 def encode_world(
     name: str, stage: LatentStage, world: WorldConfig, looks: Mapping[str, Draw], context: Context
 ) -> bool:
-    """Latents of a world's clips, for a stage that has begun.
+    """Encode a world's clips for a stage that has begun; return False when a limit stopped it first.
 
     Args:
-        name: of the stage.
-        stage: how many clips.
-        world: what they show.
-        looks: tensor -> how the clips that it holds are drawn. Pictures with alpha, the cover of their subjects, also
-            give the tensor `covers`.
-        context: of the run.
+        name: name of the stage.
+        stage: number, length and seeds of the clips.
+        world: world that the clips show.
+        looks: name of a stored tensor -> function that renders its clips. Pictures with alpha (the cover of their
+            subjects) also give the tensor `covers`.
+        context: the training run.
     """
     folder = context.folder(name)
     codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)
@@ -115,7 +115,7 @@ def encode_world(
 
 
 def covers(cover: UInt8[Tensor, "b frames height width"], stride: Stride) -> UInt8[Tensor, "b f h w"]:
-    """How much of each latent cell is covered, 0..255; the first latent frame holds one frame."""
+    """Share of each latent cell that is covered, 0..255, averaged over the frames of its latent frame."""
     per_frame = functional.avg_pool2d(cover.float(), stride.space)
     first, later = per_frame[:, :1], per_frame[:, 1:].unflatten(1, (-1, stride.time)).mean(2)
     return torch.cat((first, later), 1).round().to(torch.uint8)
@@ -123,6 +123,6 @@ def covers(cover: UInt8[Tensor, "b frames height width"], stride: Stride) -> UIn
 
 @torch.no_grad()
 def _encoded(codec: Codec, pictures: Tensor, device: torch.device) -> Tensor:
-    """One by one: together they would not fit into a processor's cache."""
+    """Latents of clips in fp16 on the CPU, encoded one by one: a batch would not fit into a processor's cache."""
     clips = [codec.encode(pixels(clip[None].to(device)), CodecState())[0].half().cpu() for clip in pictures]
     return torch.cat(clips)

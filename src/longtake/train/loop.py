@@ -1,7 +1,7 @@
-"""The loop every training stage shares: stepping, accumulation, averages, checkpoints, logs. Nothing about losses.
+"""Training loop of all stages: optimizer steps, gradient accumulation, averages, checkpoints and logs, but no losses.
 
-A stage is resumable bit for bit because nothing random is remembered: whatever a step draws comes from
-`rng_for(seed, (stage, step, micro))`.
+A stage resumes bit for bit because no random state is stored: all draws of a micro-batch come from
+`rng_for(seed, (trainee, step, micro))`.
 """
 
 import json
@@ -34,24 +34,24 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoopConfig:
-    """How long a stage trains and how often it reports."""
+    """Configuration of a stage's training loop: length, optimizer, precision, checkpoints and reports."""
 
     steps: int
     optim: OptimConfig
     ema_decay: float = 0.999
-    accumulate: int = 1  # micro-batches a step; several processes share them
-    checkpoint_activations: bool = False  # compute blocks again in the backward pass: less memory, a third more work
-    bf16: bool = False  # products and convolutions in bf16, where there are units for it; sums and weights in fp32
+    accumulate: int = 1  # micro-batches per optimizer step, divided among the ranks
+    checkpoint_activations: bool = False  # activation checkpointing: less memory, a third more computation
+    bf16: bool = False  # products and convolutions in bf16 where the hardware supports it; sums and weights in fp32
     checkpoint_minutes: float = 3.0
-    log_every: int = 10  # steps
-    sample_every: int = 0  # steps between sample sheets; 0: none
-    compile: bool = False  # the network as one compiled program; needs a C++ compiler, and minutes at the start
+    log_every: int = 10  # number of steps between reports
+    sample_every: int = 0  # number of steps between sample sheets; 0: none
+    compile: bool = False  # compilation of the network; needs a C++ compiler, and minutes at the start
     seed: int = 0
 
     def maybe_compile(self, forward: Callable[P, T]) -> Callable[P, T]:
-        """What a training step calls for `forward`: itself, or compiled, once for each shape it is called with.
+        """`forward` itself or, if `compile` is set, its compiled version, compiled once per input shape.
 
-        Sample sheets go on calling the network as it is: their shapes would each cost a compilation.
+        Sample sheets use the uncompiled network, since each of their shapes would cost a compilation.
 
         Raises:
             TrainingError: `compile` is set where there is no C++ compiler.
@@ -68,16 +68,16 @@ class LoopConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
-    """When to stop early, asked between steps."""
+    """Conditions for stopping early, checked between steps."""
 
-    deadline: float = math.inf  # time.monotonic() seconds
+    deadline: float = math.inf  # latest time, in seconds of time.monotonic()
 
     def reached(self) -> bool:
         return time.monotonic() > self.deadline
 
 
 class Log:
-    """Events as JSON lines, and as curves where tensorboard is installed."""
+    """Training log as JSON lines, and as TensorBoard curves where tensorboard is installed."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,13 +113,13 @@ def train(
     health: Health | None = None,
     ranks: Ranks = ALONE,
 ) -> bool:
-    """Train until `config.steps` or a limit; False when a limit came first.
+    """Train until `config.steps` or a limit; return False when a limit came first.
 
-    State is kept in `folder` and taken up again from there.
+    Checkpoints are written to `folder`, and training resumes from the newest one there.
 
     Raises:
-        TrainingError: a loss is not finite, `health` says that the run is sick, or the step's micro-batches cannot be
-            divided among the ranks; the last state stays on disk.
+        TrainingError: a loss or gradient is not finite, `health` finds a metric out of bounds, or the step's
+            micro-batches cannot be divided among the ranks; the last checkpoint stays on disk.
     """
     optimizers = {t.name: optimizers_for(t.net, t.optim) for t in trainees}
     kept = Checkpoints(folder=folder, trainees=trainees, optimizers=optimizers, ranks=ranks)
@@ -131,7 +131,7 @@ def train(
     try:
         while step < config.steps:
             for t in trainees:
-                if (step + 1) % t.every:  # after the others have had their steps
+                if (step + 1) % t.every:  # its update comes last in each period, after those of the others
                     continue
                 for name, value in _update(t, optimizers[t.name], step, config, ranks).items():
                     sums[name] = sums.get(name, 0.0) + value
@@ -165,7 +165,7 @@ def train(
 def _update(
     trainee: Trainee, optimizers: list[Optimizer], step: int, config: LoopConfig, ranks: Ranks
 ) -> dict[str, float]:
-    """One optimiser step of one network, over this rank's share of the micro-batches."""
+    """One optimizer step of one network, over this rank's share of the micro-batches; returns the values to log."""
     logged: dict[str, float] = {}
     mine = ranks.micro_batches(config.accumulate)
     for micro in mine:
@@ -173,8 +173,8 @@ def _update(
         with precision(trainee.net, bf16=config.bf16):
             loss, values = trainee.loss(step, rng)
         _check_finite(loss.detach(), f"the loss of {trainee.name}", step)
-        with attention_kernel(loss.device):  # what is recomputed is computed as it was
-            (loss / len(mine)).backward()  # the ranks' gradients are averaged
+        with attention_kernel(loss.device):  # activation checkpointing recomputes with the same kernel
+            (loss / len(mine)).backward()  # gradients are averaged over the ranks
         for name, value in values.items():
             key = f"{trainee.name}/{name}"
             logged[key] = logged.get(key, 0.0) + value / len(mine)
@@ -193,9 +193,9 @@ def _update(
 
 @contextmanager
 def precision(net: nn.Module, *, bf16: bool) -> Iterator[None]:
-    """How a forward pass in training computes, on the device of `net`.
+    """Context for a forward pass in training: autocast to bf16 where requested and supported, and `attention_kernel`.
 
-    Weights are cast anew at each use: a cast that was kept from a part without gradient would have none.
+    Casts of weights are not cached: a cast made without gradient would be reused where the gradient is needed.
     """
     device = next(net.parameters()).device
     enabled = bf16 and has_bf16_units(device)
@@ -204,16 +204,16 @@ def precision(net: nn.Module, *, bf16: bool) -> Iterator[None]:
 
 
 def attention_kernel(device: torch.device) -> AbstractContextManager[object]:
-    """How attention is computed in training.
+    """Context that selects the attention kernel of training.
 
-    On a CPU, as plain matrix products: the backward pass of the fused kernel takes a third longer in fp32 and ten
+    On a CPU, this is plain matrix products: the backward pass of the fused kernel takes a third longer in fp32 and ten
     times as long in bf16 (at 540 tokens).
     """
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
 def _check_finite(value: torch.Tensor, what: str, step: int) -> None:
-    """Stop before a sick step is taken: the last checkpoint stays sound."""
+    """Raise a TrainingError for a value that is not finite, before it reaches weights or a checkpoint."""
     if not torch.isfinite(value):
         raise TrainingError(
             f"{what} is {value.item()} at step {step}; lower the learning rate in the recipe, remove the stage's "

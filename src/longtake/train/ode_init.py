@@ -1,7 +1,7 @@
-"""Stage 5: the student's start, by regression on the teacher's trajectories (CausVid, sec. 4.2).
+"""Stage 5: initialisation of the student by regression on the teacher's trajectories (CausVid, sec. 4.2).
 
-Every chunk stands at its own point of the trajectory, the clean end included (that is what teaches the clean
-pass); the network sees chunks causally and predicts where the trajectory ends.
+Each chunk is at its own point of the trajectory, the clean end included (which trains the clean pass); the network
+attends to chunks causally and predicts the end of the trajectory.
 """
 
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ STAGE = "ode_init"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OdeInitStage:
-    """How the student is initialised."""
+    """Configuration of the student's initialisation."""
 
     loop: LoopConfig
     batch: int
 
 
 def run(stage: OdeInitStage, context: Context) -> bool:
-    """Train the student's start; False when a limit came first."""
+    """Initialise the student by ODE regression; return False when a limit stopped it first."""
     context.begin(STAGE, stage, context.preset.stream, after=(TEACHER, PAIRS))
     if context.done(STAGE):
         return True

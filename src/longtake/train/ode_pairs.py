@@ -1,4 +1,4 @@
-"""Stage 4: the teacher's own trajectories, kept at the student's noise levels (CausVid, sec. 4.2)."""
+"""Stage 4: trajectories of the teacher's ODE, stored at the student's noise levels (CausVid, sec. 4.2)."""
 
 import json
 from dataclasses import dataclass
@@ -29,18 +29,18 @@ SAME_SIGMA = 1e-6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OdePairStage:
-    """How many trajectories, and how finely they are integrated."""
+    """Number, length and integration steps of the trajectories."""
 
     num_pairs: int
     batch: int
-    num_steps: int  # of the teacher; a multiple of the student's
+    num_steps: int  # steps of the teacher's sampler; a multiple of the student's
     latent_frames: int
     seed: int = 0
-    bf16: bool = False  # as in `LoopConfig`
+    bf16: bool = False  # bf16 as in `LoopConfig`
 
 
 def kept_steps(stage: OdePairStage, student: SamplingConfig) -> tuple[int, ...]:
-    """Which states of the trajectory the student learns from, the clean one last.
+    """Indices of the trajectory's states that the student learns from, the clean one last.
 
     Raises:
         ConfigError: the student's noise levels are not among the teacher's.
@@ -62,7 +62,11 @@ def kept_steps(stage: OdePairStage, student: SamplingConfig) -> tuple[int, ...]:
 
 
 def run(stage: OdePairStage, context: Context) -> bool:
-    """Integrate and store; shards that exist are kept. False when a limit came first."""
+    """Integrate and store the trajectories not yet in shards; return False when a limit stopped it first.
+
+    Raises:
+        ConfigError: the student's noise levels are not among the teacher's.
+    """
     preset = context.preset
     kept = kept_steps(stage, preset.student)
     sampling = SamplingConfig(
@@ -106,16 +110,16 @@ def run(stage: OdePairStage, context: Context) -> bool:
 class OdePairs:
     """All trajectories of a folder, in memory."""
 
-    states: Float[Tensor, "pairs levels c f h w"]  # the last level is x0
+    states: Float[Tensor, "pairs levels c f h w"]  # states at `sigmas`; the last level is x0
     text: Float[Tensor, "pairs g t e"]
     sigmas: Float[Tensor, " levels"]
 
     @classmethod
     def read(cls, folder: Path) -> "OdePairs":
-        """All shards of a folder.
+        """Read all shards of a folder.
 
         Raises:
-            TrainingError: there are none, or one is damaged.
+            TrainingError: there are no shards, or one is damaged.
         """
         states, text, sigmas = [], [], ""
         for path in sorted(folder.glob("*.safetensors")):

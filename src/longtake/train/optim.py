@@ -1,8 +1,8 @@
-"""Optimisers: Muon for the matrices inside a network, AdamW for everything else.
+"""Optimizers: Muon for the matrices inside a network, AdamW for all other parameters.
 
-Muon (Jordan et al. 2024) orthogonalises each matrix's momentum, which for these small networks is worth about
-twice the steps of AdamW. torch.optim.Muon iterates in bf16, four to ten times slower than fp32 on many CPUs, takes
-one matrix after the other, and no convolutions; hence these lines.
+Muon (Jordan et al. 2024) orthogonalises each matrix's momentum; for these small networks, a step is worth about two
+steps of AdamW. torch.optim.Muon is not used because it iterates in bf16 (four to ten times slower than fp32 on many
+CPUs), processes one matrix at a time, and does not accept convolutions.
 """
 
 from collections.abc import Callable, Iterable
@@ -15,25 +15,25 @@ from torch.optim import AdamW, Optimizer
 
 from longtake.train.ranks import gather, shard_like
 
-# In names of parameters that are not between hidden features: inputs, outputs, tables.
+# Parts of the names of parameters that do not map hidden features to hidden features: inputs, outputs, tables.
 NOT_HIDDEN = ("embedding", "modulation", "head", "latent", "by_heart", "cells")
-NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # quintic whose iteration pushes singular values towards 1
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # coefficients of a quintic whose iteration drives singular values to 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OptimConfig:
-    """Learning rates at their peak: linear warm-up, then flat, then linear to zero over the last part."""
+    """Peak learning rates; the schedule is linear warm-up, a constant part, and linear decay to zero."""
 
     adam_lr: float
     muon_lr: float | None = None  # None: AdamW for all parameters
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 0.0
-    warmup: int = 100  # steps
-    cooldown: float = 0.0  # fraction of the steps over which the rate falls to zero at the end
+    warmup: int = 100  # number of warm-up steps
+    cooldown: float = 0.0  # final fraction of the steps, over which the rate decays to zero
     max_grad_norm: float = 1.0
 
     def factor(self, step: int, num_steps: int) -> float:
-        """What the learning rate is multiplied with at `step`, counted from 0."""
+        """Factor of the peak learning rate at `step`, counted from 0, of `num_steps`."""
         up = (step + 1) / self.warmup if step < self.warmup else 1.0
         left = num_steps - step
         down = left / (self.cooldown * num_steps) if self.cooldown else 1.0
@@ -41,10 +41,10 @@ class OptimConfig:
 
 
 def orthogonalise(matrices: Float[Tensor, "m i j"], steps: int = 5) -> Float[Tensor, "m i j"]:
-    """U V^T of each matrix's singular value decomposition, nearly: Newton-Schulz iterations.
+    """Approximate U V^T of each matrix's singular value decomposition by Newton-Schulz iterations.
 
     Each iteration is x <- p(x x^T) x with p(g) = a + b g + c g^2. The polynomials are multiplied on the smaller side,
-    g <- p g p, and applied to x once: for a side of 1 : 4, three fifths of the work.
+    g <- p g p, and applied to x once: for a side ratio of 1 : 4, this takes three fifths of the work.
     """
     a, b, c = NEWTON_SCHULZ
     tall = matrices.shape[1] > matrices.shape[2]
@@ -63,7 +63,7 @@ def orthogonalise(matrices: Float[Tensor, "m i j"], steps: int = 5) -> Float[Ten
 
 
 class Muon(Optimizer):
-    """Nesterov momentum, orthogonalised; a step has the same RMS as one of AdamW's at the same rate."""
+    """Optimizer with orthogonalised Nesterov momentum; an update has the RMS of AdamW's at the same rate."""
 
     def __init__(self, params: Iterable[Tensor], lr: float, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum})
@@ -73,11 +73,11 @@ class Muon(Optimizer):
         """Update every parameter that has a gradient."""
         assert closure is None, "Muon takes no closure"
         for group in self.param_groups:
-            alike: dict[torch.Size, list[Tensor]] = {}  # matrices of one shape are orthogonalised together
+            alike: dict[torch.Size, list[Tensor]] = {}  # matrices of equal shape are orthogonalised together
             for p in group["params"]:
                 if p.grad is not None:
                     alike.setdefault(torch.Size((len(p), p.numel() // len(p))), []).append(p)
-            for shape, params in alike.items():  # every rank all of it: a shard of a matrix has no singular values
+            for shape, params in alike.items():  # every rank needs whole matrices: shards have other singular values
                 momenta = [gather(self._momentum(p, group["momentum"])) for p in params]
                 updates = torch.stack([momentum.view(shape) for momentum in momenta])
                 # 0.2 sqrt(max side): the RMS of AdamW's update (Liu et al. 2025, "Muon is scalable").
@@ -95,16 +95,16 @@ class Muon(Optimizer):
 
 
 def is_hidden_matrix(name: str, p: Tensor) -> bool:
-    """Whether Muon is for a parameter: a matrix from hidden features to hidden features, no depthwise convolution."""
+    """Whether a parameter is for Muon: a matrix between hidden features, and no depthwise convolution."""
     return p.ndim >= 2 and p.shape[1] > 1 and not any(word in name for word in NOT_HIDDEN)
 
 
 def optimizers_for(net: nn.Module, config: OptimConfig) -> list[Optimizer]:
-    """The optimisers of a network; `config.factor` scales their rates step by step.
+    """Build the optimizers of a network; the training loop scales their rates by `config.factor` at each step.
 
     Args:
-        net: whose parameters are trained.
-        config: rates.
+        net: network whose parameters are trained.
+        config: peak learning rates and other settings.
     """
     matrices, others = [], []
     for name, p in net.named_parameters():

@@ -1,12 +1,12 @@
-"""Stage 8: a painter, the student once more, now following a source video.
+"""Stage 8: the painter, a version of the student that follows a source video.
 
-Corrections of low rank and an embedding of the source are learned on top of the finished student, by teacher forcing
-at the student's own noise levels: each noisy chunk sees the clean chunks before it and the latents of its source.
+Low-rank corrections and an embedding of the source are trained on top of the finished student, by teacher forcing at
+the student's noise levels: each noisy chunk attends to the clean chunks before it and reads the latents of its source.
 
     minimise | dit([x0 | x_t], sigma, text, source) - (eps - x0) |^2        sigma one of the student's
 
-There is nothing to distil: what is seen decides most of what shall be shown, so the ways from noise to it are nearly
-straight, and a few steps are enough.
+No distillation is needed: the source determines most of the output, so the paths from noise to it are nearly straight,
+and a few steps are enough.
 """
 
 from collections.abc import Mapping
@@ -31,21 +31,21 @@ STAGE = "painter"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PainterStage:
-    """How the painter is trained."""
+    """Configuration of the painter's training."""
 
     loop: LoopConfig
     batch: int
     latent_frames: int
-    rank: int  # of its corrections
+    rank: int  # rank of the corrections
 
 
 def run(stage: PainterStage, student: str, context: Context) -> bool:
-    """Train it; False when a limit came first.
+    """Train the painter; return False when a limit stopped it first.
 
     Args:
-        stage: how.
-        student: the stage that the finished student comes from.
-        context: of the run.
+        stage: configuration of the training.
+        student: name of the stage that produced the final student.
+        context: the training run.
     """
     chunk = context.preset.stream.chunk
     context.begin(STAGE, stage, context.preset.stream, after=(PAIRS, student))

@@ -1,4 +1,4 @@
-"""Stage 7: clips of the world in two looks: what a painter is shown, and what it shall make of it."""
+"""Stage 7: clips of the world in two looks, the painter's source and its target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,14 +16,14 @@ from longtake.worlds.scenes import MOTION_EVENTS, Scene, WorldConfig
 
 STAGE = "painter_pairs"
 
-PLAIN = 0.67  # share of clips that are shown in the plain look; the others in the full one, in other air
+PLAIN = 0.67  # share of sources in the plain look; the others are in the full look, at a random time and weather
 AIRS = (("day", "clear"), ("night", "clear"), ("sunset", "clear"), ("day", "snow"), ("day", "fog"))  # time, weather
-LEAST_GAIN, MOST_GAIN = 0.6, 1.3  # of a colour: what things are is in the prompt, not in the source's colours
+LEAST_GAIN, MOST_GAIN = 0.6, 1.3  # random gain of a source's colours, so that colours are learned from the prompt
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PainterPairsStage:
-    """How many pairs are made, and how long."""
+    """Number and length of the pairs."""
 
     num_clips: int
     latent_frames: int
@@ -32,7 +32,7 @@ class PainterPairsStage:
 
 
 def run(stage: PainterPairsStage, world: WorldConfig, context: Context) -> bool:
-    """Render both looks and encode them; shards that exist are kept. False when a limit came first."""
+    """Render and encode both looks, except pairs in existing shards; return False when a limit stopped it first."""
     context.begin(STAGE, stage, world, after=(CODEC,))
     if context.done(STAGE):
         return True
@@ -42,7 +42,7 @@ def run(stage: PainterPairsStage, world: WorldConfig, context: Context) -> bool:
 
 
 def sources(scenes: Sequence[Scene]) -> UInt8[Tensor, "b f h w c"]:
-    """What a painter is shown of each scene; a pure function of the scenes."""
+    """Source clips for the painter, one per scene; a pure function of the scenes."""
     return torch.cat([_source(scene) for scene in scenes])
 
 

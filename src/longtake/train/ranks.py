@@ -1,7 +1,7 @@
-"""Several processes as one trainer: a shard of the networks each (FSDP2), and a share of a step's micro-batches.
+"""Training on several ranks, each with a shard of the networks (FSDP2) and a share of a step's micro-batches.
 
-Whatever a micro-batch draws is named by its number, not by who makes it. So any number of ranks computes the same
-step, and a run may go on with another number of them than it began with.
+Random draws depend on the index of the micro-batch, not on the rank. So any number of ranks computes the same step,
+and a run may resume with a different number of ranks.
 """
 
 import os
@@ -20,7 +20,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from longtake.core.errors import TrainingError
 from longtake.nets.dit import DiT
 
-# Besides `forward`, what is called from outside and needs the weights.
+# Methods besides `forward` that are called from outside and need the gathered weights.
 FSDP_FORWARD_METHODS = (
     "modulation",
     "project_text",
@@ -34,7 +34,7 @@ FSDP_BLOCK_METHODS = ("read", "memory")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ranks:
-    """Which of how many processes this is. The defaults: one that trains alone."""
+    """Rank of this process and number of ranks; by default, a single process."""
 
     rank: int = 0
     size: int = 1
@@ -42,14 +42,14 @@ class Ranks:
 
     @property
     def is_first(self) -> bool:
-        """Whether this one writes files and tells of progress."""
+        """Whether this rank writes files and reports progress."""
         return self.rank == 0
 
     def micro_batches(self, accumulate: int) -> range:
-        """Which micro-batches of a step are this one's.
+        """Indices of this rank's micro-batches of a step.
 
         Raises:
-            TrainingError: they cannot be divided evenly.
+            TrainingError: `accumulate` cannot be divided evenly among the ranks.
         """
         if accumulate % self.size:
             raise TrainingError(
@@ -59,12 +59,12 @@ class Ranks:
         return range(self.rank, accumulate, self.size)
 
     def shard(self, dit: DiT, device: torch.device, *, bf16: bool = False) -> DiT:
-        """The network on the device: all of it, or this one's shard, block by block.
+        """Place a network on the device: whole for a single process, else this rank's shard, block by block.
 
         Args:
-            dit: on the CPU, the same in every process.
-            device: where it computes.
-            bf16: blocks are gathered in bf16; shards, gradients and updates stay in fp32.
+            dit: network on the CPU, the same on every rank.
+            device: device that it computes on.
+            bf16: whether blocks are gathered in bf16; shards, gradients and updates stay in fp32.
         """
         if self.mesh is None:
             return dit.to(device)
@@ -81,7 +81,7 @@ class Ranks:
         return dit
 
     def mean(self, values: Mapping[str, float]) -> dict[str, float]:
-        """Figures, averaged over all."""
+        """Values averaged over all ranks (all-reduce)."""
         if self.mesh is None:
             return dict(values)
         numbers = torch.tensor(list(values.values()), dtype=torch.float64)
@@ -89,18 +89,18 @@ class Ranks:
         return dict(zip(values, (numbers / self.size).tolist(), strict=True))
 
     def any_rank(self, flag: bool) -> bool:
-        """Whether any of them says so: all then do the same."""
+        """Whether `flag` is set on any rank; the result is the same on all."""
         return self.mean({"said": float(flag)})["said"] > 0
 
     def wait(self) -> None:
-        """Until all have come here."""
+        """Wait until all ranks have reached this call (barrier)."""
         if self.mesh is not None:
             dist.barrier()
 
     def whole(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Tensors put together of their shards, on the CPU of the first; nothing in the others."""
+        """Tensors gathered from their shards, on the CPU of the first rank; empty on the others."""
         found = {}
-        for name, tensor in tensors.items():  # one by one: each is whole for a moment on every device
+        for name, tensor in tensors.items():  # one by one, as each is briefly whole on every device
             full = gather(tensor)
             if self.is_first:
                 found[name] = full.cpu()
@@ -112,7 +112,7 @@ ALONE = Ranks()
 
 @contextmanager
 def ranks_of(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
-    """The processes that torchrun has started, and this one's device; alone, where it has not."""
+    """Yield the ranks started by torchrun and this rank's device; without torchrun, a single process on `device`."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield ALONE, device
@@ -129,10 +129,10 @@ def ranks_of(device: torch.device) -> Iterator[tuple[Ranks, torch.device]]:
 
 
 def exit_without_teardown() -> None:
-    """End this process, with success; where torchrun has started it, without taking the interpreter down first.
+    """End this process with success if torchrun started it, without shutting the interpreter down; else do nothing.
 
-    A thread of gloo's may still hold the tensors of its last exchange, and aborts the process when it lets go of them
-    in an interpreter that is ending (pytorch/pytorch#179291).
+    A gloo thread may still hold the tensors of its last exchange, and aborts the process when it releases them during
+    the interpreter's shutdown (pytorch/pytorch#179291).
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         sys.stdout.flush()
@@ -141,18 +141,18 @@ def exit_without_teardown() -> None:
 
 
 def gather(tensor: Tensor) -> Tensor:
-    """Put together of its shards; itself when there are none. All ranks call it together."""
+    """Tensor gathered from its shards, or itself if it is not sharded; a collective call of all ranks."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def shard_like(whole: Tensor, other: Tensor) -> Tensor:
-    """A tensor that every rank has, sharded as `other` is; one that is sharded already stays as it is."""
+    """Tensor that every rank holds, sharded like `other`; one that is sharded already is returned unchanged."""
     if isinstance(whole, DTensor) or not isinstance(other, DTensor):
         return whole.to(other.device)
     return distribute_tensor(whole.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
 
 
 def reshard(net: nn.Module) -> None:
-    """Let go of weights that were gathered for a pass without a backward one, so that shards can be written."""
+    """Release weights gathered for a forward pass that has no backward pass, so that shards can be written."""
     if isinstance(net, FSDPModule):
         net.reshard()

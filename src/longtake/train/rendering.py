@@ -1,4 +1,4 @@
-"""Clips of the world as fast as the machine's cores can draw them."""
+"""Rendering of clips of the world, in parallel on the machine's cores."""
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -14,20 +14,20 @@ from torch import Tensor
 from longtake.worlds.render import render, silhouettes
 from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
 
-BATCH = 10  # clips a piece of work: 20 MB of pictures at 160x96
+BATCH = 10  # clips per task: 20 MB of pictures at 160x96
 Draw = Callable[[Sequence[Scene]], Tensor]  # scenes -> uint8 [b, frames, height, width, channels]
 
 
 def rendered(
     world: WorldConfig, seeds: Sequence[int], workers: int, draw: Draw = render
 ) -> Iterator[tuple[list[Scene], UInt8[Tensor, "b frames height width _c"]]]:
-    """Scenes and their pictures, in the order of `seeds`, BATCH at a time.
+    """Yield scenes and their pictures in the order of `seeds`, `BATCH` at a time.
 
     Args:
-        world: what can happen.
-        seeds: one a clip.
-        workers: processes; 1 draws in this one. The pictures are the same.
-        draw: how a few scenes are drawn; a function that other processes can find by its name.
+        world: configuration of the scenes.
+        seeds: one seed per clip.
+        workers: number of processes; 1 renders in this one. The pictures do not depend on it.
+        draw: function that renders a few scenes; other processes must be able to import it by name.
     """
     groups = [seeds[i : i + BATCH] for i in range(0, len(seeds), BATCH)]
     if workers == 1:
@@ -37,7 +37,7 @@ def rendered(
     # "spawn": a forked child would inherit torch's threads in the middle of their work.
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         waiting = iter(groups)
-        # A bounded number in flight: pictures are large, and the codec may be slower than the cores.
+        # The number of tasks in flight is bounded: pictures are large, and the codec may be slower than the rendering.
         running: deque[tuple[Sequence[int], Future[np.ndarray]]] = deque(
             (group, pool.submit(_draw, world, group, draw)) for group in islice(waiting, 2 * workers)
         )
@@ -49,7 +49,7 @@ def rendered(
 
 
 def drawn_with_cover(scene: Scene, frames: range) -> UInt8[Tensor, "b frames height width rgba"]:
-    """Some frames of a scene; alpha says how much of a pixel its subjects cover."""
+    """Some frames of a scene; alpha is the share of a pixel that its subjects cover."""
     return torch.cat((render([scene], frames=frames), silhouettes([scene], frames=frames)[..., None]), -1)
 
 

@@ -1,4 +1,4 @@
-"""From nothing to a model: every stage of a recipe, in order, skipping what is done."""
+"""Training runs: all stages of a recipe in order, skipping those that are done."""
 
 import importlib.util
 import os
@@ -48,9 +48,9 @@ from longtake.worlds.vocabulary import vocabulary_of
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """A whole run: one configuration a stage. What `dmd` does not need may be left out.
+    """A whole run: one configuration per stage; stages that `dmd` does not need may be left out.
 
-    Without `dmd`, the student stays what it is before it: the end of `ode_init`, or of `consistency`.
+    Without `dmd`, the student is the result of `ode_init` or `consistency`.
     """
 
     preset: Preset
@@ -59,14 +59,14 @@ class Recipe:
     latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
     dmd: DmdStage | None = None
-    tuning: DmdStage | None = None  # of the distilled student
+    tuning: DmdStage | None = None  # second distillation, of the distilled student
     ode_pairs: OdePairStage | None = None
     ode_init: OdeInitStage | None = None
     ar_teacher: ArTeacherStage | None = None
     consistency: ConsistencyStage | None = None
     painter_pairs: PainterPairsStage | None = None
     painter: PainterStage | None = None
-    decoder: DecoderStage | None = None  # tuned last, on what the student makes
+    decoder: DecoderStage | None = None  # tuning of the decoder, last, on the student's latents
 
     def __post_init__(self) -> None:
         preset, world = self.preset, self.world
@@ -102,10 +102,10 @@ class Recipe:
                 )
 
     def _checked_end(self) -> dict[str, int]:
-        """How long the clips of the last stages are, where the data's length limits them.
+        """Lengths of the last stages' rollouts, where the data's length limits them.
 
         Raises:
-            ConfigError: it needs what the recipe does not have, or there is none that makes a student.
+            ConfigError: a stage lacks one that it needs, or has an invalid length, or no stage makes a student.
         """
         last = self.dmd
         if last is None:
@@ -134,7 +134,7 @@ class Recipe:
         return {f"the {name} rollout": stage.rollout_frames for name, stage in stages.items() if not stage.recache}
 
     def stages(self) -> dict[str, Callable[[Context], bool]]:
-        """What is run, in order. A stage returns False when a limit stopped it."""
+        """Functions of the stages by name, in order; each returns False when a limit stopped it."""
         return {
             codec_fit.STAGE: lambda c: codec_fit.run(self.codec, self.world, c),
             latents.STAGE: self._latents,
@@ -145,19 +145,19 @@ class Recipe:
 
     @property
     def in_bf16(self) -> tuple[str, ...]:
-        """The stages that want to multiply in bf16."""
+        """Names of the stages that are configured to compute in bf16."""
         found = {name: getattr(self, name) for name in self.stages()}
         return tuple(name for name, stage in found.items() if getattr(getattr(stage, "loop", stage), "bf16", False))
 
     @property
     def student(self) -> str:
-        """The stage that the finished student comes from."""
+        """Name of the stage that produces the final student."""
         if self.dmd is not None:
             return dmd.STAGE if self.tuning is None else dmd.TUNING
         return ode_init.STAGE if self.consistency is None else consistency.STAGE
 
     def _starts(self) -> dict[str, Callable[[Context], bool]]:
-        """The stages that the student's start is made in."""
+        """Stages that initialise the student."""
         found: dict[str, Callable[[Context], bool]] = {}
         if (pairs := self.ode_pairs) is not None:
             found[ode_pairs.STAGE] = lambda c: ode_pairs.run(pairs, c)
@@ -170,7 +170,7 @@ class Recipe:
         return found
 
     def _ends(self) -> dict[str, Callable[[Context], bool]]:
-        """The last stage of the student, and what is made of it."""
+        """Stages from the student's distillation on."""
         found: dict[str, Callable[[Context], bool]] = {}
         if (distilling := self.dmd) is not None:
             found[dmd.STAGE] = lambda c: dmd.run(distilling, c)
@@ -190,11 +190,11 @@ class Recipe:
         return latents.run(self.latents, self.world, context)
 
     def on_model(self, model: str) -> "Recipe":
-        """The same student of a finished model's teacher: its codec and teacher are taken as they are.
+        """The recipe with the codec and the teacher of a finished model, both unchanged.
 
         Raises:
             WeightsError: there is no such model.
-            ConfigError: it has no teacher, or networks of another shape than the recipe's.
+            ConfigError: the model has no teacher, or networks of another shape than the recipe's.
         """
         theirs, mine = preset_named(model), self.preset
         for what in ("dit", "codec"):
@@ -211,11 +211,11 @@ class Recipe:
         return replace(self, codec=codec_fit.BaseCodec(model=model), teacher=taken)
 
     def on_videos(self, folder: Path) -> "Recipe":
-        """The same training on prepared videos: it goes on from the teacher of the model that they were prepared for.
+        """The recipe on prepared videos, starting from the teacher of the model that they were prepared for.
 
         Raises:
             InputError: the folder holds no prepared clips.
-            WeightsError: the model is not here any more.
+            WeightsError: the model is no longer available.
             ConfigError: the clips are too short for the recipe.
         """
         about = videos.about_of(folder)
@@ -232,14 +232,14 @@ class Recipe:
 
 
 def packaged_recipes() -> dict[str, Path]:
-    """The recipes of the package by name; those of a subfolder have its name before a slash."""
+    """Recipe files of the package by name; names in a subfolder begin with its name and a slash."""
     folder = Path(str(resources.files("longtake.recipes")))
     paths = [path for path in sorted(folder.rglob("*.py")) if path.stem != "__init__"]
     return {path.relative_to(folder).with_suffix("").as_posix().replace("_", "-"): path for path in paths}
 
 
 def find_recipe(name: str) -> Path:
-    """The recipe file that a packaged name or a path means.
+    """Path of the recipe file with a packaged name or a path.
 
     Raises:
         InputError: there is no such file.
@@ -254,10 +254,10 @@ def find_recipe(name: str) -> Path:
 
 
 def load_recipe(name: str) -> Recipe:
-    """Read a recipe file and call its `recipe()`.
+    """Run a recipe file and return the result of its `recipe()`.
 
     Raises:
-        InputError: no such file, it cannot be run, or it defines no recipe.
+        InputError: there is no such file, it cannot be run, or it defines no recipe.
     """
     path = find_recipe(name)
     spec = importlib.util.spec_from_file_location(path.stem, path)
@@ -277,9 +277,9 @@ def load_recipe(name: str) -> Recipe:
 
 @contextmanager
 def denormals_flushed() -> Iterator[None]:
-    """Tiny numbers are zero: averages decay into denormal ones, which a CPU handles many times slower.
+    """Context in which denormal numbers are zero: averages decay into them, and a CPU is many times slower on them.
 
-    To be entered before torch starts its threads, which inherit it.
+    It must be entered before torch starts its threads, which inherit the setting.
     """
     torch.set_flush_denormal(True)
     try:
@@ -288,7 +288,7 @@ def denormals_flushed() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-# What several processes can share; the others are made by one.
+# Stages that several ranks can train together; the others run in one process.
 SHARED = (teacher.STAGE, ode_init.STAGE, ar_teacher.STAGE, consistency.STAGE, dmd.STAGE, dmd.TUNING)
 
 
@@ -303,22 +303,22 @@ def run_recipe(
     max_minutes: float | None = None,
     workers: int | None = None,
 ) -> bool:
-    """Run the stages of a recipe that are not done yet; True when all of them are, and exported.
+    """Run the unfinished stages of a recipe and export the model when all are done; return False if a limit stops it.
 
-    Started by torchrun in several processes, they train together, each on a device of its own.
+    Processes started by torchrun train together, each on its own device.
 
     Args:
-        recipe: what is done; see `load_recipe`, `Recipe.on_model`, `Recipe.on_videos`.
+        recipe: the recipe; see `load_recipe`, `Recipe.on_model`, `Recipe.on_videos`.
         out: folder of the run; the finished model is in `out/model`.
-        progress: told (stage, done, of, figures).
-        stages: run only these.
+        progress: called with (stage, done, of, metrics).
+        stages: names of the stages to run; (): all.
         device: "cpu", "cuda", "cuda:1".
-        max_minutes: stop at a checkpoint after this long; run again to go on.
-        workers: processes that render; None: one a core, on a machine of more than two.
+        max_minutes: time after which the run stops at a checkpoint; the next call resumes it.
+        workers: number of rendering processes; None: one per core, or 1 on a machine of at most two cores.
 
     Raises:
-        InputError: an unknown stage or device.
-        TrainingError: a stage failed; what was done before stays.
+        InputError: a stage is unknown, or the device is not there.
+        TrainingError: a stage failed; earlier results stay.
     """
     unknown = sorted(set(stages) - recipe.stages().keys())
     if unknown:

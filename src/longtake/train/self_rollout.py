@@ -1,10 +1,11 @@
-"""The student's own rollout, with gradients where they belong (Self-Forcing, Huang et al. 2025, alg. 1).
+"""Self-rollout: the student's rollout in training, with gradients (Self-Forcing, Huang et al. 2025, alg. 1).
 
-Chunk after chunk through the cache, as at inference. All chunks leave at the same random denoising step; only
-that step has a gradient. Memory is written by a clean pass without gradient and enters later chunks as a
-constant: no gradient ever flows through cached keys and values.
+Chunks are generated one after another through the cache, as at inference. All stop at the same random denoising step,
+the exit step, and only that step has a gradient. Memory is written by a clean pass without gradient and enters later
+chunks as a constant: no gradient flows through cached keys and values.
 
-Where the words change, memory may be made anew under them, as a cue does in a take (LongLive, Yang et al. 2025).
+Where the prompt changes, the cache may be recomputed under the new prompt, as for a cue in a take (LongLive, Yang et
+al. 2025).
 """
 
 import torch
@@ -32,17 +33,17 @@ def self_rollout(
 ) -> Latent:
     """x0 predictions of the last `scored` latent frames, [b, c, scored, h, w], with a gradient to the weights.
 
-    What comes before is rolled out without a graph: it is there to be remembered.
+    Earlier latent frames are rolled out without a graph and only serve as memory.
 
     Args:
-        dit: the student, in training.
-        schedule: of the student *as it is now*.
+        dit: the student in training.
+        schedule: noise levels, with the modulations of the student's *current* weights.
         stream: chunk, window and sink.
-        text: states [b, g, t, e], g = 1 or the number of chunks.
+        text: text states [b, g, t, e], g = 1 or the number of chunks.
         noise: unit noise for every denoising step [steps, b, c, f, h, w].
-        exit_step: denoising step at which the chunks leave.
-        scored: latent frames, whole chunks.
-        recache: whether memory is made anew where the words of any clip of the batch change.
+        exit_step: index of the denoising step at which the chunks exit.
+        scored: number of latent frames to return, a multiple of the chunk.
+        recache: whether the cache is recomputed where the prompt of any clip of the batch changes.
     """
     num_frames = noise.shape[3]
     chunks = []

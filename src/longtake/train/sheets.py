@@ -1,4 +1,4 @@
-"""Sample sheets: what a network makes in the middle of its training, always on the same six prompts."""
+"""Sample sheets: clips that a network generates during its training, always for the same six prompts."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,11 +31,11 @@ PROMPTS = (
     "a penguin hops in a park at night",
     "a balloon rises over a terrace",
 )
-SHEET_STEPS = 20  # of the teacher's sampler: enough to judge
+SHEET_STEPS = 20  # steps of the teacher's sampler, enough to judge by eye
 
 
 def teacher_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
-    """Clips by the averaged teacher, one a prompt, at the length it was trained on."""
+    """Write clips by the averaged teacher, one per prompt, at the length it was trained on."""
     preset = context.preset
     shape = (preset.dit.in_dim, preset.clip_latent_frames, *preset.latent_grid(preset.size))
     noise = torch.stack([noise_for(i, ("sheet",), shape) for i in range(len(PROMPTS))])
@@ -51,7 +51,7 @@ def teacher_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
 
 
 def student_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
-    """Takes by the averaged student, one a prompt, as it will stream."""
+    """Write takes by the averaged student, one per prompt, generated as in streaming."""
     preset = context.preset
     num_chunks = preset.clip_latent_frames // preset.stream.chunk
     clips = []
@@ -66,7 +66,7 @@ def student_sheet(context: Context, dit: DiT, ema: EMA, path: Path) -> None:
 
 
 class averaged:  # noqa: N801  (a context manager, used as a verb)
-    """Within it, the network has its averaged weights."""
+    """Context in which a network has its averaged weights; the others are restored at the end."""
 
     def __init__(self, dit: DiT, ema: EMA) -> None:
         self.dit, self.ema = dit, ema

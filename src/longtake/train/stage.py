@@ -1,4 +1,4 @@
-"""What every stage shares: where it writes, what it may use, and how it knows that it is done."""
+"""Common parts of all stages: their folders, resources and provenance."""
 
 import hashlib
 import json
@@ -25,12 +25,12 @@ from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import save_weights, write_json
 
 Net = TypeVar("Net", bound=nn.Module)
-Progress = Callable[[str, int, int, Mapping[str, float]], None]  # stage, done, of, figures
+Progress = Callable[[str, int, int, Mapping[str, float]], None]  # (stage, done, of, metrics) -> None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One training run: its folder, its device, and who is told about progress."""
+    """One training run: its folder, preset, device, limits, progress callback, text encoder and ranks."""
 
     out: Path
     preset: Preset
@@ -38,8 +38,8 @@ class Context:
     limits: Limits
     progress: Progress
     encoder: TextEncoder
-    workers: int  # processes that render
-    ranks: Ranks = ALONE  # processes that train together
+    workers: int  # number of rendering processes
+    ranks: Ranks = ALONE  # ranks that train together
 
     def folder(self, stage: str) -> Path:
         folder = self.out / stage
@@ -47,15 +47,16 @@ class Context:
         return folder
 
     def begin(self, stage: str, *config: object, after: Sequence[str] = ()) -> Path:
-        """The folder of a stage; what it is made of is written there.
+        """Write a stage's configuration into its folder and return the folder.
 
         Args:
-            stage: its name.
-            config: dataclasses that decide its result.
-            after: stages whose results it reads.
+            stage: name of the stage.
+            config: dataclasses that determine its result.
+            after: names of the stages whose results it reads.
 
         Raises:
-            TrainingError: a stage before it is not finished, or the folder was made of something else.
+            TrainingError: a stage in `after` is not finished, or the folder was made with another configuration or
+                from other results.
         """
         for name in after:
             if not self.done(name):
@@ -69,14 +70,14 @@ class Context:
                 f"{folder} was made with another configuration, or from stages that were made anew since; remove "
                 "it to train the stage anew, or choose another --out"
             )
-        self.ranks.wait()  # until all have compared
+        self.ranks.wait()  # all ranks compare before the first one writes
         if self.ranks.is_first:
             write_json(path, wanted)
         self.ranks.wait()
         return folder
 
     def finish(self, stage: str, **facts: object) -> None:
-        """Mark a stage as done, with where its result came from."""
+        """Mark a stage as done by writing its provenance, `facts` included."""
         provenance = {
             "stage": stage,
             "config_sha256": sha256(self.folder(stage) / "config.json"),
@@ -108,19 +109,19 @@ def train_and_keep(
     health: Health | None = None,
     facts: Callable[[], Mapping[str, object]] = dict,
 ) -> bool:
-    """Train, keep the averaged weights of the first network under its name, and mark the stage as done.
+    """Train, save the averaged weights of the first network under its name, and mark the stage as done.
 
     Args:
-        context: the run.
-        stage: its name.
-        loop: how long, how often.
-        trainees: the network that is kept first; it has an average.
-        sheet: writes a sample sheet to a path, every `loop.sample_every` steps.
-        health: stops a sick run.
-        facts: what is written into the provenance, asked for when all is done.
+        context: the training run.
+        stage: name of the stage.
+        loop: configuration of the training loop.
+        trainees: networks to train; the first is saved and must have an average.
+        sheet: function that writes a sample sheet to a path, called every `loop.sample_every` steps.
+        health: checks that stop the run when a metric is out of bounds.
+        facts: function that returns additional provenance, called when the training is complete.
 
     Returns:
-        False when a limit came first: the weights so far are kept, the stage goes on next time.
+        False when a limit stopped it first: the weights so far are saved, and the next call resumes the stage.
     """
     folder = context.folder(stage)
     kept = trainees[0]
@@ -148,14 +149,14 @@ def train_and_keep(
 
 
 def seeded(seed: int, make: Callable[[], Net]) -> Net:
-    """A network whose first weights depend on `seed` alone."""
+    """Build a network whose initial weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return make()
 
 
 def sha256(path: Path) -> str:
-    """Of a small file."""
+    """SHA-256 of a small file, as hexadecimal digits."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -1,7 +1,7 @@
-"""What a stage needs to go on: weights, optimiser states and averages, flat and by name.
+"""Checkpoints of a stage: weights, optimizer states and averages in a flat mapping by name.
 
-A process alone writes one file, `state.pt`. Several write their shards side by side into `state-STEP/`
-(torch.distributed.checkpoint) while the training goes on. Either can be read by any number of processes.
+A single process writes one file, `state.pt`. Several ranks write their shards into `state-STEP/`
+(torch.distributed.checkpoint) while training continues. Either can be read by any number of ranks.
 """
 
 import shutil
@@ -26,12 +26,12 @@ from longtake.core.files import atomic
 from longtake.train.ranks import Ranks, shard_like
 from longtake.train.trainee import Trainee
 
-Optimizers = Mapping[str, Sequence[Optimizer]]  # by trainee
+Optimizers = Mapping[str, Sequence[Optimizer]]  # name of the trainee -> its optimizers
 
 
 @dataclass(kw_only=True)
 class Checkpoints:
-    """The state of one stage on disk."""
+    """Checkpoints of one stage on disk."""
 
     folder: Path
     trainees: Sequence[Trainee]
@@ -40,10 +40,10 @@ class Checkpoints:
     _writing: tuple[Path, Future[Any]] | None = field(default=None, init=False)
 
     def load(self) -> int:
-        """Take up the newest state; the step reached, 0 when there is none.
+        """Load the newest checkpoint and return its step, or 0 when there is none.
 
         Raises:
-            TrainingError: it is damaged or belongs to another configuration.
+            TrainingError: the checkpoint is damaged or belongs to another configuration.
         """
         found = [p for p in (self.folder / "state.pt", *self.folder.glob("state-*/.metadata")) if p.exists()]
         if not found:
@@ -57,10 +57,10 @@ class Checkpoints:
             raise TrainingError(f"{path} cannot be resumed ({err}); remove its folder to train the stage anew") from err
 
     def save(self, step: int) -> None:
-        """Write the whole state; an old one is removed only when a new one is complete.
+        """Write a checkpoint; the previous one is removed only when the new one is complete.
 
         Raises:
-            TrainingError: it, or the one before, cannot be written.
+            TrainingError: this checkpoint, or the previous one, cannot be written.
         """
         self.settle()
         state = self._state(step)
@@ -76,10 +76,10 @@ class Checkpoints:
             raise _not_written(self.folder, err) from err
 
     def settle(self) -> None:
-        """Wait for what is being written.
+        """Wait for the checkpoint that is being written, and then remove older ones.
 
         Raises:
-            TrainingError: it could not be.
+            TrainingError: the checkpoint could not be written.
         """
         if self._writing is None:
             return
@@ -115,14 +115,14 @@ class Checkpoints:
         return state
 
     def _read(self, folder: Path) -> dict[str, Any]:
-        """Shards, cut anew for the ranks there are."""
+        """Read the shards of a folder, redistributed over the current ranks."""
         stored = FileSystemReader(folder).read_metadata().state_dict_metadata
         state = self._state(0)
         for key, _, p, _ in self._remembered(stored):
             same = cast("Any", stored[key]).size == p.shape
             state[key] = torch.zeros_like(p.detach()) if same else torch.zeros(())
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is")  # of a process that reads alone
+            warnings.filterwarnings("ignore", "torch.distributed is")  # warning about reading in a single process
             load(state, checkpoint_id=folder)
         return state
 
@@ -141,7 +141,7 @@ class Checkpoints:
         return int(state["step"])
 
     def _remembered(self, keys: Iterable[str]) -> Iterator[tuple[str, str, Tensor, Optimizer]]:
-        """What optimisers keep, of all keys: key, what it is, the parameter that it belongs to, its optimiser."""
+        """Yield those of `keys` that are optimizer states: key, kind of state, parameter, and its optimizer."""
         owned = {f"{t.name}/optim/{name}": (p, o) for t in self.trainees for name, p, o in self._parameters(t)}
         for key in keys:
             start, _, what = key.rpartition("/")
@@ -149,7 +149,7 @@ class Checkpoints:
                 yield (key, what, *owned[start])
 
     def _parameters(self, t: Trainee) -> list[tuple[str, Tensor, Optimizer]]:
-        """Name, parameter, and the optimiser that has it."""
+        """Name, value and optimizer of each trained parameter."""
         owner = {p: o for o in self.optimizers[t.name] for group in o.param_groups for p in group["params"]}
         return [(name, p, owner[p]) for name, p in t.net.named_parameters() if p in owner]
 

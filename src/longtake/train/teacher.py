@@ -1,9 +1,9 @@
-"""Stage 3: the bidirectional teacher, by flow matching (Lipman et al. 2023).
+"""Stage 3: the bidirectional teacher, trained by flow matching (Lipman et al. 2023).
 
     minimise | dit(x_t, sigma, text) - (eps - x0) |^2,   x_t = (1 - sigma) x0 + sigma eps
 
-Single pictures come first: a clip shows one scene many times over, so the same work shows many more scenes as
-pictures, and what things look like is learned before how they move.
+Training begins with single pictures: a clip shows one scene many times, so the same computation covers many more scenes
+as pictures, and appearance is learned before motion.
 """
 
 from collections.abc import Mapping
@@ -34,38 +34,38 @@ STAGE = "teacher"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Phase:
-    """A part of the curriculum, up to step `until`. Clips of 1 latent frame are single pictures.
+    """A phase of the curriculum, up to step `until`; clips of 1 latent frame are single pictures.
 
-    Where things are in all frames of a clip is decided at higher noise than in one picture, what they look like at
-    lower noise: a batch with two shifts shows both.
+    Positions in all frames of a clip are decided at higher noise than in a single picture, appearance at lower noise; a
+    batch with two shifts covers both.
     """
 
     until: int
     latent_frames: int
     batch: int
-    shifts: tuple[float, ...]  # of the noise levels; the clips of a batch take them in turn
-    kept: float = 1.0  # share of each latent frame's tokens that take part: those of subjects first, others at random
-    layers: int | None = None  # how many of the network's take part, evenly spaced (DiT.start_shallow); None: all
+    shifts: tuple[float, ...]  # shifts of the noise levels, assigned to the clips of a batch in turn
+    kept: float = 1.0  # share of each latent frame's tokens that are used: those of subjects first, others at random
+    layers: int | None = None  # number of layers that are used, evenly spaced (DiT.start_shallow); None: all
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherStage:
-    """How the teacher is trained."""
+    """Configuration of the teacher's training."""
 
     loop: LoopConfig
     phases: tuple[Phase, ...]
     caption_dropout: float = 0.1
-    subject_weight: float = 1.0  # of the cells that subjects cover, in the loss; 1: as all others
-    start: str | None = None  # a model whose teacher it goes on from (its student, where it has no teacher)
-    lora_rank: int | None = None  # only corrections of this rank are learned; None: all weights
-    lora_alpha: float | None = None  # their scale, over the rank; None: the rank
+    subject_weight: float = 1.0  # weight in the loss of cells that subjects cover; 1: the same as all others
+    start: str | None = None  # model whose teacher (or student, without a teacher) provides the initial weights
+    lora_rank: int | None = None  # rank of the LoRA that is trained; None: all weights are trained
+    lora_alpha: float | None = None  # numerator of the LoRA's scale alpha / rank; None: the rank
 
     def phase(self, step: int) -> Phase:
         return next((p for p in self.phases if step < p.until), self.phases[-1])
 
 
 def run(stage: TeacherStage, context: Context) -> bool:
-    """Train the teacher; False when a limit came first."""
+    """Train the teacher; return False when a limit stopped it first."""
     context.begin(STAGE, stage, context.preset.dit, context.preset.stream, after=(LATENTS,))
     if context.done(STAGE):
         return True
@@ -115,14 +115,14 @@ def run(stage: TeacherStage, context: Context) -> bool:
 
 
 def cell_weights(batch: Batch, subject_weight: float) -> Tensor:
-    """What the cells of a batch count in a loss, [b, 1, f, h, w]: 1, and more where subjects are."""
+    """Loss weights of a batch's cells, [b, 1, f, h, w]: from 1 to `subject_weight` in proportion to the cover."""
     if batch.cover is None:
         return torch.ones_like(batch.x0[:, :1])
     return 1 + (subject_weight - 1) * batch.cover[:, None]
 
 
 def kept_tokens(batch: Batch, share: float, patch: int, rng: torch.Generator) -> Int[Tensor, "b f s"]:
-    """Numbers of the tokens of each latent frame that take part: those that show a subject, then others at random."""
+    """Indices of the tokens of each latent frame that are used: those that show a subject first, others at random."""
     clips, _, frames, height, width = batch.x0.shape
     rank = torch.rand((clips, frames, height * width // patch**2), generator=rng).to(batch.x0.device)
     if batch.cover is not None:
@@ -132,20 +132,20 @@ def kept_tokens(batch: Batch, share: float, patch: int, rng: torch.Generator) ->
 
 
 def placed(dit: DiT, context: Context, loop: LoopConfig) -> DiT:
-    """A network where it is trained, whole or in shards, as `loop` says."""
+    """Place a network for training, whole or in shards, with the activation checkpointing and precision of `loop`."""
     dit.checkpoint_activations = loop.checkpoint_activations
     return context.ranks.shard(dit, context.device, bf16=loop.bf16)
 
 
 def begin_with(dit: DiT, model: str) -> None:
-    """Give a network the weights of a model's teacher, or of its student where it has no teacher."""
+    """Load the weights of a model's teacher into a network, or of its student if it has no teacher."""
     folder = model_folder(model)
     name = "teacher" if weight_files(folder, "teacher") else "student"
     load_into(dit, read_weights(folder, name), f"{name} in {folder}")
 
 
 def load_dit(context: Context, folder: Path, name: str) -> DiT:
-    """A network that a stage has trained, on the CPU."""
+    """Load a network that a stage has trained, on the CPU."""
     dit = DiT(context.preset.dit)
     load_into(dit, read_weights(folder, name), str(folder / f"{name}.safetensors"))
     return dit

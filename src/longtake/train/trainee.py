@@ -1,4 +1,4 @@
-"""A network in training, and what goes with it."""
+"""A network in training with its optimizer, loss and average."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ from longtake.train.optim import OptimConfig
 
 @dataclass(kw_only=True)
 class Trainee:
-    """One network in training. Most stages have one; DMD has a student and a critic."""
+    """One network in training; most stages have one, DMD has a student and a critic."""
 
     name: str
     net: nn.Module
     optim: OptimConfig
-    loss: Callable[[int, torch.Generator], tuple[torch.Tensor, Mapping[str, float]]]
-    every: int = 1  # steps between updates of this network
+    loss: Callable[[int, torch.Generator], tuple[torch.Tensor, Mapping[str, float]]]  # (step, rng) -> loss, metrics
+    every: int = 1  # number of steps per update of this network
     ema: EMA | None = None

@@ -1,13 +1,13 @@
-"""Your own videos instead of the world: files with captions become latent clips, and a model goes on from its weights.
+"""Training data from a folder of videos: files with captions become latent clips to fine-tune a model on.
 
     folder/              a.mp4 + a.txt          one caption
                          b.mp4 + b.json         {"caption": "..."} or {"captions": [{"at_s": 0, "caption": "..."}, ...]}
                          captions.csv           file,caption[,at_s]
-      --> prepare -->    out/data.json          for which model, at which size and length
-                         out/*.safetensors      a shard a video: latents, a caption for each chunk of each clip
-                         out/skipped.json       what could not be used, and why
+      --> prepare -->    out/data.json          model, size and length of the clips
+                         out/*.safetensors      one shard per video: latents, and a caption per chunk of each clip
+                         out/skipped.json       files that could not be used, with the reasons
 
-A shard that is there is not made again unless its video or its captions have changed.
+An existing shard is reused unless its video or its captions have changed.
 """
 
 import csv
@@ -39,22 +39,22 @@ SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif")
 TABLE = "captions.csv"
 ABOUT, SKIPPED = "data.json", "skipped.json"
 
-Captions = Sequence[tuple[float, str]]  # from so many seconds on, in order; the first at 0
+Captions = Sequence[tuple[float, str]]  # (begin in seconds, text) in order of time; the first begins at 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PreparedLatents:
-    """Instead of `LatentStage`: clips that `prepare` has made."""
+    """Alternative to `LatentStage` that uses the clips of `prepare`."""
 
     folder: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetInfo:
-    """What prepared clips are for."""
+    """Model and format that prepared clips are for."""
 
     model: str
-    codec: str  # its hash
+    codec: str  # hash of the codec's weights
     width: int
     height: int
     fps: float
@@ -64,28 +64,28 @@ class DatasetInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """What came of a folder."""
+    """Result of `prepare`: numbers of videos and clips, and skipped files."""
 
     videos: int
     clips: int
-    skipped: Mapping[str, str]  # file -> why
+    skipped: Mapping[str, str]  # file -> reason
 
 
 def prepare(
     folder: Path, out: Path, model: str, progress: Progress, *, device: str = "cpu", fit: Fit = "crop"
 ) -> Prepared:
-    """Make clips of all videos below a folder.
+    """Encode all videos below a folder as latent clips.
 
     Args:
-        folder: of videos and their captions.
-        out: for the shards; one that holds some is gone on with.
-        model: whose codec, size, rate and length of clips are used.
-        progress: told ("videos", done, of, figures).
-        device: of the codec.
-        fit: how pictures of another shape are brought to size.
+        folder: folder of videos and their captions.
+        out: folder of the shards; existing shards are reused.
+        model: model whose codec, picture size, frame rate and clip length are used.
+        progress: called with ("videos", done, of, metrics).
+        device: device of the codec.
+        fit: how pictures of another aspect ratio are brought to size.
 
     Raises:
-        InputError: no videos, a table of captions that cannot be read, or `out` was made for another model.
+        InputError: there are no videos, the table of captions cannot be read, or `out` was made for another model.
         WeightsError: the model is unknown or damaged.
     """
     opened = open_codec(model, device)
@@ -122,10 +122,10 @@ def prepare(
 
 
 def about_of(folder: Path) -> DatasetInfo:
-    """What the clips of a folder are for.
+    """Model and format that the prepared clips of a folder are for.
 
     Raises:
-        InputError: `prepare` has not made it.
+        InputError: the folder was not made by `prepare`.
     """
     try:
         return DatasetInfo(**json.loads((folder / ABOUT).read_text("utf-8")))
@@ -134,10 +134,10 @@ def about_of(folder: Path) -> DatasetInfo:
 
 
 def run_latents(stage: PreparedLatents, context: Context) -> bool:
-    """The latents' stage, when they are prepared: they are linked into the run, or copied.
+    """Run the latents' stage on prepared clips, which are linked into the run or copied; return True.
 
     Raises:
-        TrainingError: there are none.
+        TrainingError: the folder holds no clips.
     """
     shards = sorted(Path(stage.folder).glob("*.safetensors"))
     if not shards:
@@ -150,7 +150,7 @@ def run_latents(stage: PreparedLatents, context: Context) -> bool:
 
 
 def _shard(path: Path, name: str, captions: Captions, out: Path, opened: OpenCodec, fit: Fit) -> int:
-    """Make the shard of one video, if it is not there; how many clips it holds."""
+    """Write the shard of one video unless an up-to-date one exists, and return its number of clips."""
     shard = out / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.safetensors"
     source = json.dumps({"file": name, "bytes": path.stat().st_size, "captions": captions, "fit": fit})
     if (known := _known(shard)) is not None and known[0] == source:
@@ -178,7 +178,7 @@ def _shard(path: Path, name: str, captions: Captions, out: Path, opened: OpenCod
 
 
 def _known(shard: Path) -> tuple[str, int] | None:
-    """What a shard was made of, and its clips; None when there is none that can be read."""
+    """Description of a shard's source and its number of clips; None if it is missing or cannot be read."""
     try:
         with safe_open(shard, "pt") as file:
             return (file.metadata() or {})["source"], file.get_slice("latents").get_shape()[0]
@@ -187,7 +187,7 @@ def _known(shard: Path) -> tuple[str, int] | None:
 
 
 def _cut(stream: Iterator[Pictures], length: int) -> Iterator[tuple[int, Pictures]]:
-    """Whole clips of a video, one after the other, and their first frames; what is left over at the end is not used."""
+    """Yield the first frame's index and the pictures of each whole clip of a video; the remainder is not used."""
     frames: list[Float[Tensor, "1 h w c"]] = []
     start = 0
     for picture in stream:
@@ -202,10 +202,10 @@ def _said(captions: Captions, at_s: float) -> str:
 
 
 def _captions_beside(path: Path) -> Captions:
-    """The captions in a file of the same name.
+    """Captions from the .txt or .json file with the name of the video.
 
     Raises:
-        InputError: there is none, or it says nothing.
+        InputError: there is no such file, it cannot be read, or a caption is empty.
     """
     text, data = path.with_suffix(".txt"), path.with_suffix(".json")
     try:
@@ -225,7 +225,7 @@ def _captions_beside(path: Path) -> Captions:
 
 
 def _table(path: Path) -> dict[str, Captions]:
-    """File -> captions, of a table with the columns file, caption and perhaps at_s."""
+    """Captions by file name, from a table with the columns file, caption and optionally at_s."""
     if not path.exists():
         return {}
     found: dict[str, list[tuple[float, str]]] = {}
@@ -239,7 +239,7 @@ def _table(path: Path) -> dict[str, Captions]:
 
 
 def _checked(captions: Sequence[tuple[float, str]]) -> Captions:
-    """In order of time, the first one from the start, none empty."""
+    """Captions in order of time, the first one moved to 0 s; raises InputError if one is empty."""
     ordered = sorted((at_s, " ".join(str(text).split())) for at_s, text in captions)
     if not all(text for _, text in ordered):
         raise InputError("a caption is empty")

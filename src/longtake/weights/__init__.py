@@ -1,1 +1,1 @@
-"""Checkpoints in and out of nets."""
+"""Weights of models: storage, import, memory planning and loading into nets."""

@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, split into files of at most 16 MB, checked name by name when read."""
+"""Weights on disk: safetensors in files of at most 16 MB by default, with names and shapes checked on loading."""
 
 import hashlib
 import json
@@ -26,17 +26,17 @@ def save_weights(
     dtype: torch.dtype = torch.float32,
     max_file_bytes: int | None = None,
 ) -> list[Path]:
-    """Write `name.safetensors`, or `name-00001-of-0000N.safetensors` when it is large.
+    """Write `name.safetensors`, or shards `name-00001-of-0000N.safetensors` if it is large, and return the paths.
 
-    Tensors are asked for one after the other, and at most a file of them is held. Old files of that name are removed
-    only after the new ones are complete.
+    Tensors are read from the mapping one by one, and at most one file of them is held in memory. Old files of that name
+    are removed only after the new ones are complete.
 
     Args:
-        folder: made if missing.
-        name: "student", "codec", ...
-        tensors: by parameter name.
-        dtype: floating tensors are stored in this precision.
-        max_file_bytes: of one file; None: `MAX_FILE_BYTES`. A larger tensor has a file of its own.
+        folder: folder of the files, created if missing.
+        name: name of the net: "student", "codec", ...
+        tensors: tensors by parameter name.
+        dtype: precision in which floating-point tensors are stored.
+        max_file_bytes: largest size of a file; None: `MAX_FILE_BYTES`. A larger tensor has a file of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts: list[Path] = []
@@ -71,15 +71,15 @@ def save_weights(
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
-    """The files that hold `name`, in order."""
+    """Files that hold the weights `name`, in order."""
     return sorted((*folder.glob(f"{name}.safetensors"), *folder.glob(f"{name}-*-of-*.safetensors")))
 
 
 def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
-    """All tensors of `name`.
+    """Read all tensors of the weights `name`.
 
     Raises:
-        WeightsError: no such file, or one is damaged.
+        WeightsError: there is no such file, or one is damaged.
     """
     paths = weight_files(folder, name)
     if not paths:
@@ -95,10 +95,10 @@ def read_weights(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str, dtype: torch.dtype = torch.float32) -> None:
-    """Fill a network; every name and shape must fit. One that was made on the meta device takes the tensors over.
+    """Load tensors into a network, cast to `dtype`; a network on the meta device adopts them without a copy.
 
     Raises:
-        WeightsError: names what does not fit and gives an example of each kind.
+        WeightsError: names or shapes differ; the message counts them and gives an example of each kind.
     """
     check_fits(net, {name: tuple(t.shape) for name, t in tensors.items()}, source)
     empty = any(p.is_meta for p in net.parameters())
@@ -106,10 +106,10 @@ def load_into(net: nn.Module, tensors: Mapping[str, Tensor], source: str, dtype:
 
 
 def check_fits(net: nn.Module, found: Mapping[str, tuple[int, ...]], source: str) -> None:
-    """Compare names and shapes with those of a network.
+    """Compare names and shapes of tensors with those of a network.
 
     Raises:
-        WeightsError: names what does not fit and gives an example of each kind.
+        WeightsError: names or shapes differ; the message counts them and gives an example of each kind.
     """
     wanted = {name: tuple(t.shape) for name, t in net.state_dict().items()}
     missing = sorted(wanted.keys() - found.keys())
@@ -128,7 +128,7 @@ def check_fits(net: nn.Module, found: Mapping[str, tuple[int, ...]], source: str
 
 
 def digest(paths: list[Path]) -> str:
-    """SHA-256 over files, in order."""
+    """SHA-256 over the contents of files in order, as hexadecimal digits."""
     total = hashlib.sha256()
     for path in paths:
         with path.open("rb") as file:
@@ -138,13 +138,13 @@ def digest(paths: list[Path]) -> str:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON whole or not at all."""
+    """Write a value as JSON; the file appears whole or not at all."""
     with atomic(path) as part:
         part.write_text(json.dumps(value, indent=2, sort_keys=True, default=str) + "\n")
 
 
 def link_files(files: Sequence[Path], folder: Path) -> None:
-    """Give files a second name in a folder; copy them where the disk cannot."""
+    """Hard-link files into a folder, or copy them where the file system cannot."""
     for file in files:
         real, target = file.resolve(), folder / file.name
         target.unlink(missing_ok=True)

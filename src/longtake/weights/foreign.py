@@ -1,6 +1,6 @@
-"""Checkpoints of others, read tensor by tensor: files, folders and shards of safetensors, and `.pt` without code in it.
+"""Published checkpoints, read tensor by tensor: files, folders and shards of safetensors, and `.pt` without code.
 
-Nothing is loaded before it is asked for, so that converting a network needs little more memory than one tensor.
+Tensors are loaded on access, so that converting a network needs little more memory than one tensor.
 """
 
 import json
@@ -16,7 +16,7 @@ from torch import Tensor
 from longtake.core.errors import WeightsError
 from longtake.weights.wan.names import CONTAINERS, GENERATORS, wan_tensors
 
-NAMES = (  # of the network's file in a folder, the likeliest first
+NAMES = (  # names of the network's file in a folder, the likeliest first
     "model.pt",
     "diffusion_pytorch_model.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
@@ -27,23 +27,23 @@ PICKLES = (".pt", ".pth", ".bin", ".ckpt")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ForeignTensor:
-    """A tensor that can be had: its shape is known, its content is read on demand."""
+    """A tensor with known shape whose content is read on demand."""
 
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
 
 
 def wan_checkpoint(path: Path) -> dict[str, ForeignTensor]:
-    """The tensors of a Wan transformer by their original names, from a file or a folder in any published layout.
+    """Tensors of a Wan transformer by their original names, from a file or a folder in any published layout.
 
     Raises:
-        WeightsError: nothing is there, a file is damaged or holds code, or it is no transformer of Wan's.
+        WeightsError: there is no network, a file is damaged or holds code, or the network is not one of Wan 2.1.
     """
     return wan_tensors(tensors_of(found(path)))
 
 
 def tensors_of(path: Path) -> dict[str, ForeignTensor]:
-    """All tensors of a file, or of the shards an index names, under their own names.
+    """All tensors of a file, or of the shards in an index, under the names in the file.
 
     Raises:
         WeightsError: the file is missing, damaged, or holds code.
@@ -52,7 +52,7 @@ def tensors_of(path: Path) -> dict[str, ForeignTensor]:
 
 
 def is_distilled(path: Path) -> bool:
-    """Whether a file was saved by the training of a student: it holds a "generator"."""
+    """Whether a file was written by the distillation of a student, with an entry named "generator"."""
     if path.suffix not in PICKLES:
         return False
     content = _opened(path)
@@ -60,10 +60,10 @@ def is_distilled(path: Path) -> bool:
 
 
 class Contents(Mapping[str, Tensor]):
-    """Tensors by name, each read when it is asked for, so that a network need never be whole in memory."""
+    """Tensors by name, each read on access, so that a network is never whole in memory."""
 
     def __init__(self, tensors: Mapping[str, ForeignTensor], read: Callable[[int], None]) -> None:
-        """Args: tensors: where they lie; read: told how many of them have been read."""
+        """Wrap `tensors`; `read` is called with the number of tensors accessed so far."""
         self._tensors, self._read, self._done = tensors, read, 0
 
     def __getitem__(self, name: str) -> Tensor:
@@ -79,10 +79,10 @@ class Contents(Mapping[str, Tensor]):
 
 
 def found(path: Path) -> Path:
-    """The file that holds the network, or the index of its shards.
+    """Path of the network's file, or of the index of its shards.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: there is none, or the folder holds the two networks of Wan 2.2.
     """
     if path.is_file():
         return path
@@ -139,7 +139,7 @@ def _of_pickle(path: Path) -> Iterator[tuple[str, ForeignTensor]]:
 
 
 def _opened(path: Path) -> object:
-    """A `.pt` file, mapped into memory; whatever could run code in it is refused by torch."""
+    """Content of a `.pt` file, memory-mapped; torch refuses files that could run code."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (UnpicklingError, RuntimeError, ValueError, EOFError, OSError) as err:
@@ -148,7 +148,7 @@ def _opened(path: Path) -> object:
 
 
 def _network_of(content: object, path: Path) -> Mapping[str, Tensor]:
-    """The network among what a file holds: averaged weights before others, or the bare tensors."""
+    """Tensors of the network in a file's content: averaged weights before others, or the file's own tensors."""
     if isinstance(content, Mapping):
         for name in CONTAINERS:
             if isinstance(content.get(name), Mapping):

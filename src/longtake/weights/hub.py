@@ -1,4 +1,4 @@
-"""Files from a model hub: resumed where they stopped, kept in its own cache, checked against its hashes."""
+"""Downloads from a model hub: resumable, stored in the hub's own cache, and checked against its hashes."""
 
 import re
 import time
@@ -12,19 +12,19 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from longtake.core.errors import WeightsError
 from longtake.weights.checkpoint import digest
 
-HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__bases__[0])  # of the client's library, whichever its release uses
+HTTP_ERROR = cast("type[Exception]", HfHubHTTPError.__bases__[0])  # error of the client's HTTP library in this release
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def fetch(repo: str, patterns: Sequence[str] = ()) -> Path:
-    """The folder of a repository with the files that fit. Where the hub cannot be reached, what was fetched before.
+    """Download a repository's matching files and return their folder; without a connection, use the cached files.
 
     Args:
-        repo: "owner/name".
-        patterns: of files, "vae/*"; (): all.
+        repo: name of the repository, "owner/name".
+        patterns: patterns of file names, such as "vae/*"; (): all files.
 
     Raises:
-        WeightsError: the hub cannot be reached, has no such files, or one came damaged.
+        WeightsError: the hub cannot be reached and nothing is cached, it has no such files, or one is damaged.
     """
     started = time.time()
     try:
@@ -38,7 +38,7 @@ def fetch(repo: str, patterns: Sequence[str] = ()) -> Path:
     if not any(path.match(pattern) for path in files for pattern in patterns or ("*",)):
         raise WeightsError(f"{repo} has no file that fits {', '.join(patterns)}")
     for path in files:
-        kept = path.resolve()  # the cache calls large files by their hash
+        kept = path.resolve()  # large files are named by their hash in the cache
         came_now = kept.stat().st_mtime >= started - 1
         if came_now and SHA256.fullmatch(kept.name) and digest([kept]) != kept.name:
             kept.unlink()

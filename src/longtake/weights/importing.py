@@ -1,11 +1,11 @@
-"""A published checkpoint becomes a model folder: converted once to safetensors, described by a manifest.
+"""Import of a published checkpoint as a model folder: converted once to safetensors, described by a manifest.
 
     student or teacher     the transformer, under original Wan names
-    codec                  Wan's own, or the light one made for its latents
-    text/                  UMT5 and its tokenizer, as transformers keeps them
+    codec                  Wan's own, or the light codec made for its latents
+    text/                  UMT5 and its tokenizer, in the layout of transformers
 
-What the source does not hold comes from files that are named, or from a model that was imported before: its files are
-linked, not copied, so that five students of one Wan cost the disk one text encoder.
+Parts that the source lacks come from files given separately, or from a model imported before, whose files are linked
+and not copied: five students of one Wan share one text encoder on disk.
 """
 
 import json
@@ -31,41 +31,41 @@ from longtake.weights.wan.umt5_names import UMT5_XXL, umt5_tensors
 
 SHARD_BYTES = 2 * 10**9
 
-# Where published folders keep things, the likeliest first.
+# Paths of the parts in published folders, the likeliest first.
 CODECS = ("Wan2.1_VAE.pth", "vae/diffusion_pytorch_model.safetensors", "taew2_1.pth", "taew2_1.safetensors")
 TEXTS = ("models_t5_umt5-xxl-enc-bf16.pth", "text_encoder")
 TOKENIZERS = ("google/umt5-xxl", "tokenizer")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "spiece.model")
 
-Progress = Callable[[str, int, int, Mapping[str, float]], None]  # (what, done, of, figures)
+Progress = Callable[[str, int, int, Mapping[str, float]], None]  # (part, done, of, metrics) -> None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CheckpointSource:
-    """Where the parts of a model lie. What is None is taken from `base`."""
+    """Paths of a model's parts; a codec or text encoder that is None is taken from `base`."""
 
-    network: Path  # a file, or a folder
-    student: str | None = None  # which published student it is; None: a bidirectional model
+    network: Path  # file or folder of the transformer
+    student: str | None = None  # name of the published student; None: a bidirectional model
     codec: Path | None = None
-    text: Path | None = None  # of the encoder: HF folder, or the original .pth
+    text: Path | None = None  # text encoder: a folder in the layout of transformers, or the original .pth
     tokenizer: Path | None = None
-    base: Path | None = None  # a model folder
+    base: Path | None = None  # folder of a model imported before
 
 
 def import_model(
     source: CheckpointSource, folder: Path, progress: Progress, dtype: torch.dtype = torch.bfloat16
 ) -> Path:
-    """Convert a published model into `folder`. Everything is looked at before anything is written.
+    """Convert a published model into `folder` and return the folder; all parts are checked before anything is written.
 
     Args:
-        source: where its parts lie.
-        folder: of the new model; must not be there.
-        progress: told while tensors are converted.
-        dtype: that the network is stored in. A codec stays as it is published, UMT5 is stored in bf16.
+        source: paths of its parts.
+        folder: folder of the new model; must not exist.
+        progress: called with (part, done, of, metrics) while tensors are converted.
+        dtype: precision of the stored network. A converted codec is stored in fp32, a converted UMT5 in bf16.
 
     Raises:
-        WeightsError: a part is missing, damaged, or something else than it should be; or the disk is full. Nothing is
-            left in `folder`.
+        WeightsError: the folder exists; a part is missing, damaged or of the wrong kind; or the disk is full. Nothing
+            is left in `folder`.
     """
     if folder.exists():
         raise WeightsError(f"{folder} is there already; give another --name, or remove it first")
@@ -92,18 +92,18 @@ def import_model(
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What was found, by the names it will have; nothing of it is read yet."""
+    """Checked parts of a model, under the names they will have; no tensor has been read yet."""
 
     preset: Preset
     network: Mapping[str, ForeignTensor]
-    codec: Mapping[str, ForeignTensor] | None  # None: of the base
-    text: Mapping[str, ForeignTensor] | Path | None  # to convert; a folder to link; None: of the base
+    codec: Mapping[str, ForeignTensor] | None  # tensors to convert; None: the base's codec
+    text: Mapping[str, ForeignTensor] | Path | None  # tensors to convert, or a folder to link; None: the base's
     tokenizer: list[Path]
-    base: Path  # a model folder, where something is taken from it
+    base: Path  # model folder that missing parts are taken from
 
 
 def _checked(source: CheckpointSource, name: str) -> Parts:
-    """Look at all parts: names, shapes, and whether they go together."""
+    """Find all parts and check their names, their shapes and whether they fit together."""
     _check_student(source)
     network = wan_checkpoint(source.network)
     dit = dit_config(_shapes(network), _num_heads(source.network), str(source.network))
@@ -140,7 +140,7 @@ def _checked(source: CheckpointSource, name: str) -> Parts:
 
 
 def _text_width(text: Mapping[str, ForeignTensor] | Path, path: Path) -> int:
-    """Of the states of an encoder, which must be UMT5's."""
+    """Width of an encoder's text states; raises WeightsError if it is not UMT5."""
     if not isinstance(text, Path):
         return _umt5_sizes(_shapes(text), path)["d_model"]
     try:
@@ -166,7 +166,7 @@ def _tokenizer_files(source: CheckpointSource, text: Path) -> list[Path]:
 
 
 def parts_of(folder: Path, student: str | None = None, base: Path | None = None) -> CheckpointSource:
-    """Find what a published folder holds."""
+    """Paths of the parts that a published folder holds."""
 
     def first(names: tuple[str, ...]) -> Path | None:
         return next((folder / name for name in names if (folder / name).exists()), None)
@@ -187,7 +187,7 @@ def parts_of(folder: Path, student: str | None = None, base: Path | None = None)
 
 
 def _check_student(source: CheckpointSource) -> None:
-    """Refuse a student that is not said to be one, and one that is not causal."""
+    """Raise WeightsError for a distilled student without a given name, and for one that is not causal."""
     if source.student is None and is_distilled(found(source.network)):
         raise WeightsError(
             f"{source.network} holds the generator of a distillation: say which student it is, --student "
@@ -229,7 +229,7 @@ def _import_text(parts: Parts, folder: Path, progress: Progress) -> None:
 
 
 def _umt5_sizes(shapes: Mapping[str, tuple[int, ...]], path: Path) -> dict[str, int]:
-    """What the shapes of an encoder say of its config."""
+    """Sizes for an encoder's config, derived from its tensors' shapes."""
     try:
         vocab, d_model = shapes["shared.weight"]
         inner, _ = shapes["encoder.block.0.layer.0.SelfAttention.q.weight"]
@@ -255,7 +255,7 @@ def _index(paths: list[Path]) -> dict[str, object]:
 
 
 def _num_heads(path: Path) -> int | None:
-    """As the config beside a network says."""
+    """Number of heads from the config beside a network; None if there is no such entry."""
     config = found(path).parent / "config.json"
     if not config.is_file():
         return None

@@ -1,4 +1,4 @@
-"""The manifest that travels with weights: what they are, how to sample them, and their hashes."""
+"""The manifest of a model folder: preset, hashes, vocabulary and provenance of its weights."""
 
 import json
 from pathlib import Path
@@ -13,8 +13,8 @@ from longtake.weights.checkpoint import digest, weight_files, write_json
 
 FORMAT = 1
 NETS = ("student", "teacher", "codec", "painter")
-TEXT = "text"  # a folder of its own, as transformers keeps it
-HASHED_WHEN_OPENED = 256 * 2**20  # bytes; a larger net is checked by its size, and whole by `longtake models check`
+TEXT = "text"  # folder of the text encoder, in the layout of transformers
+HASHED_WHEN_OPENED = 256 * 2**20  # bytes; larger nets are checked by size, and by hash in `longtake models check`
 ADVICE = {
     "student": "a bidirectional model makes whole clips: import a causal student of it (longtake models import --help)",
     "teacher": "a published student comes without its teacher",
@@ -27,7 +27,7 @@ _VOCABULARY = TypeAdapter(Vocabulary)
 def write_manifest(
     folder: Path, preset: Preset, provenance: dict[str, Any], vocabulary: Vocabulary | None = None
 ) -> None:
-    """Describe the weights that lie in `folder`, and the words they were trained on where these are known."""
+    """Write the manifest of the weights in `folder`, with the vocabulary they were trained on where it is known."""
     write_json(
         folder / "manifest.json",
         {
@@ -42,7 +42,7 @@ def write_manifest(
 
 
 def read_vocabulary(folder: Path) -> Vocabulary | None:
-    """The words that a model was trained on; None where its manifest does not say.
+    """The vocabulary that a model was trained on; None if its manifest has none.
 
     Raises:
         WeightsError: the manifest is damaged.
@@ -59,7 +59,7 @@ def read_manifest(folder: Path) -> tuple[Preset, dict[str, str]]:
     """The preset of a model folder and the hashes of its nets.
 
     Raises:
-        WeightsError: no manifest, or it is damaged or of a later version.
+        WeightsError: there is no manifest, or it is damaged or of another version.
     """
     path = folder / "manifest.json"
     if not path.is_file():
@@ -75,18 +75,18 @@ def read_manifest(folder: Path) -> tuple[Preset, dict[str, str]]:
 
 
 def net_files(folder: Path, name: str) -> list[Path]:
-    """The files that hold a net of a model folder, or its text encoder."""
+    """Files that hold a net of a model folder, or its text encoder."""
     return weight_files(folder / TEXT, "model") if name == TEXT else weight_files(folder, name)
 
 
 def check_digest(folder: Path, name: str, expected: dict[str, str], *, whole: bool = False) -> str:
-    """The hash of a net's files, which must be the manifest's.
+    """Check a net's files against the manifest and return their hash.
 
     Args:
-        folder: of the model.
-        name: of the net.
-        expected: hashes, as `read_manifest` gives them.
-        whole: read large files too; else their size has to do.
+        folder: model folder.
+        name: name of the net.
+        expected: hashes as returned by `read_manifest`.
+        whole: whether large files are hashed too; otherwise only their size is checked.
 
     Raises:
         WeightsError: the files are missing or are not the ones the manifest was written for.

@@ -1,8 +1,8 @@
-"""What a model needs of a device's memory, and how it is laid out there: counted from its sizes, before it is loaded.
+"""Memory plan of a model on a device: placement of its parts and their bytes, computed from sizes before loading.
 
-What stays (weights, keys and values, text memory, what a codec remembers) and what comes on top for a while (a pass,
-memory that is rebuilt, decoding, a prompt that is read): the largest of these decides. Counted exactly but for what a
-pass through a net needs besides (`WORKING`), and a tenth for the allocator. `longtake bench` tells what was used.
+The peak is the sum of what stays (weights, keys and values, text memory, codec state) and the largest temporary phase
+(a pass, rebuilding memory, decoding, encoding a prompt). Counts are exact but for the working memory of a pass through
+a net (`WORKING`), and a tenth is added for the allocator. `longtake bench` reports the memory that was used.
 """
 
 import sys
@@ -23,54 +23,54 @@ from longtake.nets.float8 import has_float8
 
 GIB = 2**30
 UMT5_BYTES = {"bf16": 11_361_820_672, "int8": 6_731_857_920}  # 5.68 billion parameters, the embedding always in bf16
-KEPT_WORDINGS = 5  # prompts whose memory `Sampler` keeps: two of a fade, those around it, the negative one
-# Numbers a codec remembers for each pixel of a picture, and has at hand for each pixel it makes at once: Wan's makes a
-# latent frame's pictures at once, the others those of a chunk.
+KEPT_WORDINGS = 5  # prompts whose memory `Sampler` keeps: two of a fade, those around it, and the negative prompt
+# Number of values in a codec's streaming state per pixel of a frame, and in its working memory per pixel that it
+# decodes at once: Wan's decodes the frames of a latent frame at once, the others those of a chunk.
 CODEC_STATE = {"wan": 2365, "light": 84, "coarse": 23}
 WORKING = {"wan": 4 * 96, "light": 3 * 64, "coarse": 3 * 12}
 HEADROOM = 1.1
 MOST_SPARE = 8 * GIB
-LARGE = 100_000_000  # parameters; on a GPU a larger network computes in bf16
+LARGE = 100_000_000  # number of parameters above which a network computes in bf16 on a GPU
 CUDA_CONTEXT = 600 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Where and in which precision the parts of a model are kept."""
+    """Devices and precisions of a model's parts."""
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     dtype: torch.dtype = torch.float32
-    window: int  # latent frames in sight
+    window: int  # window in latent frames
     text_device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     text_int8: bool = False
-    fp8: bool = False  # the linear layers of the network's blocks
-    text_stays: bool = True  # False: read anew for each new prompt, and dropped
+    fp8: bool = False  # 8-bit linear layers in the network's blocks
+    text_stays: bool = True  # keep the text encoder loaded; False: load it for each new prompt and drop it
 
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryPlan:
-    """A placement, and what it comes to."""
+    """A placement and its memory use."""
 
     preset: Preset
     placement: Placement
     size: PictureSize
-    memory: int  # bytes there are
-    parts: dict[str, int]  # bytes that stay
-    phases: dict[str, int]  # bytes that come on top, one phase at a time
+    memory: int  # available bytes
+    parts: dict[str, int]  # bytes of each part that stays
+    phases: dict[str, int]  # additional bytes of each temporary phase; phases do not overlap
 
     @property
     def peak_bytes(self) -> int:
-        """Of the device's memory, with headroom."""
+        """Largest memory use on the device in bytes, with headroom."""
         most = sum(self.parts.values()) + max(self.phases.values())
         return round(most * HEADROOM) + (CUDA_CONTEXT if self.placement.device.type == "cuda" else 0)
 
     @property
     def spare_bytes(self) -> int:
-        """Of a GPU's memory, for going back: what is left over, at most `MOST_SPARE`."""
+        """Bytes left over on a GPU for snapshots of takes, at most `MOST_SPARE`; 0 on a CPU."""
         return max(0, min(self.memory - self.peak_bytes, MOST_SPARE)) if self.placement.device.type == "cuda" else 0
 
     def told(self) -> str:
-        """In one line."""
+        """Description of the plan in one line."""
         placed, preset = self.placement, self.preset
         precision = ("fp8 and " if placed.fp8 else "") + str(placed.dtype).removeprefix("torch.")
         told = f"{preset.name} on {placed.device}: {precision}, window {placed.window}, codec {preset.codec.kind}"
@@ -89,21 +89,21 @@ def plan(
     teacher: bool = False,
     fp8: bool = False,
 ) -> MemoryPlan:
-    """The best placement that fits.
+    """The best placement that fits into the memory.
 
-    What is given up, in this order: the text encoder's precision, its place beside the network while chunks are made,
-    its place on the device; then chunks of the window.
+    Given up in this order: precision of the text encoder, its staying on the device while chunks are made, its
+    placement on the device; then chunks of the window.
 
     Args:
-        preset: of the model.
-        device: where the network shall run. On a CPU everything is there, in fp32.
-        memory: bytes there are.
-        size: of the pictures; None: the preset's own.
-        teacher: whole clips, no memory.
-        fp8: keep the linear layers in 8 bits.
+        preset: preset of the model.
+        device: device of the network. On a CPU, all parts are placed there in fp32.
+        memory: available bytes.
+        size: picture size; None: the preset's own.
+        teacher: whether the teacher is placed, which makes whole clips without a cache.
+        fp8: whether linear layers are stored in 8 bits.
 
     Raises:
-        DeviceError: nothing fits. Says what would be needed.
+        DeviceError: nothing fits; the message gives the least memory that is needed.
     """
     size = size or preset.size
     chunk, sink = preset.stream.chunk, preset.stream.sink
@@ -136,7 +136,7 @@ def plan(
 def footprint(
     preset: Preset, placement: Placement, size: PictureSize, *, teacher: bool = False
 ) -> tuple[dict[str, int], dict[str, int]]:
-    """Bytes on the device: what stays, part by part, and what comes on top, phase by phase."""
+    """Bytes on the device: those that stay, by part, and additional ones, by temporary phase."""
     dit, item, stream = preset.dit, placement.dtype.itemsize, preset.stream
     height, width = preset.latent_grid(size)
     per_frame = height * width // dit.patch**2
@@ -148,7 +148,7 @@ def footprint(
     pixels = size.height * size.width * item // patch
     state = CODEC_STATE[preset.codec.kind] * pixels
     a_pass = own * (2 * dit.ffn_dim + 12 * dit.dim) * item + 2 * (own + past) * dit.dim * item
-    linear = dit.num_layers * (8 * dit.dim + 2 * dit.ffn_dim) * dit.dim  # weights of all blocks
+    linear = dit.num_layers * (8 * dit.dim + 2 * dit.ffn_dim) * dit.dim  # number of linear weights of all blocks
     parts = {
         "network": num_parameters(dit) * item - (linear * (item - 1) if placement.fp8 else 0),
         "codec": num_parameters(preset.codec) * item,
@@ -168,14 +168,14 @@ def footprint(
 
 @lru_cache(maxsize=64)
 def num_parameters(config: DiTConfig | CodecSettings) -> int:
-    """Of the net that a configuration describes, without making its weights."""
+    """Number of parameters of the net of a configuration, without allocating its weights."""
     with torch.device("meta"):
         net = DiT(config) if isinstance(config, DiTConfig) else codec_for(config)
     return sum(p.numel() for p in net.parameters())
 
 
 def text_bytes(placement: Placement) -> int:
-    """Of UMT5-XXL."""
+    """Bytes of UMT5-XXL in the precision of the placement."""
     return UMT5_BYTES["int8" if placement.text_int8 else "bf16"]
 
 
@@ -187,17 +187,17 @@ def plan_for(
     teacher: bool = False,
     fp8: bool = False,
 ) -> MemoryPlan:
-    """Where the parts of a model go on a device of this machine, by the memory that is free now.
+    """The best placement of a model on a device of this machine, given the memory that is free now.
 
     Args:
-        preset: of the model.
-        device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one. On a CPU memory is not looked at.
-        size: of the pictures; None: the preset's own.
-        teacher: whole clips, no memory.
-        fp8: keep the linear layers in 8 bits.
+        preset: preset of the model.
+        device: "cpu", "cuda", "cuda:1"; None: the first GPU if there is one. On a CPU, memory is not checked.
+        size: picture size; None: the preset's own.
+        teacher: whether the teacher is placed, which makes whole clips without a cache.
+        fp8: whether linear layers are stored in 8 bits.
 
     Raises:
-        DeviceError: there is no such device, its memory is too small, or it has no 8-bit floats.
+        DeviceError: there is no such device, its memory is too small, or `fp8` is set and it has no 8-bit floats.
     """
     place = device_named(device)
     if fp8 and not has_float8(place):
@@ -207,7 +207,7 @@ def plan_for(
 
 
 def device_named(device: str | None) -> torch.device:
-    """A device of this machine; None: the first GPU if there is one.
+    """Device of this machine with a name; None: the first GPU if there is one, else the CPU.
 
     Raises:
         DeviceError: there is no such device.
@@ -223,10 +223,10 @@ def device_named(device: str | None) -> torch.device:
 
 @contextmanager
 def memory_advice(name: str) -> Iterator[None]:
-    """Say what helps where a device's memory runs out.
+    """Context that converts an out-of-memory error of torch into one with advice.
 
     Raises:
-        DeviceError: it did.
+        DeviceError: the device's memory ran out.
     """
     try:
         yield

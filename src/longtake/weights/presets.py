@@ -1,4 +1,4 @@
-"""Which models there are, and opening one: nets with their weights, checked against the manifest."""
+"""Available models, and loading a model's nets with weights checked against its manifest."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ from longtake.weights.wan.presets import STUDENTS, WANS, student_preset
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModelInfo:
-    """What `longtake models` shows of a model."""
+    """Information on a model that `longtake models` shows."""
 
     name: str
     description: str
@@ -47,33 +47,33 @@ class Nets:
     dit: DiT
     codec: Codec
     text_encoder: TextEncoder
-    digest: str  # of the network and the codec together, their precision and window
+    digest: str  # hash of network, codec and UMT5, with their precision and the window where these are not the default
     plan: MemoryPlan
-    painter: DiT | None = None  # the student as it follows a source video, where the model has learned that
-    vocabulary: Vocabulary | None = None  # the words it was trained on, where its manifest says
+    painter: DiT | None = None  # version of the student that follows a source video, if the model has one
+    vocabulary: Vocabulary | None = None  # vocabulary that it was trained on, if its manifest has one
 
 
 def packaged_models() -> Path:
-    """The folder of the models that ship inside the package."""
+    """Folder of the models that ship inside the package."""
     return Path(str(resources.files("longtake.weights") / "data"))
 
 
 def home() -> Path:
-    """The folder for what is imported and kept: LONGTAKE_HOME, or the user's data folder."""
+    """Folder for imported models and caches: LONGTAKE_HOME, or the user's data folder."""
     folder = os.environ.get("LONGTAKE_HOME")
     return Path(folder) if folder else user_data_path("longtake")
 
 
 def imported_models() -> Path:
-    """The folder that models are imported into."""
+    """Folder that models are imported into."""
     return home() / "models"
 
 
 def model_folder(name: str) -> Path:
-    """Where a model lies: a packaged or imported name, or a folder.
+    """Folder of a model, given its packaged or imported name, or the folder itself.
 
     Raises:
-        WeightsError: neither.
+        WeightsError: `name` is neither.
     """
     if (folder := _named(name)) is not None:
         return folder
@@ -86,16 +86,16 @@ def model_folder(name: str) -> Path:
 
 
 def _named(name: str) -> Path | None:
-    """The folder of a packaged or imported model."""
+    """Folder of a packaged or imported model; None if there is none of that name."""
     folders = (folder / name for folder in (packaged_models(), imported_models()))
     return next((folder for folder in folders if (folder / "manifest.json").is_file()), None)
 
 
 def preset_named(name: str) -> Preset:
-    """The preset of a model, whether its weights are here or not.
+    """Preset of a model; of a known published model also if it has not been imported.
 
     Raises:
-        WeightsError: no such model.
+        WeightsError: there is no such model.
     """
     if _named(name) is None and name in WANS:
         return WANS[name]
@@ -105,13 +105,13 @@ def preset_named(name: str) -> Preset:
 
 
 def list_models() -> list[ModelInfo]:
-    """The packaged and the imported models."""
+    """Information on the packaged and the imported models."""
     folders = (packaged_models(), imported_models())
     return [describe(path.parent) for folder in folders for path in sorted(folder.glob("*/manifest.json"))]
 
 
 def describe(folder: Path) -> ModelInfo:
-    """A model folder in figures, without loading weights.
+    """Information on a model folder, without loading weights.
 
     Raises:
         WeightsError: the manifest is missing or damaged.
@@ -142,7 +142,7 @@ def open_nets(
 
     Raises:
         WeightsError: the model is unknown, incomplete, damaged, or made for another network.
-        DeviceError: the device is not there, is too small, or has no 8-bit floats where `fp8` wants them.
+        DeviceError: the device is not there, its memory is too small, or `fp8` is set and it has no 8-bit floats.
     """
     folder = model_folder(name)
     preset, sha256 = read_manifest(folder)
@@ -190,7 +190,7 @@ def open_nets(
 
 
 def _painter(folder: Path, preset: Preset, sha256: dict[str, str], dtype: torch.dtype) -> DiT:
-    """The student with its painter's corrections."""
+    """The painter: the student with the painter's corrections and its embedding of a source."""
     check_digest(folder, "painter", sha256)
     with torch.device("meta"):
         dit = DiT(preset.dit)
@@ -202,7 +202,7 @@ def _painter(folder: Path, preset: Preset, sha256: dict[str, str], dtype: torch.
 
 @dataclass(frozen=True, kw_only=True)
 class OpenCodec:
-    """A model's codec alone, frozen, with what it is for."""
+    """A model's codec alone, frozen, with the model's preset and the codec's hash."""
 
     preset: Preset
     codec: Codec
@@ -228,9 +228,9 @@ def open_codec(name: str, device: str = "cpu") -> OpenCodec:
 def random_nets(
     preset: Preset, *, device: str | None = None, size: PictureSize | None = None, fp8: bool = False
 ) -> Nets:
-    """The nets of a preset with random weights, to time them: nothing they make is worth looking at.
+    """The nets of a preset with random weights, for timing; their output is meaningless.
 
-    The text encoder is left out: each prompt has random states.
+    The text encoder is replaced by `RandomStates`.
     """
     planned = plan_for(replace(preset, text="minilm"), device, size, fp8=fp8)
     placement = planned.placement
@@ -248,23 +248,23 @@ def random_nets(
 
 
 class RandomStates:
-    """Stands in for a text encoder where only time is measured."""
+    """Stand-in for a text encoder where only time is measured."""
 
     def __init__(self, text_len: int, dim: int) -> None:
         self.text_len, self.dim = text_len, dim
 
     def __call__(self, prompt: str) -> Float[Tensor, "1 1 t e"]:
-        """A row a word, the rest zero."""
+        """Random text states: one row per token, the other rows are zero."""
         states = noise_for(0, ("text", prompt), (1, 1, self.text_len, self.dim))
         states[:, :, self.num_tokens(prompt) :] = 0
         return states
 
     def each(self, prompts: Sequence[str]) -> Iterator[Float[Tensor, "t e"]]:
-        """One by one."""
+        """Yield the text states of each prompt."""
         return (self(prompt)[0, 0] for prompt in prompts)
 
     def num_tokens(self, prompt: str) -> int:
-        """Words, and the end."""
+        """Number of words plus the end token."""
         return len(prompt.split()) + 1
 
 
@@ -272,7 +272,7 @@ def check_model(folder: Path) -> None:
     """Compare every byte of a model with its manifest.
 
     Raises:
-        WeightsError: something is missing or damaged; names it.
+        WeightsError: a part is missing or damaged; the message names it.
     """
     _, sha256 = read_manifest(folder)
     for name in sha256:
@@ -306,7 +306,7 @@ def _text_encoder(
 
 
 def _settled(dit: DiT, codec: Codec, placement: Placement) -> None:
-    """On the device, in its precision, frozen."""
+    """Place the network and the codec on the device in the placement's precision, and freeze them."""
     if placement.fp8:
         in_float8(dit)
     dit.to(placement.device)

@@ -1,4 +1,4 @@
-"""What a file of weights is, told by its names and shapes alone."""
+"""Recognition of weights by their names and shapes alone."""
 
 import re
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 WAN_HEAD_DIM = 128
 
-# What else lies in such folders or is mistaken for it: a pattern of its names, what it is, what to do with it.
+# Other weights in such folders or mistaken for Wan's: a pattern of their names, a description, and advice.
 OTHERS = (
     (r"(vace_blocks|vace_patch_embedding)\.", "a VACE network of Wan's", "it needs inputs that are not given here"),
     (
@@ -33,15 +33,15 @@ OTHERS = (
 
 
 def dit_config(shapes: Shapes, num_heads: int | None, source: str) -> DiTConfig:
-    """The size of a Wan transformer.
+    """Configuration of a Wan transformer, derived from its tensors' shapes.
 
     Args:
-        shapes: by original Wan names.
-        num_heads: as a config says; None: heads of 128 channels.
-        source: named in errors.
+        shapes: shapes by original Wan names.
+        num_heads: number of heads from a config; None: heads of 128 channels.
+        source: name of the weights in error messages.
 
     Raises:
-        WeightsError: it is something else, and what.
+        WeightsError: the weights are something else, which the message describes.
     """
     try:
         dim, in_dim, *_, patch, _ = shapes["patch_embedding.weight"]
@@ -70,10 +70,10 @@ def dit_config(shapes: Shapes, num_heads: int | None, source: str) -> DiTConfig:
 
 
 def codec_config(shapes: Shapes, source: str) -> CodecConfig | WanVAEConfig:
-    """Which codec this is: Wan's own, by original names, or the light one made for its latents.
+    """Configuration of a codec: Wan's own, under original names, or the light codec made for its latents.
 
     Raises:
-        WeightsError: neither.
+        WeightsError: the weights are neither.
     """
     if "decoder.conv1.weight" in shapes and "conv2.weight" in shapes:
         return _wan_vae(shapes)
@@ -83,7 +83,7 @@ def codec_config(shapes: Shapes, source: str) -> CodecConfig | WanVAEConfig:
 
 
 def _wan_vae(shapes: Shapes) -> WanVAEConfig:
-    """The stages of the encoder, read one after the other; they end where the resolution changes."""
+    """Configuration of a Wan VAE from the layers of its encoder, whose stages end where the resolution changes."""
     base = shapes["encoder.conv1.weight"][0]
     mults, temporal, blocks = [1], [], [0]
     for index in count():
@@ -107,7 +107,7 @@ def _wan_vae(shapes: Shapes) -> WanVAEConfig:
 
 
 def _guess(shapes: Shapes) -> str:
-    """What a set of names looks like, and an example of them."""
+    """Description of what a set of names looks like; for unknown ones, with an example."""
     for pattern, name, advice in OTHERS:
         if any(re.match(pattern, key) for key in shapes):
             return f"it looks like {name}" + (f"; {advice}" if advice else "")

@@ -1,1 +1,1 @@
-"""Recipes that each change one thing of self-forcing; compared in docs/evaluation.md."""
+"""Ablations: recipes that each change one aspect of self-forcing, compared in docs/evaluation.md."""

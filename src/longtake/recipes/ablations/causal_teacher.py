@@ -1,4 +1,4 @@
-"""A causal teacher in distribution matching: it says where the data lie, given the student's own past."""
+"""A causal teacher in distribution matching: it estimates the score of the data given the student's own past."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe with the autoregressive teacher of `causal_forcing`."""
+    """The self-forcing recipe with the autoregressive teacher of `causal_forcing`."""
     default = load_recipe("self-forcing")
     assert default.dmd is not None
     forced = load_recipe("causal-forcing").ar_teacher

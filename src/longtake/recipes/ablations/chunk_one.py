@@ -1,4 +1,4 @@
-"""Chunks of one latent frame instead of three: four pictures at a time, three times as often."""
+"""Chunks of one latent frame instead of three: four frames at a time, three times as often."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe, frame by frame."""
+    """The self-forcing recipe with chunks of one latent frame."""
     default = load_recipe("self-forcing")
     stream = replace(default.preset.stream, chunk=1)
     preset, world = replace(default.preset, stream=stream), replace(default.world, chunk=1)

@@ -1,4 +1,4 @@
-"""ODE initialisation alone: the default recipe without distribution matching."""
+"""ODE initialisation alone, without distribution matching."""
 
 from dataclasses import replace
 
@@ -6,6 +6,6 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe up to the student's start."""
+    """The self-forcing recipe up to ODE initialisation."""
     default = load_recipe("self-forcing")
     return replace(default, dmd=None)

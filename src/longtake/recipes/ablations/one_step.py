@@ -6,7 +6,7 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe for a student of one step."""
+    """The self-forcing recipe with a student of one denoising step."""
     default = load_recipe("self-forcing")
     student = replace(default.preset.student, num_steps=1)
     return replace(default, preset=replace(default.preset, student=student))

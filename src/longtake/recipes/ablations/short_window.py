@@ -1,4 +1,4 @@
-"""Half the memory: six latent frames in sight instead of nine."""
+"""Half the memory: a window of six latent frames instead of nine."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe for a student that sees one chunk besides its own."""
+    """The self-forcing recipe with a window of the current chunk and one before it."""
     default = load_recipe("self-forcing")
     stream = replace(default.preset.stream, window=6)
     return replace(default, preset=replace(default.preset, stream=stream))

@@ -1,1 +1,1 @@
-"""Wan and the students published for it: sizes, sampling, names of tensors."""
+"""Wan and its published students: sizes, sampling settings and tensor names."""

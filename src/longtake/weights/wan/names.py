@@ -1,4 +1,4 @@
-"""Names of Wan's parameters: the original ones are ours, those of diffusers are translated, wrappers are peeled off."""
+"""Names of Wan's parameters: the original names are used here; diffusers' are translated, wrappers' parts removed."""
 
 import re
 from collections.abc import Mapping
@@ -8,19 +8,19 @@ from longtake.core.errors import WeightsError
 
 T = TypeVar("T")
 
-# What training frameworks leave in names, anywhere; and what wrappers of a model put in front.
+# Parts that training frameworks insert anywhere in names, and prefixes that wrappers of a model add.
 WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.", "module.")
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "generator.model.", "model.", "net.")
-GENERATORS = ("generator_ema", "generator")  # of a file that the training of a student wrote
-CONTAINERS = (*GENERATORS, "model", "state_dict")  # of a file with several networks, best first
+GENERATORS = ("generator_ema", "generator")  # keys of the student in a file written by its training, best first
+CONTAINERS = (*GENERATORS, "model", "state_dict")  # keys of the network in a file with several entries, best first
 EXTRAS = (
     "_cls_pred_branch.",
     "_register_tokens",
     "_gan_ca_blocks.",
     "freqs",
-)  # of a GAN's critic, of a table: not ours
+)  # parameters of a GAN's critic and a table, which the network here does not have
 
-# original -> diffusers: outside the blocks, and inside one, without ".weight" and ".bias".
+# Original name -> diffusers' name, outside the blocks and inside a block, without ".weight" and ".bias".
 OUTSIDE = {
     "text_embedding.0": "condition_embedder.text_embedder.linear_1",
     "text_embedding.2": "condition_embedder.text_embedder.linear_2",
@@ -52,17 +52,17 @@ PARTS = re.compile(r"(?P<block>blocks\.\d+\.)?(?P<stem>.+?)(?P<kind>\.weight|\.b
 
 
 def original_name(name: str) -> str:
-    """The original Wan name of a parameter of diffusers' `WanTransformer3DModel`; original names stay."""
+    """The original Wan name of a parameter of diffusers' `WanTransformer3DModel`; original names are unchanged."""
     return _renamed(name, _turned(OUTSIDE), _turned(INSIDE))
 
 
 def diffusers_name(name: str) -> str:
-    """The name in diffusers of an original Wan parameter."""
+    """The diffusers name of a parameter with an original Wan name."""
     return _renamed(name, OUTSIDE, INSIDE)
 
 
 def peeled(name: str) -> str:
-    """A name without what wrappers have put into it.
+    """A name without the parts that wrappers have added.
 
     >>> peeled("model._fsdp_wrapped_module.blocks.0._checkpoint_wrapped_module.ffn.0.weight")
     'blocks.0.ffn.0.weight'
@@ -76,10 +76,10 @@ def peeled(name: str) -> str:
 
 
 def wan_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Tensors under their original Wan names, whatever they were called; what belongs to no network is left out.
+    """Tensors under their original Wan names, from any published naming; tensors in `EXTRAS` are left out.
 
     Raises:
-        WeightsError: it is a LoRA; or two tensors would get the same name.
+        WeightsError: the tensors are a LoRA, or two of them would get the same name.
     """
     found: dict[str, T] = {}
     for key, tensor in tensors.items():
@@ -98,7 +98,7 @@ def wan_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
     return found
 
 
-# diffusers -> original in the video autoencoder, in this order: inside the blocks, then around them.
+# Diffusers' name -> original name in the video autoencoder, applied in this order: inside the blocks, then around them.
 VAE = tuple(
     (re.compile(theirs), ours)
     for theirs, ours in (
@@ -118,11 +118,11 @@ VAE = tuple(
         (r"^post_quant_conv\.", "conv2."),
     )
 )
-VAE_UP = re.compile(r"\.up_blocks\.(\d+)\.(?:resnets\.(\d+)|upsamplers\.0)\.")  # of the decoder: stages, not a list
+VAE_UP = re.compile(r"\.up_blocks\.(\d+)\.(?:resnets\.(\d+)|upsamplers\.0)\.")  # decoder stages, originally one list
 
 
 def vae_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Tensors of a Wan video autoencoder under their original names, whether those or diffusers' came."""
+    """Tensors of a Wan video autoencoder under their original names, from original or diffusers' names."""
     if "decoder.conv_in.weight" not in tensors:
         return dict(tensors)
     blocks = 1 + max(int(up[2]) for key in tensors if (up := VAE_UP.search(key)) and up[2])

@@ -1,9 +1,9 @@
-"""Wan 2.1 text-to-video, and the causal students that others distilled from it: how each of them is sampled.
+"""Presets of Wan 2.1 text-to-video and of the published causal students distilled from it, with their sampling.
 
 wan-1.3b, wan-14b       the bidirectional models (Wan team, 2025): teachers
 causvid                 Yin et al. 2025: three steps, at entries 0, 36 and 44 of a 50-step schedule of shift 8
 self-forcing            Huang et al. 2025: four steps of shift 5
-causal-forcing          Zhu et al. 2026: the same sampling, a better initialisation; also frame by frame
+causal-forcing          Zhu et al. 2026: the same sampling, a better initialisation; also in chunks of one latent frame
 """
 
 from dataclasses import dataclass, replace
@@ -12,12 +12,12 @@ from longtake.core.configs import CodecConfig, DiTConfig, Preset, SamplingConfig
 from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
 
-TAEW = CodecConfig(pixels="unit")  # taew2_1: the light codec that was trained for Wan's latents
+TAEW = CodecConfig(pixels="unit")  # taew2_1, the light codec trained for Wan's latents
 
-# As Wan's own configuration has it: garish, over-exposed, static, blurred, subtitles, style, painting, still picture,
-# greyish, worst quality, low quality, JPEG artefacts, ugly, mutilated, extra fingers, badly drawn hands and faces,
-# deformed, fused fingers, motionless picture, messy background, three legs, many people in the background, walking
-# backwards.
+# The negative prompt of Wan's own configuration. In English: garish, over-exposed, static, blurred, subtitles, style,
+# painting, still picture, greyish, worst quality, low quality, JPEG artefacts, ugly, mutilated, extra fingers, badly
+# drawn hands and faces, deformed, fused fingers, motionless picture, messy background, three legs, many people in the
+# background, walking backwards.
 NEGATIVE_PROMPT = (
     "色调艳丽,过曝,静态,细节模糊不清,字幕,风格,作品,画作,画面,静止,整体发灰,最差质量,低质量,JPEG压缩残留,丑陋的,残缺的,多余的手指,"
     "画得不好的手部,画得不好的脸部,畸形的,毁容的,形态畸形的肢体,手指融合,静止不动的画面,杂乱的背景,三条腿,背景人很多,倒着走"
@@ -29,17 +29,17 @@ THREES = StreamConfig(chunk=3, window=21)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class KnownStudent:
-    """A published student: what it is made of and where its file lies."""
+    """A published student: its base model, sampling settings and the location of its file."""
 
     base: str
     sampling: SamplingConfig
     stream: StreamConfig
     hub: str  # owner/name of the repository
-    file: str  # in it
+    file: str  # path in the repository
 
 
 def wan(name: str, dit: DiTConfig, shift: float, guidance_scale: float) -> Preset:
-    """A bidirectional Wan; a student of it is sampled as its own card says."""
+    """Preset of a bidirectional Wan; published students of it have their own sampling (`STUDENTS`)."""
     return Preset(
         name=name,
         description=f"Wan 2.1 text-to-video {name.removeprefix('wan-').upper()}, 832x480 at 16 frames/s",
@@ -110,7 +110,7 @@ def student_preset(name: str) -> Preset:
     """The preset of a published student.
 
     Raises:
-        InputError: it is not one of `STUDENTS`.
+        InputError: `name` is not one of `STUDENTS`.
     """
     if name not in STUDENTS:
         raise InputError(f'no student "{name}" is known; give one of: {", ".join(STUDENTS)}')

@@ -1,4 +1,4 @@
-"""Names of UMT5's encoder: the original file of Wan's authors, translated to those of transformers."""
+"""Names of UMT5's encoder: translation of those in Wan's original file to those of transformers."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from longtake.core.errors import WeightsError
 
 T = TypeVar("T")
 
-# What config.json says besides the sizes, which the shapes tell.
+# Entries of config.json other than the sizes, which follow from the tensors' shapes.
 UMT5_XXL = {
     "architectures": ["UMT5EncoderModel"],
     "model_type": "umt5",
@@ -19,7 +19,7 @@ UMT5_XXL = {
     "relative_attention_max_distance": 128,
     "layer_norm_epsilon": 1e-6,
     "dropout_rate": 0.0,
-    "tie_word_embeddings": True,  # of "shared" and the encoder's own name for it
+    "tie_word_embeddings": True,  # "shared" and the encoder's own embedding are one tensor
     "pad_token_id": 0,
     "eos_token_id": 1,
 }
@@ -41,7 +41,7 @@ def umt5_tensors(tensors: Mapping[str, T]) -> dict[str, T]:
     """Tensors under the names that transformers gives them.
 
     Raises:
-        WeightsError: a name that no such encoder has.
+        WeightsError: a name is not one of such an encoder.
     """
     return {_renamed(key): tensor for key, tensor in tensors.items()}
 
