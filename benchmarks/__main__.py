@@ -7,7 +7,7 @@
     python -m benchmarks                         all of them
 
 One JSON object a line. `cpu_per_wall` stands beside every time: below 0.8 x threads the machine was busy with something
-else, and the figure says little; compare ratios from one run.
+else, and the metric says little; compare ratios from one run.
 """
 
 import argparse
@@ -96,9 +96,9 @@ def memory(name: str) -> None:
 
 def peak(name: str, seconds: float) -> None:
     """One take, and the most memory this process ever held."""
-    figures = streamed(open_model(name), seconds)
+    metrics = streamed(open_model(name), seconds)
     mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    report("peak", {"seconds": figures["seconds"], "fps": figures["fps"], "peak_mib": round(mib, 1)})
+    report("peak", {"seconds": metrics["seconds"], "fps": metrics["fps"], "peak_mib": round(mib, 1)})
 
 
 def against_teacher(name: str) -> None:
@@ -150,10 +150,10 @@ def going_back(studio: Studio, seconds: float) -> dict[str, object]:
     }
 
 
-def report(what: str, figures: dict[str, object]) -> None:
+def report(what: str, metrics: dict[str, object]) -> None:
     """One line of JSON, with what it was measured on."""
     machine = {"torch": torch.__version__, "threads": torch.get_num_threads()}
-    print(json.dumps({"benchmark": what, **figures, **machine}), flush=True)
+    print(json.dumps({"benchmark": what, **metrics, **machine}), flush=True)
 
 
 def main() -> None:

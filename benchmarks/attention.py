@@ -72,8 +72,8 @@ def main() -> None:
     options = parser.parse_args()
     for window in options.window or (9, 21):
         size, device = PictureSize.parse(options.size), torch.device(options.device)
-        figures = {"model": options.model, "size": str(size), "window": window, "device": options.device}
-        print(json.dumps({**figures, "ms": compared(options.model, size, window, device)}))
+        metrics = {"model": options.model, "size": str(size), "window": window, "device": options.device}
+        print(json.dumps({**metrics, "ms": compared(options.model, size, window, device)}))
 
 
 if __name__ == "__main__":

@@ -68,13 +68,13 @@ def animated(studio: Studio, scene: Scene, prompt: str) -> tuple[dict[str, float
         latent, _ = codec.encode(from_pictures(picture), CodecState())
         own = to_pictures(codec.decode(latent, CodecState())[0])
     shown = all_frames(studio.animate(picture, prompt).stream(seconds=SECONDS))
-    figures = {
+    metrics = {
         "psnr_to_codec": psnr(shown[0], own[0]),
         "psnr_to_picture": psnr(shown[0], picture[0]),
         "second_frame_psnr": psnr(shown[1], picture[0]),
         "moved": float(silhouettes(shown).float().mean()),
     }
-    return figures, Row(pictures=torch.cat((picture, shown)), caption=f"animate: {prompt}")
+    return metrics, Row(pictures=torch.cat((picture, shown)), caption=f"animate: {prompt}")
 
 
 def extended(studio: Studio, scene: Scene, prompt: str) -> tuple[dict[str, float], Row]:
@@ -96,7 +96,7 @@ def restyled(studio: Studio, judge: Judge, scene: Scene, prompt: str, strength: 
     shown = all_frames(studio.restyle([plain], prompt, strength=strength).stream())
     num = min(len(shown), len(plain))
     shown, plain, full, truth = shown[:num], plain[:num], full[:num], truth[:num]
-    figures = {
+    metrics = {
         "iou": iou(silhouettes(shown), truth),
         "ceiling": iou(silhouettes(full), truth),
         "psnr_to_full": psnr(luma(shown), luma(full)),
@@ -104,7 +104,7 @@ def restyled(studio: Studio, judge: Judge, scene: Scene, prompt: str, strength: 
         "adherence": adherence(judge, shown, scene, studio.fps),
         "adherence_of_truth": adherence(judge, full, scene, studio.fps),
     }
-    return figures, Row(pictures=shown, caption=f"restyle at {strength:g}: {prompt}")
+    return metrics, Row(pictures=shown, caption=f"restyle at {strength:g}: {prompt}")
 
 
 def adherence(judge: Judge, shown: Pictures, scene: Scene, fps: float) -> float:
@@ -113,13 +113,13 @@ def adherence(judge: Judge, shown: Pictures, scene: Scene, fps: float) -> float:
     return mean(answers[task][0] == fact for task, fact in wanted.items())
 
 
-def summed_up(name: str, figures: list[dict[str, float]], **more: float | str) -> None:
+def summed_up(name: str, metrics: list[dict[str, float]], **more: float | str) -> None:
     """One line: medians, of adherence the mean, and the worst seam."""
-    middle = {key: mean if key.startswith("adherence") else median for key in figures[0]}
-    summary = {key: round(middle[key](f[key] for f in figures), 3) for key in figures[0]}
+    middle = {key: mean if key.startswith("adherence") else median for key in metrics[0]}
+    summary = {key: round(middle[key](f[key] for f in metrics), 3) for key in metrics[0]}
     if "seam" in summary:
-        summary["seam_max"] = round(max(f["seam"] for f in figures), 3)
-    print(json.dumps({"case": name, "clips": len(figures), **more, **summary}), flush=True)
+        summary["seam_max"] = round(max(f["seam"] for f in metrics), 3)
+    print(json.dumps({"case": name, "clips": len(metrics), **more, **summary}), flush=True)
 
 
 def main() -> None:
@@ -142,8 +142,8 @@ def main() -> None:
         num_frames = studio.clock.opening_frames + 3 * studio.clock.chunk_frames
         chosen = scenes_of(world, options.split, options.num, num_frames)
         for name, verb in (("animate", animated), ("extend", extended)):
-            figures, rows = zip(*(verb(studio, *scene) for scene in chosen), strict=True)
-            summed_up(name, list(figures))
+            metrics, rows = zip(*(verb(studio, *scene) for scene in chosen), strict=True)
+            summed_up(name, list(metrics))
             save_sheet(contact_sheet(rows, columns=8), options.out / f"{name}.png")
         model = studio.model
     judge = judge_for(world, options.judge, lambda *_: None)
@@ -152,7 +152,7 @@ def main() -> None:
         with Studio(model if by == "painter" else replace(model, painter=None)) as studio:
             for strength in strengths:
                 measured = [restyled(studio, judge, *scene, strength) for scene in chosen]
-                summed_up("restyle", [figures for figures, _ in measured], by=by, strength=strength)
+                summed_up("restyle", [metrics for metrics, _ in measured], by=by, strength=strength)
                 rows += [replace(row, caption=f"{by}, {row.caption}") for _, row in measured[:3]]
     save_sheet(contact_sheet(rows, columns=8), options.out / "restyle.png")
     print(options.out)

@@ -15,7 +15,8 @@ from longtake.sample.model import Model, open_model
 from longtake.studio.generate import generate
 from longtake.train.run import load_recipe
 from longtake.worlds.captions import captions_for
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 
 SWITCHES = (
     "a tiger walks through a forest, then snow starts to fall",

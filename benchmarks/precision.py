@@ -67,8 +67,8 @@ def main() -> None:
         name: [round(float((a - b).norm() / b.norm()), 5) for a, b in zip(v, full, strict=True)]
         for name, v in made.items()
     }
-    figures = {"model": options.model, "size": str(size), "device": options.device, "chunks": options.chunks}
-    print(json.dumps({**figures, "relative_error": errors, "std": round(float(full[0].std()), 4)}))
+    metrics = {"model": options.model, "size": str(size), "device": options.device, "chunks": options.chunks}
+    print(json.dumps({**metrics, "relative_error": errors, "std": round(float(full[0].std()), 4)}))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ python -m benchmarks.recipes [--base tiny-world] [--out runs/compared] [--recipe
 
 Codec and teacher are the model's; the clips are made once, and ODE pairs and initialisation once for all that want the
 same. Each recipe has a folder in OUT and goes on where it stopped; when all are done, OUT/report.html has the table,
-with the teacher and the rendered truth, and OUT/results.json the figures.
+with the teacher and the rendered truth, and OUT/results.json the metrics.
 """
 
 import argparse

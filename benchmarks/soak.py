@@ -2,7 +2,7 @@
 
 python -m benchmarks.soak [--model M] [--recipe R] [--minutes 30] [--prompt-idx 7] [--judge FILE] [--out FILE]
 
-The prompt is one of those that `longtake evaluate` asks (7: something that stays in the picture). Figures are its, too:
+The prompt is one of those that `longtake evaluate` asks (7: something that stays in the picture). Metrics are its, too:
 of two seconds in every ten, averaged over a minute; `adherence` is the share of subject and place that the judge sees.
 The last line compares the last minute with the first. Memory is that of the process; the spool is on disk and grows by
 the latents of the take.
@@ -19,8 +19,8 @@ import torch
 
 import longtake
 from longtake.core.shapes import Pictures
-from longtake.evals.figures import brightness, contrast, saturation, sharpness
 from longtake.evals.judge import SECONDS, Judge, judge_for
+from longtake.evals.metrics import brightness, contrast, saturation, sharpness
 from longtake.evals.prompts import Asked, asked_of
 from longtake.media.sheets import Row, contact_sheet, save_sheet
 from longtake.studio.takes import Take
@@ -48,8 +48,8 @@ def looks(clips: list[Pictures], asked: Asked, judge: Judge, fps: float) -> dict
     """What a minute looks like."""
     answers = judge.see(clips, fps).answers
     seen = [answers[task][i] == asked.expected[task] for task in ("subject", "place") for i in range(len(clips))]
-    figures = {name: mean(measure(clip) for clip in clips) for name, measure in MEASURES.items()}
-    return {name: round(value, 4) for name, value in {**figures, "adherence": mean(seen)}.items()}
+    metrics = {name: mean(measure(clip) for clip in clips) for name, measure in MEASURES.items()}
+    return {name: round(value, 4) for name, value in {**metrics, "adherence": mean(seen)}.items()}
 
 
 def resident_mib() -> float:

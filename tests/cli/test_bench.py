@@ -1,4 +1,4 @@
-"""`longtake bench`: figures that add up, a picture, and honest refusals."""
+"""`longtake bench`: metrics that add up, a picture, and honest refusals."""
 
 import json
 from pathlib import Path
@@ -23,15 +23,15 @@ def test_a_model_is_timed_with_everything_in_it(
     out = tmp_path / "bench.json"
     words = ["bench", "--model", str(folder), "--chunks", "4", "--cues", "2", "--steps", "1", "--window", "6"]
     assert main([*words, "--out", str(out), "--device", "cpu"]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures == json.loads(out.read_text())
-    assert (figures["frames"], figures["steps"], figures["window"]) == (9 + 3 * 12, 1, 6)
-    assert set(figures["share"]) == {"text", "memory", "denoise", "decode", "H.264", "other"}
-    assert 0.5 < sum(figures["share"].values()) <= 1.05
-    assert figures["cold_start_s"] > figures["first_frames_s"] > 0
-    assert figures["chunk_p95_s"] >= figures["chunk_p50_s"] > 0
-    assert figures["cue_latency"]["cues"] == 2
-    assert figures["peak_mib"] > 50
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics == json.loads(out.read_text())
+    assert (metrics["frames"], metrics["steps"], metrics["window"]) == (9 + 3 * 12, 1, 6)
+    assert set(metrics["share"]) == {"text", "memory", "denoise", "decode", "H.264", "other"}
+    assert 0.5 < sum(metrics["share"].values()) <= 1.05
+    assert metrics["cold_start_s"] > metrics["first_frames_s"] > 0
+    assert metrics["chunk_p95_s"] >= metrics["chunk_p50_s"] > 0
+    assert metrics["cue_latency"]["cues"] == 2
+    assert metrics["peak_mib"] > 50
     with Image.open(out.with_suffix(".png")) as chart:
         assert chart.size[0] == 960
         assert len(chart.getcolors(1 << 24) or ()) > 6
@@ -40,10 +40,10 @@ def test_a_model_is_timed_with_everything_in_it(
 def test_a_preset_is_timed_without_its_weights(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["bench", "--model", "tiny-world", "--random-weights", "--chunks", "2", "--cues", "0", "--no-cold"]
     assert main([*words, "--size", "32x32", "--device", "cpu"]) == 0
-    figures = json.loads(capsys.readouterr().out)
-    assert figures["weights"].startswith("random")
-    assert figures["cold_start_s"] is None
-    assert figures["cue_latency"] is None
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["weights"].startswith("random")
+    assert metrics["cold_start_s"] is None
+    assert metrics["cue_latency"] is None
 
 
 def test_what_cannot_be_timed_is_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from longtake.evals.judge import Judge, judge_for
 from longtake.evals.prompts import asked_of
 from longtake.evals.report import earlier_results, regressions, write_report
 from longtake.evals.rows import read_row, write_row
-from longtake.evals.statistics import Figure
+from longtake.evals.statistics import Metric
 from longtake.sample.cues import TimedPrompt
 from longtake.sample.model import Model, open_model
 from longtake.studio.controller import Chunk
@@ -55,23 +55,23 @@ def rows(judge: Judge, model: Model) -> list[EvaluationRow]:
 
 def test_a_model_gets_every_figure(rows: list[EvaluationRow]) -> None:
     truth, tiny = rows
-    coded = {name for name in truth.figures if name.startswith("codec: ")}  # of the codec, which is asked once
+    coded = {name for name in truth.metrics if name.startswith("codec: ")}  # of the codec, which is asked once
     assert len(coded) == 5
-    assert set(truth.figures) - coded < set(tiny.figures)
-    assert all(truth.figures[name].value > 0 for name in coded if "PSNR" in name or "sharpness" in name)
-    assert tiny.figures["still: change, levels"].value > 0
-    assert 0 <= tiny.figures["subject kept"].value <= 1
-    assert truth.figures["distance to the truth"].value == pytest.approx(0, abs=1e-6)
-    assert tiny.figures["distance to the truth"].value > 0.01
-    assert 0 <= tiny.figures["adherence"].low <= tiny.figures["adherence"].value <= tiny.figures["adherence"].high <= 1
-    assert tiny.figures["frames/s"].value > 0
-    assert tiny.figures["spread across seeds"].value > 0
+    assert set(truth.metrics) - coded < set(tiny.metrics)
+    assert all(truth.metrics[name].value > 0 for name in coded if "PSNR" in name or "sharpness" in name)
+    assert tiny.metrics["still: change, levels"].value > 0
+    assert 0 <= tiny.metrics["subject kept"].value <= 1
+    assert truth.metrics["distance to the truth"].value == pytest.approx(0, abs=1e-6)
+    assert tiny.metrics["distance to the truth"].value > 0.01
+    assert 0 <= tiny.metrics["adherence"].low <= tiny.metrics["adherence"].value <= tiny.metrics["adherence"].high <= 1
+    assert tiny.metrics["frames/s"].value > 0
+    assert tiny.metrics["spread across seeds"].value > 0
     assert tiny.drift is not None
     assert tiny.drift.at_s == [0.0, 5.0]
     assert all(values[0] == 1 for values in tiny.drift.ratios.values())
     largest = max(abs(values[1] - 1) for values in tiny.drift.ratios.values())
-    assert tiny.figures["drift a second, over 10 s"].value == pytest.approx(largest / 5)
-    assert "drift a second, over 30 s" not in tiny.figures
+    assert tiny.metrics["drift a second, over 10 s"].value == pytest.approx(largest / 5)
+    assert "drift a second, over 30 s" not in tiny.metrics
 
 
 def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,8 +86,8 @@ def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch
     monkeypatch.setattr(evaluate, "generate", shown)
     truth = truth_row(model, WORLD, judge, PLAN, quiet)
     believed = model_row("truth", model, WORLD, judge, PLAN, truth, quiet)
-    assert believed.figures["adherence: place"].value == 1
-    assert believed.figures["spread across seeds"].value == pytest.approx(0, abs=1e-4)
+    assert believed.metrics["adherence: place"].value == 1
+    assert believed.metrics["spread across seeds"].value == pytest.approx(0, abs=1e-4)
 
 
 def test_the_report_has_pictures_films_and_a_table(rows: list[EvaluationRow], tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_row_comes_back_as_it_was(rows: list[EvaluationRow], tmp_path: Path) -
     for row in rows:
         write_row(tmp_path / "row.safetensors", row)
         again = read_row(tmp_path / "row.safetensors")
-        assert (again.name, again.figures, again.drift) == (row.name, row.figures, row.drift)
+        assert (again.name, again.metrics, again.drift) == (row.name, row.metrics, row.drift)
         assert again.values == row.values
         assert [one.prompt for one in again.examples] == [one.prompt for one in row.examples[:8]]
         assert all(a.clip.equal(b.clip) for a, b in zip(again.examples, row.examples, strict=False))
@@ -124,11 +124,11 @@ def test_the_gate_sees_what_became_worse_and_only_that(rows: list[EvaluationRow]
     write_report(rows, {}, ABOUT, tmp_path)
     earlier = earlier_results(tmp_path / "results.json", str(ABOUT["judge"]))
     assert regressions(rows, earlier) == []
-    worse = Figure(value=-0.2, low=-0.3, high=-0.1, num=3)
-    fallen = [EvaluationRow(name=rows[1].name, figures={**rows[1].figures, "adherence": worse, "flicker": worse})]
+    worse = Metric(value=-0.2, low=-0.3, high=-0.1, num=3)
+    fallen = [EvaluationRow(name=rows[1].name, metrics={**rows[1].metrics, "adherence": worse, "flicker": worse})]
     assert len(regressions(fallen, earlier)) == 1
-    far = Figure(value=1e6, low=1e6, high=1e6, num=3)
-    assert regressions([EvaluationRow(name="tiny", figures={"distance to the truth": far})], earlier)
+    far = Metric(value=1e6, low=1e6, high=1e6, num=3)
+    assert regressions([EvaluationRow(name="tiny", metrics={"distance to the truth": far})], earlier)
     with pytest.raises(InputError, match="holds no results"):
         earlier_results(tmp_path / "row-0.png", "")
     with pytest.raises(InputError, match=r"was seen by another judge .* give that one with --judge"):
@@ -155,7 +155,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main([*words, "--device", "cpu", "--resume"]) == 2
     assert "is damaged" in capsys.readouterr().err
     doctored = json.loads((out / "results.json").read_text())
-    doctored["rows"][1]["figures"]["distance to the truth"] |= {"value": -1, "low": -1, "high": -1}
+    doctored["rows"][1]["metrics"]["distance to the truth"] |= {"value": -1, "low": -1, "high": -1}
     (tmp_path / "old.json").write_text(json.dumps(doctored))
     assert main([*words, "--device", "cpu", "--against", str(tmp_path / "old.json")]) == 1
     assert "worse: " in capsys.readouterr().err

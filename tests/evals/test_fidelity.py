@@ -9,7 +9,8 @@ import torch
 from longtake.evals.fidelity import chunk_frames, first_frame, iou, looks, luma, painted, psnr, silhouettes
 from longtake.sample.model import Model, open_model
 from longtake.studio.studio import Studio
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 from tests.tiny import PRESET, write_model
 
 

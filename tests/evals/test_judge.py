@@ -9,7 +9,8 @@ import torch
 from longtake.core.errors import WeightsError
 from longtake.evals.judge import Judge, classes_of, judge_for
 from longtake.worlds.render import render
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 
 WORLD = replace(WorldConfig.small(), places=("green_park", "sea_and_clouds", "desert_dawn"))
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from longtake.evals.statistics import difference, figure, frechet_distance, spread
+from longtake.evals.statistics import difference, frechet_distance, metric, spread
 
 
 def gaussian(num: int, mean: float, deviation: float, seed: int) -> torch.Tensor:
@@ -15,14 +15,14 @@ def gaussian(num: int, mean: float, deviation: float, seed: int) -> torch.Tensor
 
 
 def test_a_figure_lies_within_its_interval_which_narrows_with_more_values() -> None:
-    few, many = figure([0.0, 1.0] * 5), figure([0.0, 1.0] * 500)
+    few, many = metric([0.0, 1.0] * 5), metric([0.0, 1.0] * 500)
     assert few.low < few.value == 0.5 < few.high
     assert few.high - few.low > 5 * (many.high - many.low)
     assert many.high - many.low == pytest.approx(2 * 1.96 * 0.5 / 1000**0.5, rel=0.15)
-    assert figure([0.0, 1.0] * 5) == few
-    assert figure([3.0]).low == 3
+    assert metric([0.0, 1.0] * 5) == few
+    assert metric([3.0]).low == 3
     with pytest.raises(ValueError, match="at least one"):
-        figure([])
+        metric([])
 
 
 def test_the_distance_of_gaussians_is_the_closed_form() -> None:
@@ -41,6 +41,6 @@ def test_what_all_have_in_common_cancels_in_a_difference() -> None:
     base = [float(i * i) for i in range(20)]
     apart = difference([value + 0.1 * (1 + i % 2) for i, value in enumerate(base)], base)
     assert 0.1 < apart.low < apart.value == pytest.approx(0.15)
-    assert figure(base).high - figure(base).low > 100 * (apart.high - apart.low)
+    assert metric(base).high - metric(base).low > 100 * (apart.high - apart.low)
     with pytest.raises(ValueError, match=r"shorter|longer"):
         difference([1.0], base)

@@ -43,3 +43,8 @@ def test_the_licence_and_the_notices_are_there() -> None:
     notice = (ROOT / "NOTICE").read_text()
     for credit in ("Microsoft Corporation", "MIT License", "Poly Haven", "CC0 1.0"):
         assert credit in notice
+
+
+def test_no_file_is_longer_than_can_be_read_at_once() -> None:
+    longest = {p: len(p.read_text().splitlines()) for p in (ROOT / "src").rglob("*.py") if p.parent.name != "serve"}
+    assert not {str(path): lines for path, lines in longest.items() if lines > 400}

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from longtake.core.configs import DiTConfig
 from longtake.core.errors import ConfigError, ShapeError
-from longtake.nets.dit import DiT, TransformerBlock
+from longtake.nets.blocks import TransformerBlock
+from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import KVCache
 from tests.tiny import DIT, random_dit
 

@@ -12,7 +12,8 @@ from longtake.train.codec_fit import CodecStage, drawn_crops, with_cover
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.worlds.render import render, silhouettes
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 
 LOOP = LoopConfig(steps=1, optim=OptimConfig(adam_lr=1e-3))
 STAGE = CodecStage(loop=LOOP, num_clips=3, batch=2, crop=32, frames=5, subject_share=1.0)

@@ -18,7 +18,7 @@ def test_a_healthy_run_goes_on() -> None:
 
 
 @pytest.mark.parametrize(
-    ("figure", "value", "why"),
+    ("metric", "value", "why"),
     [
         ("student/std", 0.2, "contrast collapses"),
         ("student/std", 2.5, "pictures burn out"),
@@ -26,16 +26,16 @@ def test_a_healthy_run_goes_on() -> None:
         ("student/gradient", 9.0, "does not follow"),
     ],
 )
-def test_a_sick_run_is_stopped_and_told_why(figure: str, value: float, why: str) -> None:
+def test_a_sick_run_is_stopped_and_told_why(metric: str, value: float, why: str) -> None:
     health = Health(bounds(DATA))
     for step in range(PATIENCE - 1):
-        health.check(step, {**WELL, figure: value})
+        health.check(step, {**WELL, metric: value})
     with pytest.raises(TrainingError, match=why):
-        health.check(PATIENCE, {**WELL, figure: value})
+        health.check(PATIENCE, {**WELL, metric: value})
 
 
 def test_one_bad_report_is_chance() -> None:
-    health = Health([Bound(figure="x", low=1.0)])
+    health = Health([Bound(metric="x", low=1.0)])
     for step in range(9):
         health.check(step, {"x": 0.0 if step % PATIENCE else 2.0})
     health.check(9, {})

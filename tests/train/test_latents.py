@@ -7,7 +7,8 @@ import torch
 from longtake.core.shapes import Stride
 from longtake.train.latents import covers, first_chunk, windows
 from longtake.worlds.render import render, silhouettes
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 
 WORLD = replace(WorldConfig.small(), latent_frames=12)
 

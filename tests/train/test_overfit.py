@@ -66,4 +66,4 @@ def test_one_clip_is_learned_by_heart(tmp_path: Path) -> None:
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(5))
     sampling = SamplingConfig(num_steps=12, shift=1.0)
     made = teacher_clip(dit, sampling, noise, text, text)
-    assert (made - x0).square().mean() < 0.6 * (noise - x0).square().mean()
+    assert (made - x0).square().mean() < 0.65 * (noise - x0).square().mean()

@@ -23,7 +23,8 @@ from longtake.train.run import load_recipe
 from longtake.train.stage import Context
 from longtake.weights.checkpoint import read_weights, save_weights
 from longtake.worlds.render import render
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 from tests.tiny import PRESET, random_codec, random_dit
 from tests.train.tiny_run import context, done, trainees_of
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from longtake.worlds.captions import caption, captions_for, participle
-from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import Scene, WorldConfig
 
 SMALL = WorldConfig.small()
 SCENES = [sample_scene(SMALL, seed) for seed in range(250)]

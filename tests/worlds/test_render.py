@@ -10,7 +10,8 @@ import torch
 from longtake.core.errors import InputError
 from longtake.worlds.assets import panorama
 from longtake.worlds.render import Look, render, silhouettes
-from longtake.worlds.scenes import Camera, Scene, WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import Camera, Scene, WorldConfig
 
 SMALL = WorldConfig.small()
 CALM = replace(

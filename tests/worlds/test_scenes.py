@@ -9,6 +9,7 @@ import pytest
 
 from longtake.core.errors import ConfigError, InputError
 from longtake.worlds.assets import subject_named
+from longtake.worlds.sampling import sample_scene
 from longtake.worlds.scenes import (
     Scene,
     WorldConfig,
@@ -17,7 +18,6 @@ from longtake.worlds.scenes import (
     held_out_pairs,
     is_held_out,
     possible_events,
-    sample_scene,
     support_for,
 )
 from longtake.worlds.splits import feasible_scenes

@@ -9,7 +9,8 @@ from longtake.core.errors import ConfigError, MediaError
 from longtake.worlds.captions import captions_for
 from longtake.worlds.preview import contact_sheet
 from longtake.worlds.render import render
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 from longtake.worlds.shards import read_shards, write_shards
 
 SMALL = WorldConfig.small()

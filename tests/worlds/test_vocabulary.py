@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from longtake.worlds.captions import captions_for
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 from longtake.worlds.vocabulary import vocabulary_of
 
 WORLD = replace(WorldConfig.tiny(), held_out_subjects=("owl",))

@@ -92,7 +92,7 @@ def bench(
         bars.update("measuring", total, total, {})
     with studio:
         preset = studio.model.preset
-        figures = {
+        metrics = {
             "model": model,
             "weights": "random, text encoder left out" if random_weights else studio.model.digest,
             "size": str(studio.size),
@@ -102,29 +102,29 @@ def bench(
             "fp8": fp8,
             "compiled": compiled,
             "cold_start_s": None if cold_s is None else round(cold_s, 2),
-            **made.figures,
+            **made.metrics,
             "cue_latency": latency,
             "peak_mib": round(peak_mib(studio), 1),
             **machine(studio),
         }
-    sys.stdout.write(json.dumps(figures) + "\n")
+    sys.stdout.write(json.dumps(metrics) + "\n")
     if out is not None:
-        _save(out, figures, made.chunks, studio.clock.chunk_frames / studio.fps)
+        _save(out, metrics, made.chunks, studio.clock.chunk_frames / studio.fps)
 
 
-def _save(out: Path, figures: dict[str, object], chunks: list[dict[str, float]], real_time_s: float) -> None:
-    """Write the figures as JSON to `out`, and a chart of them beside it."""
+def _save(out: Path, metrics: dict[str, object], chunks: list[dict[str, float]], real_time_s: float) -> None:
+    """Write the metrics as JSON to `out`, and a chart of them beside it."""
     from longtake.media.charts import chunk_chart
     from longtake.media.sheets import save_sheet
     from longtake.weights.checkpoint import write_json
 
-    title = f"{figures['model']}, {figures['size']}, {figures['steps']} steps, window {figures['window']}"
+    title = f"{metrics['model']}, {metrics['size']}, {metrics['steps']} steps, window {metrics['window']}"
     notes = [
-        f"{figures['fps']} frames/s, first frames {figures['first_frames_s']} s warm, {figures['cold_start_s']} s cold",
-        f"{figures['device']}, {figures['precision']}, torch {figures['torch']}, peak {figures['peak_mib']} MiB",
+        f"{metrics['fps']} frames/s, first frames {metrics['first_frames_s']} s warm, {metrics['cold_start_s']} s cold",
+        f"{metrics['device']}, {metrics['precision']}, torch {metrics['torch']}, peak {metrics['peak_mib']} MiB",
     ]
     save_sheet(chunk_chart(chunks, real_time_s, title, notes), out.with_suffix(".png"))
-    write_json(out, figures)
+    write_json(out, metrics)
 
 
 def _opened(

@@ -97,8 +97,8 @@ def evaluate(
     }
     page = write_report(rows, seeing.accuracy, about, out)
     for row in rows:
-        figures = {name: str(value) for name, value in row.figures.items()}
-        sys.stdout.write(json.dumps({"name": row.name, **figures}) + "\n")
+        metrics = {name: str(value) for name, value in row.metrics.items()}
+        sys.stdout.write(json.dumps({"name": row.name, **metrics}) + "\n")
     sys.stderr.write(f"{page}\n")
     if earlier is not None and (worse := regressions(rows, earlier)):
         sys.stderr.write("".join(f"worse: {line}\n" for line in worse))

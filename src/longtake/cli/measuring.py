@@ -29,7 +29,7 @@ PROMPT = "a tiger walks through a forest"
 class Measured:
     """The timings of a take."""
 
-    figures: dict[str, object]
+    metrics: dict[str, object]
     chunks: list[dict[str, float]]  # per chunk, seconds by stage
 
 
@@ -59,7 +59,7 @@ def streamed(studio: Studio, num_chunks: int) -> Measured:
     later = sorted(sum(chunk.values()) for chunk in chunks[1:] or chunks)
     stages = list(dict.fromkeys(stage for chunk in chunks for stage in chunk))
     p50, p95 = at(later, 0.5), at(later, 0.95)
-    figures: dict[str, object] = {
+    metrics: dict[str, object] = {
         "seconds": round(frames / studio.fps, 3),
         "frames": frames,
         "first_frames_s": round(first, 3),
@@ -71,7 +71,7 @@ def streamed(studio: Studio, num_chunks: int) -> Measured:
         "share": {stage: round(sum(c.get(stage, 0.0) for c in chunks) / wall_s, 3) for stage in stages},
         "cpu_per_wall": round(cpu_s / wall_s, 2),
     }
-    return Measured(figures=figures, chunks=chunks)
+    return Measured(metrics=metrics, chunks=chunks)
 
 
 def cold_start(words: Sequence[str]) -> float:

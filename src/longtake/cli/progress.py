@@ -24,7 +24,7 @@ class Bars:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[figures]}", markup=False),
+            TextColumn("{task.fields[metrics]}", markup=False),
             console=console,
         )
         self._tasks: dict[str, TaskID] = {}
@@ -42,14 +42,14 @@ class Bars:
         if self._moving:
             self._bars.stop()
 
-    def update(self, job: str, done: int, total: int, figures: Mapping[str, float]) -> None:
-        """Report that a job is at `done` of `total`; the figures are shown beside it."""
+    def update(self, job: str, done: int, total: int, metrics: Mapping[str, float]) -> None:
+        """Report that a job is at `done` of `total`; the metrics are shown beside it."""
         now = time.monotonic()
-        told = "  ".join(f"{name} {value:.4g}" for name, value in figures.items())
+        told = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
         if self._moving:
             if job not in self._tasks:
-                self._tasks[job] = self._bars.add_task(job, total=total, figures="")
-            self._bars.update(self._tasks[job], completed=done, total=total, figures=told)
+                self._tasks[job] = self._bars.add_task(job, total=total, metrics="")
+            self._bars.update(self._tasks[job], completed=done, total=total, metrics=told)
             return
         begun_s, begun_at = self._begun.setdefault(job, (now, done))
         if now - self._last_line < SECONDS_BETWEEN_LINES and done < total:

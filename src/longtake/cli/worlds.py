@@ -66,7 +66,7 @@ def preview(
     from longtake.media.targets import check_target
     from longtake.worlds.captions import captions_for
     from longtake.worlds.render import render as pictures_of
-    from longtake.worlds.scenes import sample_scene
+    from longtake.worlds.sampling import sample_scene
 
     check_target(out)
     config = _config(world)

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from longtake.core.shapes import Pictures
 from longtake.evals.fidelity import fidelity
-from longtake.evals.figures import (
+from longtake.evals.judge import NO_SUBJECT, SECONDS, Judge, Progress
+from longtake.evals.metrics import (
     brightness,
     contrast,
     dynamics,
@@ -31,9 +32,8 @@ from longtake.evals.figures import (
     sharpness,
     smoothness,
 )
-from longtake.evals.judge import NO_SUBJECT, SECONDS, Judge, Progress
 from longtake.evals.prompts import TASKS, Asked, Switch, asked_of, still_of, switches_of
-from longtake.evals.statistics import Figure, figure, frechet_distance, spread
+from longtake.evals.statistics import Metric, frechet_distance, metric, spread
 from longtake.evals.stillness import stillness
 from longtake.flow.distortion import excess_change, moving_psnr, psnr
 from longtake.media.frames import from_pictures, to_pictures
@@ -80,7 +80,7 @@ class Drift:
     """Metrics of the parts of long takes, relative to their first part; 1 is no drift."""
 
     at_s: Sequence[float]  # start of each part, in seconds
-    per_second: Mapping[int, Figure]  # length in seconds -> change per second of the metric that changes most
+    per_second: Mapping[int, Metric]  # length in seconds -> change per second of the metric that changes most
     ratios: Mapping[str, Sequence[float]]  # metric -> ratio to the first part, for each part
     adherence: Sequence[float]  # share of correct subjects and places, for each part
 
@@ -100,7 +100,7 @@ class EvaluationRow:
     """One row of the table: a model, or the rendered truth."""
 
     name: str
-    figures: Mapping[str, Figure]
+    metrics: Mapping[str, Metric]
     values: Mapping[str, Sequence[float]] = field(default_factory=dict)  # metric -> values of the single prompts
     drift: Drift | None = None
     examples: Sequence[Example] = field(default=())
@@ -123,11 +123,11 @@ def truth_row(
         for key, value in found.items():
             coded.setdefault(key, []).append(value)
         progress("rendered truth", len(clips), len(asked), {})
-    figures, values, examples, features = _of_clips(asked, clips, None, model.fps, judge)
+    metrics, values, examples, features = _of_clips(asked, clips, None, model.fps, judge)
     # The PSNR of moving pixels is NaN where nothing moves.
-    figures |= {key: figure(known) for key, each in coded.items() if (known := [x for x in each if not isnan(x)])}
+    metrics |= {key: metric(known) for key, each in coded.items() if (known := [x for x in each if not isnan(x)])}
     name = "rendered truth, through the codec"
-    return EvaluationRow(name=name, figures=figures, values=values, examples=examples, features=features)
+    return EvaluationRow(name=name, metrics=metrics, values=values, examples=examples, features=features)
 
 
 def _through_codec(model: Model, scene: Scene) -> tuple[Pictures, dict[str, float]]:
@@ -165,26 +165,26 @@ def model_row(
         first_s.append(first)
         fps.append(rate)
         progress(f"{name}: prompts", len(clips), len(asked), {"fps": rate})
-    figures, values, examples, features = _of_clips(asked, clips, truth.features, model.fps, judge)
-    figures |= {"first frames, s": figure(first_s[1:]), "frames/s": figure(fps[1:])}
-    figures["spread across seeds"] = figure(list(_spreads(name, model, asked, judge, plan, progress)))
+    metrics, values, examples, features = _of_clips(asked, clips, truth.features, model.fps, judge)
+    metrics |= {"first frames, s": metric(first_s[1:]), "frames/s": metric(fps[1:])}
+    metrics["spread across seeds"] = metric(list(_spreads(name, model, asked, judge, plan, progress)))
     followed = list(_followed(name, model, world, judge, plan, progress))
-    figures["change followed"] = figure([float(delay is not None) for delay in followed])
+    metrics["change followed"] = metric([float(delay is not None) for delay in followed])
     if delays := [delay for delay in followed if delay is not None]:
-        figures["change seen after, s"] = figure(delays)
+        metrics["change seen after, s"] = metric(delays)
     if not model.is_teacher:
-        figures |= _still(name, model, world, plan, progress)
-        figures |= _kept(name, model, asked, judge, plan, progress)
-        figures |= fidelity(name, model, asked[: plan.given], judge, progress)
+        metrics |= _still(name, model, world, plan, progress)
+        metrics |= _kept(name, model, asked, judge, plan, progress)
+        metrics |= fidelity(name, model, asked[: plan.given], judge, progress)
     drift = None if model.is_teacher else _drift(name, model, asked, judge, plan, progress)
     if drift is not None:
-        figures |= {f"drift a second, over {over_s} s": value for over_s, value in drift.per_second.items()}
-    return EvaluationRow(name=name, figures=figures, values=values, drift=drift, examples=examples, features=features)
+        metrics |= {f"drift a second, over {over_s} s": value for over_s, value in drift.per_second.items()}
+    return EvaluationRow(name=name, metrics=metrics, values=values, drift=drift, examples=examples, features=features)
 
 
 def _of_clips(
     asked: Sequence[Asked], clips: Sequence[Pictures], truth: Tensor | None, fps: float, judge: Judge
-) -> tuple[dict[str, Figure], dict[str, list[float]], list[Example], Tensor]:
+) -> tuple[dict[str, Metric], dict[str, list[float]], list[Example], Tensor]:
     """Metrics of clips, their values for the single prompts, examples, and the judge's features.
 
     `truth` holds the features of the rendered truth; None: the clips are the rendered truth.
@@ -208,10 +208,10 @@ def _of_clips(
     values |= {name: [measure(clip) for clip in clips] for name, measure in OF_A_CLIP.items()}
     frames = torch.nn.functional.normalize(seen.frame_features, dim=-1)
     values["consistency"] = (frames[:, 1:] * frames[:, :1]).sum(-1).mean(1).tolist()
-    figures = {name: figure(each) for name, each in values.items()}
+    metrics = {name: metric(each) for name, each in values.items()}
     distance = frechet_distance(seen.features, seen.features if truth is None else truth)
-    figures["distance to the truth"] = Figure(value=distance, low=distance, high=distance, num=len(clips))
-    return figures, values, examples, seen.features
+    metrics["distance to the truth"] = Metric(value=distance, low=distance, high=distance, num=len(clips))
+    return metrics, values, examples, seen.features
 
 
 def _spreads(
@@ -225,7 +225,7 @@ def _spreads(
         progress(f"{name}: seeds", num, len(few), {})
 
 
-def _still(name: str, model: Model, world: WorldConfig, plan: EvaluationPlan, progress: Progress) -> dict[str, Figure]:
+def _still(name: str, model: Model, world: WorldConfig, plan: EvaluationPlan, progress: Progress) -> dict[str, Metric]:
     """Metrics of takes in which nothing should move."""
     found = []
     for num, one in enumerate(few := still_of(world, plan.still), 1):
@@ -234,15 +234,15 @@ def _still(name: str, model: Model, world: WorldConfig, plan: EvaluationPlan, pr
         found.append(stillness(torch.cat([c.frames for c in chunks]), list(accumulate(lengths))[:-1]))
         progress(f"{name}: stillness", num, len(few), {})
     return {
-        "still: change, levels": figure([one.change for one in found]),
-        "still: rhythm": figure([one.rhythm for one in found]),
-        "still: chunk borders": figure([one.border for one in found]),
+        "still: change, levels": metric([one.change for one in found]),
+        "still: rhythm": metric([one.rhythm for one in found]),
+        "still: chunk borders": metric([one.border for one in found]),
     }
 
 
 def _kept(
     name: str, model: Model, asked: Sequence[Asked], judge: Judge, plan: EvaluationPlan, progress: Progress
-) -> dict[str, Figure]:
+) -> dict[str, Metric]:
     """Share of the seconds with the correct subject, among those of long takes in which the judge sees a subject."""
     shares = []
     for num, one in enumerate(few := asked[: plan.kept], 1):
@@ -250,7 +250,7 @@ def _kept(
         seen = [subject for subject in judge.subjects_over_time(clip, model.fps) if subject != NO_SUBJECT]
         shares.append(mean(subject == one.expected["subject"] for subject in seen) if seen else 0.0)
         progress(f"{name}: subjects", num, len(few), {})
-    return {"subject kept": figure(shares)}
+    return {"subject kept": metric(shares)}
 
 
 def _followed(
@@ -283,7 +283,7 @@ def _drift(
     few = asked[: plan.long_takes]
     num_parts = int(plan.long_s / PART_S)
     part = round(PART_S * model.fps)
-    found: dict[str, list[list[float]]] = {figure_name: [] for figure_name in DRIFTING}
+    found: dict[str, list[list[float]]] = {metric_name: [] for metric_name in DRIFTING}
     met: list[list[float]] = []
     for num, one in enumerate(few, 1):
         pieces: list[Pictures] = []
@@ -294,16 +294,16 @@ def _drift(
             while sum(map(len, pieces)) >= part and len(values) < num_parts:
                 clip = torch.cat(pieces)
                 pieces = [clip[part:]]
-                values.append({figure_name: OF_A_CLIP[figure_name](clip[:part]) for figure_name in DRIFTING})
+                values.append({metric_name: OF_A_CLIP[metric_name](clip[:part]) for metric_name in DRIFTING})
                 answers = judge.see([clip[:part]], model.fps).answers
                 met[-1].append(mean(answers[task][0] == one.expected[task] for task in ("subject", "place")))
                 progress(f"{name}: long takes", (num - 1) * num_parts + len(values), len(few) * num_parts, {})
-        for figure_name in DRIFTING:
-            found[figure_name].append([v[figure_name] / values[0][figure_name] for v in values])
+        for metric_name in DRIFTING:
+            found[metric_name].append([v[metric_name] / values[0][metric_name] for v in values])
     return Drift(
         at_s=[i * PART_S for i in range(len(met[0]))],
         per_second={
-            over_s: figure([_per_second([rows[i] for rows in found.values()], over_s) for i in range(len(few))])
+            over_s: metric([_per_second([rows[i] for rows in found.values()], over_s) for i in range(len(few))])
             for over_s in DRIFT_OVER_S
             if over_s <= plan.long_s
         },

@@ -15,7 +15,7 @@ from torch import Tensor
 from longtake.core.shapes import Pictures
 from longtake.evals.judge import Judge, Progress
 from longtake.evals.prompts import Asked
-from longtake.evals.statistics import Figure, figure
+from longtake.evals.statistics import Metric, metric
 from longtake.sample.model import Model
 from longtake.studio.studio import Studio
 from longtake.worlds.render import render
@@ -25,7 +25,7 @@ MOVED = 24  # deviation in grey levels of 255 from the clip's median above which
 CHUNKS = 4  # number of chunks of a restyled take
 
 
-def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, progress: Progress) -> dict[str, Figure]:
+def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, progress: Progress) -> dict[str, Metric]:
     """Metrics of the fidelity to given inputs, over the scenes of `asked`."""
     kept, near, met, shapes = [], [], [], []
     for num, one in enumerate(asked, 1):
@@ -40,11 +40,11 @@ def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, prog
             shapes.append(iou(silhouettes(shown), truth))
         progress(f"{name}: given", num, len(asked), {})
     found = {
-        "picture kept, dB": figure(kept),
-        "painting: adherence": figure(met),
-        "painting: luma to the truth, dB": figure(near),
+        "picture kept, dB": metric(kept),
+        "painting: adherence": metric(met),
+        "painting: luma to the truth, dB": metric(near),
     }
-    return found | ({"painting: shapes": figure(shapes)} if shapes else {})
+    return found | ({"painting: shapes": metric(shapes)} if shapes else {})
 
 
 def first_frame(model: Model, scene: Scene, prompt: str) -> Tensor:

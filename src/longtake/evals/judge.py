@@ -33,7 +33,8 @@ from longtake.evals.prompts import TASKS, calm, facts
 from longtake.weights.checkpoint import digest
 from longtake.worlds.assets import place_named
 from longtake.worlds.render import render
-from longtake.worlds.scenes import Split, WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import Split, WorldConfig
 
 FRAMES = 9  # number of input frames
 SECONDS = 2.0  # time over which the input frames are spread

@@ -10,7 +10,8 @@ from itertools import count, islice
 
 from longtake.worlds.assets import place_named, subject_named
 from longtake.worlds.captions import captions_for
-from longtake.worlds.scenes import Scene, Split, State, WorldConfig, is_lateral, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import Scene, Split, State, WorldConfig, is_lateral
 
 TASKS = ("subject", "place", "motion", "direction", "time", "weather")
 SWITCH_CHUNK = 2  # chunk at which the event of a switch begins

@@ -8,8 +8,8 @@ from pathlib import Path
 from longtake.core.errors import InputError
 from longtake.core.shapes import PictureSize
 from longtake.evals.evaluate import Drift, EvaluationRow, Example
-from longtake.evals.rows import FIGURES, SHOWN, told
-from longtake.evals.statistics import Figure, difference
+from longtake.evals.rows import METRICS, SHOWN, told
+from longtake.evals.statistics import Metric, difference
 from longtake.media.animations import open_writer
 from longtake.media.sheets import Row, contact_sheet, save_sheet
 
@@ -42,7 +42,7 @@ th, td { text-align: right; padding: .3rem .8rem; border-bottom: 1px solid var(-
 th:first-child { text-align: left; font-weight: 400 }
 img, video { max-width: 100%; border-radius: 6px }
 .films { display: flex; flex-wrap: wrap; gap: 1rem }
-figure { margin: 0; width: 20rem }
+metric { margin: 0; width: 20rem }
 .right { color: var(--good) }
 .wrong { color: var(--bad) }
 .clear { color: #d99a3d }
@@ -67,7 +67,7 @@ def write_report(
         f"<h1>{_text(about['model'])}</h1><p>{_text(', '.join(f'{k}: {v}' for k, v in about.items()))}</p>",
         "<h2>The judge</h2><p>Right on held-out renders: ",
         f"{_text(', '.join(f'{task} {share:.1%}' for task, share in accuracy.items()))}.</p>",
-        "<h2>Figures</h2><p>Means with 95 % bootstrap intervals over prompts; below, how far a model is from the ",
+        "<h2>Metrics</h2><p>Means with 95 % bootstrap intervals over prompts; below, how far a model is from the ",
         "first one, prompt by prompt: in colour where that is no chance.</p>",
         f"<div class=wide>{_table(rows)}</div>",
         *(f"<h2>Drift: {_text(row.name)}</h2>{_plot(row.drift)}" for row in rows if row.drift is not None),
@@ -78,7 +78,7 @@ def write_report(
     return path
 
 
-def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
+def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Metric]]:
     """Metrics of an earlier `results.json`, by row.
 
     Raises:
@@ -87,7 +87,7 @@ def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
     try:
         results = json.loads(path.read_text("utf-8"))
         by, rows = results["about"]["judge"], results["rows"]
-        found = {row["name"]: FIGURES.validate_python(row["figures"]) for row in rows}
+        found = {row["name"]: METRICS.validate_python(row["metrics"]) for row in rows}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} holds no results of an evaluation: {error}") from error
     if by != judge:
@@ -95,14 +95,14 @@ def earlier_results(path: Path, judge: str) -> dict[str, dict[str, Figure]]:
     return found
 
 
-def regressions(rows: Sequence[EvaluationRow], earlier: Mapping[str, Mapping[str, Figure]]) -> list[str]:
+def regressions(rows: Sequence[EvaluationRow], earlier: Mapping[str, Mapping[str, Metric]]) -> list[str]:
     """Descriptions of metrics that are worse than in `earlier_results`, with intervals that do not overlap."""
     worse = []
     for row in rows:
         for name, sign in GATED.items():
-            if row.name not in earlier or name not in earlier[row.name] or name not in row.figures:
+            if row.name not in earlier or name not in earlier[row.name] or name not in row.metrics:
                 continue
-            now, before = row.figures[name], earlier[row.name][name]
+            now, before = row.metrics[name], earlier[row.name][name]
             best = now.high if sign > 0 else -now.low
             if best < sign * (before.low if sign > 0 else before.high):
                 worse.append(f"{row.name}: {name} {now} was {before}")
@@ -110,19 +110,19 @@ def regressions(rows: Sequence[EvaluationRow], earlier: Mapping[str, Mapping[str
 
 
 def _table(rows: Sequence[EvaluationRow]) -> str:
-    names = list(dict.fromkeys(name for row in rows for name in row.figures))
+    names = list(dict.fromkeys(name for row in rows for name in row.metrics))
     base = rows[1].values if len(rows) > 1 else {}
     head = "".join(f"<th>{_text(row.name)}</th>" for row in rows)
     body = "".join(
         f"<tr><th>{_text(name)}</th>"
-        + "".join(f"<td>{_cell(row.figures.get(name))}{_from_base(row, base, name)}</td>" for row in rows)
+        + "".join(f"<td>{_cell(row.metrics.get(name))}{_from_base(row, base, name)}</td>" for row in rows)
         + "</tr>"
         for name in names
     )
     return f"<table><tr><th></th>{head}</tr>{body}</table>"
 
 
-def _cell(value: Figure | None) -> str:
+def _cell(value: Metric | None) -> str:
     if value is None:
         return ""
     between = "" if value.low == value.high else f" <small>{value.low:.3g} to {value.high:.3g}</small>"
@@ -184,8 +184,8 @@ def _examples(row: EvaluationRow, num: int, fps: float, folder: Path) -> list[st
             f"<span class={'right' if right else 'wrong'}>{_text(answer)}</span>" for answer, right in verdicts.items()
         )
         films.append(
-            f"<figure><video src='{path.name}' controls loop muted preload=metadata></video>"
-            f"<figcaption>{_text(example.prompt)}<br>{said}</figcaption></figure>"
+            f"<metric><video src='{path.name}' controls loop muted preload=metadata></video>"
+            f"<figcaption>{_text(example.prompt)}<br>{said}</figcaption></metric>"
         )
     return [
         f"<h2>{_text(row.name)}</h2><div class=films>{''.join(films)}</div>",

@@ -18,13 +18,13 @@ from longtake.core.errors import InputError
 from longtake.core.files import atomic
 from longtake.evals.evaluate import Drift, EvaluationPlan, EvaluationRow, Example
 from longtake.evals.judge import Judge
-from longtake.evals.statistics import Figure
+from longtake.evals.statistics import Metric
 from longtake.sample.model import Model
 from longtake.worlds.scenes import WorldConfig
 
 SHOWN = 8  # number of examples per row
 
-FIGURES = TypeAdapter(dict[str, Figure])
+METRICS = TypeAdapter(dict[str, Metric])
 DRIFT = TypeAdapter(Drift | None)
 
 
@@ -32,7 +32,7 @@ def told(row: EvaluationRow) -> dict[str, object]:
     """Metrics of a row as values for JSON."""
     return {
         "name": row.name,
-        "figures": {name: asdict(value) for name, value in row.figures.items()},
+        "metrics": {name: asdict(value) for name, value in row.metrics.items()},
         "values": {name: list(each) for name, each in row.values.items()},
         "drift": None if row.drift is None else asdict(row.drift),
     }
@@ -94,7 +94,7 @@ def read_row(path: Path) -> EvaluationRow:
         ]
         return EvaluationRow(
             name=about["name"],
-            figures=FIGURES.validate_python(about["figures"]),
+            metrics=METRICS.validate_python(about["metrics"]),
             values=about["values"],
             drift=DRIFT.validate_python(about["drift"]),
             examples=examples,

@@ -13,7 +13,7 @@ RESAMPLES = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Figure:
+class Metric:
     """A metric: the mean of `num` values, with its 95 % bootstrap confidence interval."""
 
     value: float
@@ -25,28 +25,28 @@ class Figure:
         return f"{self.value:.3g} [{self.low:.3g}, {self.high:.3g}]"
 
 
-def difference(values: Sequence[float], base: Sequence[float]) -> Figure:
+def difference(values: Sequence[float], base: Sequence[float]) -> Metric:
     """Mean of the paired differences `values - base`, in which the variation between prompts cancels.
 
     Raises:
         ValueError: the numbers of values differ, or there are none.
     """
-    return figure([a - b for a, b in zip(values, base, strict=True)])
+    return metric([a - b for a, b in zip(values, base, strict=True)])
 
 
-def figure(values: Sequence[float]) -> Figure:
+def metric(values: Sequence[float]) -> Metric:
     """Mean of some values with a percentile bootstrap interval (Efron 1979); deterministic.
 
     Raises:
         ValueError: there are no values.
     """
     if not len(values):
-        raise ValueError("a figure needs at least one value")
+        raise ValueError("a metric needs at least one value")
     x = torch.tensor(values, dtype=torch.float64)
     rows = torch.randint(len(x), (RESAMPLES, len(x)), generator=rng_for(0, ("bootstrap", len(x))))
     means = x[rows].mean(1)
     low, high = torch.quantile(means, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
-    return Figure(value=x.mean().item(), low=low, high=high, num=len(x))
+    return Metric(value=x.mean().item(), low=low, high=high, num=len(x))
 
 
 def frechet_distance(a: Float[Tensor, "n d"], b: Float[Tensor, "m d"]) -> float:

@@ -10,7 +10,8 @@ from longtake.core.shapes import Latent
 from longtake.flow.guidance import guide
 from longtake.flow.path import add_noise, x0_from_velocity
 from longtake.flow.schedule import sigmas_of
-from longtake.nets.dit import DiT, Modulation, RotatedContext, TextKV
+from longtake.nets.blocks import Modulation, TextKV
+from longtake.nets.dit import DiT, RotatedContext
 
 
 @dataclass(frozen=True, slots=True)

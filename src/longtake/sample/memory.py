@@ -14,7 +14,8 @@ from torch import Tensor
 
 from longtake.core.configs import StreamConfig
 from longtake.core.shapes import Latent
-from longtake.nets.dit import DiT, Modulation, TextKV
+from longtake.nets.blocks import Modulation, TextKV
+from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import Block, KVCache, is_kept
 from longtake.nets.light_codec import CodecState
 from longtake.sample.plans import Wording

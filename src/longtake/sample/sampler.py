@@ -20,8 +20,9 @@ from longtake.core.shapes import Latent, Pictures, PictureSize, Video
 from longtake.core.threads import compute_with
 from longtake.flow.schedule import sigmas_of
 from longtake.media.frames import from_pictures, to_pictures
+from longtake.nets.blocks import TextKV
 from longtake.nets.codec import Codec
-from longtake.nets.dit import DiT, TextKV
+from longtake.nets.dit import DiT
 from longtake.nets.kv_cache import KVCache
 from longtake.nets.light_codec import CodecState
 from longtake.nets.text import TextEncoder

@@ -75,6 +75,8 @@ class LogReader:
         Raises:
             IndexError: there is no such entry.
         """
+        if n < 0:
+            raise IndexError(n)
         start = self._offsets[n]
         rest, length = LENGTHS.unpack(os.pread(self._file, LENGTHS.size, start))
         data = os.pread(self._file, rest - 4, start + LENGTHS.size)

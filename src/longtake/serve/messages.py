@@ -191,6 +191,7 @@ class ChunkEvent(Numbered):
     num_frames: int
     prompt: str
     cues: list[int] = Field(description="That it is the first to show")
+    threads: int | None = Field(default=None, description="CPU threads that made it, which a script repeats")
     made_at: float = Field(description="Server's clock, seconds since 1970, before the frames were encoded")
     timings: dict[str, float] = Field(description="Seconds by what was done")
 

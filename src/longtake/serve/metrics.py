@@ -43,7 +43,7 @@ class Metrics:
         self._chunks = Counter("longtake_chunks_made", "Chunks", registry=here)
         self._frames = Counter("longtake_frames_made", "Frames", registry=here)
         self._chunk_s = Histogram(
-            "longtake_chunk_seconds", "Time to make a chunk, encoded", buckets=CHUNK_S, registry=here
+            "longtake_chunk_seconds", "Time to make a chunk, without H.264", buckets=CHUNK_S, registry=here
         )
         self._cue_s = Histogram(
             "longtake_cue_seconds", "From a cue's arrival to its first chunk", buckets=CUE_S, registry=here

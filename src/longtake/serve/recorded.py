@@ -13,7 +13,7 @@ from longtake.serve.errors import ConflictError, NotFoundError
 from longtake.serve.log import LogReader
 from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, events
 from longtake.serve.tree import ChunkTree
-from longtake.studio.script import Script
+from longtake.studio.script import Script, runs_of
 
 EXPORTS = "exports"  # folder of files that are being sent
 FACTS = "session.json"
@@ -90,12 +90,14 @@ class Recorded:
     def script(self, chunk: int) -> Script:
         """The script of the chunk's branch in the folder, cut after the chunk; see `host.Session`."""
         event = self._tree[chunk]
-        path = self._script_path(event.branch)
-        if not path.exists():
+        kept = self._script_path(event.branch)
+        if not kept.exists():
             raise InputError("the take followed a source, and has no script")
-        script = Script.load(path)
+        script = Script.load(kept)
         cues = [cue for cue in script.cues if cue.chunk is not None and cue.chunk <= event.index]
-        return script.model_copy(update={"cues": cues, "chunks": len(self.path(chunk))})
+        path = self.path(chunk)
+        threads = runs_of([event.threads for event in path])
+        return script.model_copy(update={"cues": cues, "chunks": len(path), "threads": threads})
 
     def _script_path(self, branch: int) -> Path:
         return self.folder / f"branch-{branch}.take.json"

@@ -399,6 +399,7 @@ class LiveSession(Recorded):
             prompt=made.prompt,
             cues=numbers,
             made_at=time.time(),
+            threads=node.plan.threads,
             timings={name: round(seconds, 4) for name, seconds in made.timings.items()},
         )
         at = Point(index=node.idx, frame=node.start_frame, t=node.start_frame / take.clock.fps)

@@ -151,11 +151,11 @@ def script_of(state: TakeState, engine: Engine) -> Script:
         ),
         cues=cues,
         chunks=len(path),
-        threads=_runs([node.plan.threads for node in path]),
+        threads=runs_of([node.plan.threads for node in path]),
     )
 
 
-def _runs(threads: Sequence[int | None]) -> list[tuple[int, int]]:
+def runs_of(threads: Sequence[int | None]) -> list[tuple[int, int]]:
     """Numbers of threads of successive chunks as (threads, chunks in a row); empty where they are not known."""
     if None in threads:
         return []

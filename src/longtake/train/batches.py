@@ -73,6 +73,8 @@ class LatentClips:
                     captions.extend(json.loads(shard.metadata()["captions"]))
             except (SafetensorError, OSError, KeyError, TypeError) as err:
                 raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
+        if any(found and len(found) != len(latents) for found in (sources, covers)):
+            raise TrainingError(f"only some shards in {folder} have sources or covers; remove those of another recipe")
         if not latents:
             raise TrainingError(f"no latent clips in {folder}; run the stage that makes them first")
         self.chunk = chunk

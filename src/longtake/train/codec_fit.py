@@ -39,7 +39,8 @@ from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import load_into, read_weights, save_weights
 from longtake.weights.presets import model_folder
 from longtake.worlds.render import render
-from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import Scene, WorldConfig
 
 STAGE = "codec"
 CLIPS = "clips.npy"
@@ -109,7 +110,7 @@ def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> 
         STAGE,
         stage.loop,
         [Trainee(name="codec", net=codec, optim=stage.loop.optim, loss=loss, ema=ema)],
-        facts=lambda: held_out_figures(codec, world, context.device),
+        facts=lambda: held_out_metrics(codec, world, context.device),
     )
     if complete:
         (context.folder(STAGE) / CLIPS).unlink()
@@ -259,7 +260,7 @@ def drawn_crops(clips: np.ndarray, stage: CodecStage, cell: int, rng: torch.Gene
 
 
 @torch.no_grad()
-def held_out_figures(codec: Codec, world: WorldConfig, device: torch.device, num: int = 24) -> dict[str, float]:
+def held_out_metrics(codec: Codec, world: WorldConfig, device: torch.device, num: int = 24) -> dict[str, float]:
     """Metrics on held-out clips, whose combinations of subject and place are not in training, and on still clips.
 
     PSNR in dB of whole pictures and of moving pixels, averaged over clips; and the excess of the change between

@@ -28,7 +28,7 @@ from longtake.nets.dit import DiT
 from longtake.nets.light_codec import CodecState, LightCodec
 from longtake.train.batches import Batch, LatentClips, normal, pixels
 from longtake.train.codec_fit import STAGE as CODEC
-from longtake.train.codec_fit import held_out_figures, load_codec, pixel_loss
+from longtake.train.codec_fit import held_out_metrics, load_codec, pixel_loss
 from longtake.train.discriminator import FRAMES, PatchDiscriminator, correction, discriminator_loss
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
@@ -38,7 +38,8 @@ from longtake.train.optim import OptimConfig
 from longtake.train.stage import Context, seeded, train_and_keep
 from longtake.train.teacher import load_dit
 from longtake.train.trainee import Trainee
-from longtake.worlds.scenes import WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import WorldConfig
 
 STAGE = "decoder"
 ENCODER = ("enter", "fine_encoder", "down", "encoder", "to_latent", "encoder_cells")
@@ -190,7 +191,7 @@ def run(stage: DecoderStage, latents: LatentStage, world: WorldConfig, student: 
             Trainee(name="codec", net=codec, optim=stage.loop.optim, loss=decoder_loss, ema=ema),
             Trainee(name="discriminator", net=critic, optim=stage.discriminator, loss=critic_loss),
         ],
-        facts=lambda: held_out_figures(codec, world, device),
+        facts=lambda: held_out_metrics(codec, world, device),
     )
 
 

@@ -147,19 +147,19 @@ def bounds(data: Latent) -> tuple[Bound, ...]:
     deviation, moves = float(data.std()), motion(data)
     return (
         Bound(
-            figure="student/std",
+            metric="student/std",
             low=0.5 * deviation,
             high=1.6 * deviation,
             too_low="contrast collapses: the student regresses to a mean; a longer start, or a lower learning rate",
             too_high="contrast bursts, pictures burn out; lower guidance_scale or the student's learning rate",
         ),
         Bound(
-            figure="student/motion",
+            metric="student/motion",
             low=0.25 * moves,
             too_low="motion collapses into still pictures; fewer steps, a higher shift, or a better start",
         ),
         Bound(
-            figure="student/gradient",
+            metric="student/gradient",
             high=3.0,
             too_high="critic and teacher are far apart: the critic does not follow; more critic_updates, or a higher "
             "learning rate for the critic",

@@ -16,7 +16,7 @@ PATIENCE = 3  # consecutive reports with a metric out of bounds before a run is 
 class Bound:
     """Allowed range of a logged metric, with advice for values below and above it."""
 
-    figure: str
+    metric: str
     low: float = float("-inf")
     high: float = float("inf")
     too_low: str = ""
@@ -28,24 +28,24 @@ class Health:
 
     def __init__(self, bounds: Sequence[Bound]) -> None:
         self.bounds = bounds
-        self._outside = {bound.figure: 0 for bound in bounds}
+        self._outside = {bound.metric: 0 for bound in bounds}
 
-    def check(self, step: int, figures: Mapping[str, float]) -> None:
+    def check(self, step: int, metrics: Mapping[str, float]) -> None:
         """Check the mean values of a report; metrics without bounds are ignored.
 
         Raises:
             TrainingError: a metric is out of bounds again; the message names the step, the metric and a remedy.
         """
         for bound in self.bounds:
-            value = figures.get(bound.figure)
+            value = metrics.get(bound.metric)
             if value is None or bound.low <= value <= bound.high:
-                self._outside[bound.figure] = 0
+                self._outside[bound.metric] = 0
                 continue
-            self._outside[bound.figure] += 1
-            if self._outside[bound.figure] >= PATIENCE:
+            self._outside[bound.metric] += 1
+            if self._outside[bound.metric] >= PATIENCE:
                 why = bound.too_low if value < bound.low else bound.too_high
                 raise TrainingError(
-                    f"stopped at step {step}: {bound.figure} is {value:.3g} and should lie between {bound.low:.3g} and "
+                    f"stopped at step {step}: {bound.metric} is {value:.3g} and should lie between {bound.low:.3g} and "
                     f"{bound.high:.3g}: {why}. The last checkpoint is kept; change the recipe, remove the stage's "
                     "folder and train it anew"
                 )

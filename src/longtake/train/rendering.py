@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from longtake.worlds.render import render, silhouettes
-from longtake.worlds.scenes import Scene, WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import Scene, WorldConfig
 
 BATCH = 10  # clips per task: 20 MB of pictures at 160x96
 Draw = Callable[[Sequence[Scene]], Tensor]  # scenes -> uint8 [b, frames, height, width, channels]

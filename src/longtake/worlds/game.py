@@ -13,7 +13,8 @@ from longtake.core.errors import ConfigError, InputError
 from longtake.core.shapes import PictureSize
 from longtake.worlds.config import WorldConfig
 from longtake.worlds.render import Look, render
-from longtake.worlds.scenes import LATERAL, Scene, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import LATERAL, Scene
 
 Key = Literal["left", "right", "up", "down"]
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from longtake.core.errors import InputError
 from longtake.worlds.assets import BASIC_COLOURS, cutout, panorama, place_named, subject_named
 from longtake.worlds.motion import LARGEST_GROWTH, Pose, camera_path, focal_px, pose_at
-from longtake.worlds.scenes import Actor, Scene, WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import Actor, Scene, WorldConfig
 from longtake.worlds.weather import (
     Air,
     air_at,

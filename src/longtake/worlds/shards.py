@@ -19,7 +19,8 @@ from longtake.core.files import atomic
 from longtake.core.shapes import Pictures
 from longtake.worlds.captions import captions_for
 from longtake.worlds.render import render
-from longtake.worlds.scenes import FORMAT, Scene, Split, WorldConfig, sample_scene
+from longtake.worlds.sampling import sample_scene
+from longtake.worlds.scenes import FORMAT, Scene, Split, WorldConfig
 
 MANIFEST = "manifest.json"
 

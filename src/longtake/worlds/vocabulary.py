@@ -4,7 +4,7 @@ from longtake.core.vocabulary import Vocabulary, words_of
 from longtake.worlds.assets import place_named, subject_named
 from longtake.worlds.captions import CHANGES, TIMES, WEATHERS, captions_for, participle
 from longtake.worlds.config import WorldConfig
-from longtake.worlds.scenes import sample_scene
+from longtake.worlds.sampling import sample_scene
 
 SAMPLED = 1500  # scenes whose captions are scanned for all other words
 

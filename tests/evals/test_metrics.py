@@ -1,9 +1,9 @@
-"""Figures of clips: what they are for clips of which it is known."""
+"""Metrics of clips: what they are for clips of which it is known."""
 
 import pytest
 import torch
 
-from longtake.evals.figures import (
+from longtake.evals.metrics import (
     brightness,
     contrast,
     dynamics,
