@@ -248,6 +248,10 @@ def test_a_link_to_look_on_cannot_direct(client: TestClient) -> None:
         viewer.whole_chunk(0)
         viewer.say(type="cue", event_id="e", change="night falls")
         assert viewer.until("refused", event_id="e")["code"] == "forbidden"
+    answers = [client.get(f"/api/takes/{take['watch']}{rest}") for rest in ("", "/paths/0.json", "/chunks/0.frames")]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert answers[0].json()["id"] == take["watch"]
+    assert not any(take["id"].encode() in answer.content for answer in answers)  # with it, anyone could direct
     assert client.post(f"/api/takes/{take['watch']}/commands", json={"type": "close"}).status_code == 403
     assert client.delete(f"/api/takes/{take['watch']}").status_code == 403
     assert client.delete(f"/api/takes/{take['id']}").status_code == 204
@@ -273,7 +277,9 @@ def test_the_same_events_come_over_plain_http_and_frames_as_jpegs(client: TestCl
     assert client.get(f"/api/takes/{take['id']}/chunks/1.jpg").content[:2] == b"\xff\xd8"
 
 
-@pytest.mark.parametrize("fault", [MediaError("the disk is full"), ValueError("of our own")])
+@pytest.mark.parametrize(
+    "fault", [MediaError("cannot write /kept/takes/secret-id: the disk is full"), ValueError("of our own")]
+)
 def test_who_watches_jpegs_hears_of_a_chunk_that_is_cut_off(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
@@ -293,7 +299,8 @@ def test_who_watches_jpegs_hears_of_a_chunk_that_is_cut_off(
         viewer = Watcher(socket)
         viewer.whole_chunk(0)
         ended = viewer.until("ended", why="failed")
-    assert ("disk is full" if isinstance(fault, MediaError) else "internal error") in ended["message"]
+    assert ("a full disk" if isinstance(fault, MediaError) else "internal error") in ended["message"]
+    assert "secret-id" not in ended["message"]
     assert {key[0] for key in viewer.frames} == {0}
 
 

@@ -76,7 +76,7 @@ def recipe() -> Recipe:
                 compile=True,
             ),
             phases=(
-                Phase(until=6000, latent_frames=1, batch=64, shifts=(1.5, 4.0), kept=0.4, layers=4),
+                Phase(until=7000, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5, layers=4),
                 Phase(until=9500, latent_frames=12, batch=12, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5, layers=4),
                 Phase(until=13000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
                 Phase(until=15000, latent_frames=12, batch=6, shifts=(3.0, 8.0, 8.0, 12.0)),

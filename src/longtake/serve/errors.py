@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from longtake.core.errors import InputError, LongtakeError
+from longtake.core.errors import InputError, LongtakeError, MediaError
 
 
 class BusyError(LongtakeError, RuntimeError):
@@ -66,6 +66,13 @@ ERROR_RESPONSES: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
     (UnsupportedError, 501, "invalid_request_error", "not_supported"),
     (InputError, 400, "invalid_request_error", "invalid_value"),
 )
+
+
+def end_message(error: LongtakeError) -> str:
+    """The reason why a session ends with an error, for its viewers. Paths of the server are left out."""
+    if isinstance(error, MediaError):
+        return "the server cannot store the take, as on a full disk; its log has the details"
+    return str(error)
 
 
 def problem(error: Exception, *, request_id: str = "", validation_status: int = 422) -> JSONResponse:

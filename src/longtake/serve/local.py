@@ -23,7 +23,7 @@ from longtake.core.vocabulary import Vocabulary
 from longtake.media.live import ChunkEncoder, codec_name
 from longtake.media.targets import Target, reason
 from longtake.sample.words import UnknownWord
-from longtake.serve.errors import BusyError
+from longtake.serve.errors import BusyError, end_message
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog
 from longtake.serve.messages import Close, Frames, GameRequest, Open, Opened, VideoRequest
@@ -362,7 +362,7 @@ class LocalHost:
             logger.exception("a chunk could not be made")
             for session in sessions:
                 self._writer.submit(
-                    session.end, "failed", str(error) if isinstance(error, LongtakeError) else INTERNAL_ERROR
+                    session.end, "failed", end_message(error) if isinstance(error, LongtakeError) else INTERNAL_ERROR
                 )
         for session in sessions:
             session.tell()

@@ -23,6 +23,7 @@ from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import Pictures
 from longtake.media.live import ChunkEncoder
 from longtake.media.targets import reason
+from longtake.serve.errors import end_message
 from longtake.serve.log import EventLog
 from longtake.serve.messages import (
     AcceptedCue,
@@ -357,7 +358,8 @@ class LiveSession(Recorded):
         try:
             made = take.controller.next_chunk()
         except LongtakeError as error:
-            self._verdict = Ended(why="failed", message=str(error))
+            logger.exception("session %s fails", self.id)
+            self._verdict = Ended(why="failed", message=end_message(error))
             return None
         return self.register(take, made)
 
@@ -426,7 +428,8 @@ class LiveSession(Recorded):
             for k, data in enumerate(encoder.encode(fresh.pictures)):
                 self._write_frame(event, k, data)
         except MediaError as error:
-            self.end("failed", str(error))
+            logger.exception("session %s fails", self.id)
+            self.end("failed", end_message(error))
             return
         except Exception:  # an error in one session must not stop the others
             logger.exception("a chunk could not be written")

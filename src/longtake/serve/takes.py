@@ -72,10 +72,10 @@ def gallery(request: Request) -> dict[str, object]:
 
 
 @router.get("/api/takes/{session_id}")
-def one(session: Found) -> dict[str, object]:
-    """Return a session with its tree of chunks."""
+def one(session: Found, session_id: str) -> dict[str, object]:
+    """Return a session with its tree of chunks, under the id that was asked for: a watch id must not give the other."""
     tree = [chunk.model_dump() for chunk in session.chunks()]
-    return {**summary(session), "opened": session.opened.model_dump(), "tree": tree}
+    return {**summary(session), "id": session_id, "opened": session.opened.model_dump(), "tree": tree}
 
 
 @router.delete("/api/takes/{session_id}", status_code=204)

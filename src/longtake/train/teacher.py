@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 from jaxtyping import Int
 from torch import Tensor
-from torch.nn import functional
 
 from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import logit_normal_sigma
@@ -44,7 +43,7 @@ class Phase:
     latent_frames: int
     batch: int
     shifts: tuple[float, ...]  # shifts of the noise levels, assigned to the clips of a batch in turn
-    kept: float = 1.0  # share of each latent frame's tokens that are used: those of subjects first, others at random
+    kept: float = 1.0  # share of each latent frame's tokens that take part, drawn uniformly
     layers: int | None = None  # number of layers that are used, evenly spaced (DiT.start_shallow); None: all
 
 
@@ -92,7 +91,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
         x_t, wanted = add_noise(batch.x0, eps, sigma), velocity(batch.x0, eps)
         weights = cell_weights(batch, stage.subject_weight)
         if phase.kept < 1:
-            kept = kept_tokens(batch, phase.kept, context.preset.dit.patch, rng)
+            kept = kept_tokens(batch.x0.shape, phase.kept, context.preset.dit.patch, rng).to(context.device)
             v = sparse(x_t, sigma, batch.text, kept)
             wanted, weights = (
                 each.gather(2, kept[..., None].expand(-1, -1, -1, each.shape[3]))
@@ -121,14 +120,21 @@ def cell_weights(batch: Batch, subject_weight: float) -> Tensor:
     return 1 + (subject_weight - 1) * batch.cover[:, None]
 
 
-def kept_tokens(batch: Batch, share: float, patch: int, rng: torch.Generator) -> Int[Tensor, "b f s"]:
-    """Indices of the tokens of each latent frame that are used: those that show a subject first, others at random."""
-    clips, _, frames, height, width = batch.x0.shape
-    rank = torch.rand((clips, frames, height * width // patch**2), generator=rng).to(batch.x0.device)
-    if batch.cover is not None:
-        shown = functional.max_pool2d(batch.cover, patch).flatten(2)
-        rank = rank + (shown > 0)
-    return rank.topk(max(1, round(share * rank.shape[2])), dim=2).indices
+def kept_tokens(shape: torch.Size, share: float, patch: int, rng: torch.Generator) -> Int[Tensor, "b f s"]:
+    """Numbers of the tokens of each latent frame that take part, drawn uniformly.
+
+    Tokens of subjects are not preferred: which tokens there are would show the network where a subject is, and at
+    inference, where all tokens are there, it would not have learned to decide.
+
+    Args:
+        shape: of the latents [b, c, f, h, w].
+        share: of the tokens, in (0, 1].
+        patch: latent cells of a token's side.
+        rng: on the CPU; the draw depends on it alone.
+    """
+    clips, _, frames, height, width = shape
+    order = torch.rand((clips, frames, height * width // patch**2), generator=rng)
+    return order.topk(max(1, round(share * order.shape[2])), dim=2).indices
 
 
 def placed(dit: DiT, context: Context, loop: LoopConfig) -> DiT:
