@@ -18,6 +18,7 @@ from longtake.core.shapes import PictureSize
 from longtake.core.vocabulary import Vocabulary
 from longtake.media.animations import open_writer
 from longtake.media.live import pictures_of
+from longtake.serve import local
 from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import ChunkEvent, Status, events
@@ -516,3 +517,20 @@ def test_unknown_words_are_told_with_what_is_nearest(client: TestClient) -> None
     assert answer["unknown"] == [{"word": "lion", "nearest": "tiger"}]
     assert client.get("/api/words").json()["unknown"] == []
     assert client.get("/api/words", params={"prompt": "x" * 1001}).status_code == 422
+
+
+def test_memory_of_a_take_that_is_over_is_released_and_it_still_goes_on(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take = begun(client)
+    before = followed(client, take, 3).frames
+    session = client.app.state.host.hosts[0].session(take["id"])  # type: ignore[attr-defined]
+    client.post(f"/api/takes/{take['id']}/commands", json={"type": "close"})
+    assert session.has_memory()  # to go on from at once
+    monkeypatch.setattr(local, "MEMORY_S", 0.0)
+    deadline = time.monotonic() + 10
+    while session.has_memory() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not session.has_memory()
+    viewer = followed(client, gone_on(client, take, 2), 4)
+    assert all(viewer.frames[key] == data for key, data in before.items())

@@ -86,3 +86,27 @@ def test_what_is_cut_is_gone(tmp_path: Path) -> None:
     assert len(log) == 2
     assert log.append(Ended(why="closed")).n == 2
     assert len(EventLog(tmp_path / "log")) == 3
+
+
+def test_any_number_of_logs_needs_no_descriptors(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    logs = [EventLog(tmp_path / f"log-{i}") for i in range(60)]
+    for i, log in enumerate(logs):
+        log.append(head(i))
+    assert [events.validate_json(log.record(0).event).branch for log in logs] == list(range(60))  # type: ignore[union-attr]
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before + 1
+
+
+def test_reading_ends_when_the_log_is_deleted(tmp_path: Path) -> None:
+    log = EventLog(tmp_path / "log")
+    for branch in range(3):
+        log.append(head(branch))
+
+    async def read() -> list[int]:
+        seen = []
+        async for record in log.tail():
+            seen.append(record.n)
+            log.path.unlink(missing_ok=True)
+        return seen
+
+    assert asyncio.run(read()) == [0]

@@ -10,11 +10,10 @@ import os
 import struct
 import threading
 from array import array
-from collections.abc import AsyncGenerator, Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
-from weakref import finalize
 
 from longtake.core.errors import MediaError
 from longtake.media.targets import reason
@@ -44,9 +43,10 @@ class Record(NamedTuple):
 
 
 class LogReader:
-    """Reads entries 0, 1, 2, ... of a log that a subclass or another process appends to. Any thread may read."""
+    """Reads entries 0, 1, 2, ... of a log that a subclass or another process appends to. Any thread may read.
 
-    _FLAGS = os.O_RDONLY
+    The file is open only while it is read or written, so that any number of sessions needs no descriptors.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open an existing log.
@@ -59,11 +59,6 @@ class LogReader:
         self._offsets = array("Q")
         self._listeners: list[Callable[[], None]] = []
         self._end = 0
-        try:
-            self._file = os.open(path, self._FLAGS, 0o600)
-        except OSError as error:
-            raise MediaError(f"cannot open {path}: {reason(error)}") from error
-        finalize(self, os.close, self._file)  # closes the file when the last reference is gone
         self._scan()
 
     def __len__(self) -> int:
@@ -74,12 +69,14 @@ class LogReader:
 
         Raises:
             IndexError: there is no such entry.
+            MediaError: the file cannot be read, because the session was deleted, say.
         """
         if n < 0:
             raise IndexError(n)
         start = self._offsets[n]
-        rest, length = LENGTHS.unpack(os.pread(self._file, LENGTHS.size, start))
-        data = os.pread(self._file, rest - 4, start + LENGTHS.size)
+        with self._open() as file:
+            rest, length = LENGTHS.unpack(os.pread(file, LENGTHS.size, start))
+            data = os.pread(file, rest - 4, start + LENGTHS.size)
         return Record(n, data[:length], data[length:])
 
     def listen(self, listener: Callable[[], None]) -> Callable[[], None]:
@@ -95,7 +92,7 @@ class LogReader:
         self._tell()
 
     async def tail(self, after: int = -1) -> AsyncGenerator[Record]:
-        """Yield all entries after entry `after`, then new ones as they are appended; never ends."""
+        """Yield all entries after entry `after`, then new ones as they are appended, until the log is deleted."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
 
         def tell() -> None:
@@ -108,7 +105,13 @@ class LogReader:
             while True:
                 news.clear()
                 while n < len(self):
-                    yield self.record(n)
+                    try:
+                        record = self.record(n)
+                    except MediaError:
+                        if self.path.exists():
+                            raise
+                        return  # the session was deleted
+                    yield record
                     n += 1
                 await news.wait()
         finally:
@@ -122,20 +125,37 @@ class LogReader:
 
     def _scan(self) -> None:
         """Index the complete entries after the last indexed one."""
-        size = os.fstat(self._file).st_size
-        while self._end + LENGTHS.size <= size:
-            rest, _ = LENGTHS.unpack(os.pread(self._file, LENGTHS.size, self._end))
-            stop = self._end + 4 + rest
-            if stop > size:
-                break
-            self._offsets.append(self._end)
-            self._end = stop
+        with self._open() as file:
+            size = os.fstat(file).st_size
+            while self._end + LENGTHS.size <= size:
+                rest, _ = LENGTHS.unpack(os.pread(file, LENGTHS.size, self._end))
+                stop = self._end + 4 + rest
+                if stop > size:
+                    break
+                self._offsets.append(self._end)
+                self._end = stop
+
+    @contextmanager
+    def _open(self, flags: int = os.O_RDONLY) -> Generator[int]:
+        """Open the file for as long as the block runs; gives its descriptor.
+
+        Raises:
+            MediaError: it cannot be opened, read or written.
+        """
+        try:
+            file = os.open(self.path, flags, 0o600)
+            try:
+                yield file
+            finally:
+                os.close(file)
+        except MediaError:
+            raise
+        except OSError as error:
+            raise MediaError(f"cannot use {self.path}: {reason(error)}") from error
 
 
 class EventLog(LogReader):
     """A log that this process appends to, from any thread."""
-
-    _FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND
 
     def __init__(self, path: Path) -> None:
         """Create a log, or open an existing one; an entry that a crash has truncated is removed.
@@ -143,9 +163,13 @@ class EventLog(LogReader):
         Raises:
             MediaError: the file cannot be opened.
         """
+        self.path = path
+        with self._open(os.O_RDWR | os.O_CREAT):
+            pass
         super().__init__(path)
-        if os.fstat(self._file).st_size > self._end:
-            os.ftruncate(self._file, self._end)
+        with self._open(os.O_RDWR) as file:
+            if os.fstat(file).st_size > self._end:
+                os.ftruncate(file, self._end)
 
     def append(self, event: E, payload: bytes = b"") -> E:
         """Append an entry; returns the event with its number.
@@ -156,15 +180,12 @@ class EventLog(LogReader):
         with self._lock:
             numbered = event.model_copy(update={"n": len(self._offsets)})
             data = Record(numbered.n, json_of(numbered), payload).framed
-            try:
-                written = os.write(self._file, data)
-            except OSError as error:
-                raise MediaError(f"cannot write {self.path}: {reason(error)}") from error
-            if written < len(data):
-                os.ftruncate(self._file, self._end)
-                raise MediaError(f"cannot write {self.path}: the disk is full")
+            with self._open(os.O_RDWR | os.O_APPEND) as file:
+                if os.write(file, data) < len(data):
+                    os.ftruncate(file, self._end)
+                    raise MediaError(f"cannot write {self.path}: the disk is full")
             self._offsets.append(self._end)
-            self._end += written
+            self._end += len(data)
         self._tell()
         return numbered
 
@@ -173,7 +194,8 @@ class EventLog(LogReader):
         with self._lock:
             self._end = self._offsets[n]
             del self._offsets[n:]
-            os.ftruncate(self._file, self._end)
+            with self._open(os.O_RDWR) as file:
+                os.ftruncate(file, self._end)
 
 
 def json_of(message: Message) -> bytes:

@@ -120,6 +120,7 @@ class LiveSession(Recorded):
         self._lock = threading.RLock()
         self._take = take
         self._takes = [take]  # indexed by branch
+        self._ended_s: float | None = None
         self._branch = 0
         self._complete = False  # whether the path to the tip has `num_chunks` chunks
         self._verdict: Ended | None = None  # final event, appended after all chunks are in the log
@@ -162,6 +163,12 @@ class LiveSession(Recorded):
 
     def has_memory(self) -> bool:
         return self._take is not None and self._past is None
+
+    def release_memory(self, after_s: float) -> None:
+        """Let go of the memory of a session that ended `after_s` ago; a take can still go on from its script."""
+        with self._lock:
+            if self._ended_s is not None and time.monotonic() - self._ended_s > after_s:
+                self._take, self._takes = None, []
 
     def _state(  # noqa: PLR0911  (one return per state)
         self,
@@ -274,6 +281,7 @@ class LiveSession(Recorded):
         with self._lock:
             if self._ended is None:
                 self._ended, self.failure = why, message
+                self._ended_s = time.monotonic()
                 self._encoder = None
                 if self._take is not None:
                     self._take.controller.stop()
