@@ -1,5 +1,6 @@
 """The front door: help, mistakes, lightness."""
 
+import os
 import subprocess
 import sys
 import time
@@ -134,3 +135,11 @@ def test_a_terminal_shows_at_once_that_a_model_is_being_opened(
     assert main(["generate", "a tiger", "--model", "no such model", "--out", str(tmp_path / "a.mp4")]) == 2
     shown = capsys.readouterr().err
     assert shown.startswith("\r\x1b[Kopening no such model\r\x1b[Kerror: no model")
+
+
+def test_a_shell_completes_commands() -> None:
+    environment = os.environ | {"_LONGTAKE_COMPLETE": "complete_bash", "COMP_WORDS": "longtake gen", "COMP_CWORD": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "longtake"], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.stdout.split() == ["generate"]

@@ -3,6 +3,7 @@
 Exit codes: 0 done, 2 a mistake that the message explains, 130 interrupted.
 """
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,9 +30,10 @@ from longtake.core.errors import LongtakeError
 from longtake.core.version import __version__
 
 EXIT_MISTAKE = 2
+COMPLETION = "_LONGTAKE_COMPLETE"
 EXIT_INTERRUPTED = 130
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(generate)
 app.command()(animate)
 app.command()(extend)
@@ -76,6 +78,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     debug = False
     command = get_command(app)
+    if COMPLETION in os.environ:  # a shell asks for the ends of a word
+        command.main(args=words, prog_name="longtake")
     try:
         with command.make_context("longtake", words) as context:
             debug = bool(context.params.get("debug"))

@@ -51,8 +51,9 @@ class Bars:
                 self._tasks[job] = self._bars.add_task(job, total=total, metrics="")
             self._bars.update(self._tasks[job], completed=done, total=total, metrics=told)
             return
+        is_new = job not in self._begun
         begun_s, begun_at = self._begun.setdefault(job, (now, done))
-        if now - self._last_line < SECONDS_BETWEEN_LINES and done < total:
+        if now - self._last_line < SECONDS_BETWEEN_LINES and done < total and not is_new:
             return
         self._last_line = now
         left_s = (total - done) * (now - begun_s) / (done - begun_at) if done > begun_at else None

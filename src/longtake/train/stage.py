@@ -126,13 +126,22 @@ def train_and_keep(
     folder = context.folder(stage)
     kept = trainees[0]
     assert kept.ema is not None, "only averaged networks are kept"
+    if loop.compile:
+        context.progress(f"{stage}: compiling, minutes before the first step", 0, 1, {})
+
+    def sample(step: int) -> None:
+        context.progress(f"{stage}: sample sheet", 0, 1, {})
+        assert sheet is not None
+        sheet(folder / f"samples_{step:06d}.png")
+        context.progress(f"{stage}: sample sheet", 1, 1, {})
+
     complete = train(
         folder,
         loop,
         list(trainees),
         limits=context.limits,
         progress=lambda done, of, values: context.progress(stage, done, of, values),
-        sample=None if sheet is None else lambda step: sheet(folder / f"samples_{step:06d}.png"),
+        sample=None if sheet is None else sample,
         health=health,
         ranks=context.ranks,
     )
