@@ -48,7 +48,7 @@ def evaluate(
     ] = False,
     device: Device = None,
 ) -> None:
-    """Ask a model for scenes it never saw, and measure what it shows: report.html, results.json.
+    """Evaluate a model on held-out prompts: report.html and results.json.
 
     A judge is trained first, on the rendered truth (three minutes on two cores), and kept; or one is given.
     """

@@ -67,7 +67,7 @@ def longtake(
         bool | None, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = None,
 ) -> None:
-    """Video that streams while it is imagined: the first frames are there before the rest is made."""
+    """Streaming video generation: the first frames are there before the rest is made."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,7 +51,7 @@ def play(
         Path | None, typer.Option(metavar="FILE", help="Write game and painting side by side: .mp4, .gif, .webp, .png.")
     ] = None,
 ) -> None:
-    """Play a simple game while the model paints it.
+    """Play a simple game that the model restyles.
 
     In the terminal: arrow keys steer, n lets night fall, s lets it snow, r lets it rain, q ends. The painting is one
     chunk behind the game. With --keys nothing is shown; give --out to have it in a file.

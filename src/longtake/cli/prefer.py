@@ -14,7 +14,10 @@ from longtake.core.errors import InputError
 def prefer(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME=FOLDER ...", help="Whose videos lie where; the same name is the same prompt."),
+        typer.Argument(
+            metavar="NAME=FOLDER ...",
+            help="Names of models with folders of their videos; files of equal names have equal prompts.",
+        ),
     ] = None,
     *,
     votes: Annotated[
@@ -24,7 +27,7 @@ def prefer(
     port: Annotated[int, typer.Option(metavar="N", help="0 takes any that is free.", min=0, max=65535)] = 8010,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the order and the sides.")] = 0,
 ) -> None:
-    """Show two videos of a prompt side by side, without saying whose they are, and keep the votes.
+    """Compare two models blindly: videos of the same prompt side by side, votes on disk.
 
     Bradley-Terry strengths with 95 % intervals come with --results. The page is for this machine alone.
     """

@@ -25,7 +25,9 @@ Then = Annotated[
 ]
 Seconds = Annotated[float, typer.Option(metavar="S", help="How long the new part lasts.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed and prompts give the same take.")]
-FitOption = Annotated[Fit, typer.Option(help="crop fills the frame, fit shows all between black bars.")]
+FitOption = Annotated[
+    Fit, typer.Option(metavar="crop|fit", help="crop fills the frame, fit shows all between black bars.")
+]
 Size = Annotated[str | None, typer.Option(metavar="WxH", help="Width and height; the model's own if not given.")]
 Model = Annotated[str, typer.Option(metavar="NAME", help="A preset (longtake models lists them) or a folder.")]
 Out = Annotated[Path, typer.Option(metavar="FILE", help="Where to: .mp4, .gif, .webp, or .png for a contact sheet.")]
@@ -138,7 +140,7 @@ def restyle(
     json_lines: Json = False,
     chunk_log: ChunkLog = False,
 ) -> None:
-    """Paint a clip anew, frame for frame, while it is read."""
+    """Restyle a clip by a prompt, frame for frame, while it is read."""
     cues = cues_from(prompt, tuple(then or ()), 1e9 if seconds is None else seconds)
     if seconds is None and len(cues) > 1 + len(then or ()):
         raise InputError('", then " needs --seconds to know where half-way is; or use --then with times')

@@ -33,7 +33,7 @@ def train(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Your own videos, made ready by longtake data prepare, instead of the world."),
+        typer.Option(metavar="DIR", help="Your own videos, from longtake data prepare, instead of the world."),
     ] = None,
     device: Annotated[
         str | None, typer.Option(metavar="NAME", help="cpu, cuda or cuda:1; a GPU if there is one, if not given.")
@@ -44,7 +44,7 @@ def train(
 ) -> None:
     """Train a model by a recipe: codec, teacher, ODE pairs, student.
 
-    Run it again to go on where it stopped: what is done is skipped, what was interrupted is resumed.
+    Run it again to resume: finished stages are skipped.
     """
     if list_recipes or copy is not None:
         _show_recipes() if copy is None else _copy_recipe(copy)
