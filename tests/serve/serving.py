@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from PIL import Image
 
 from longtake.serve import assets, videos
+from longtake.serve.app import server_config
 from longtake.serve.assets import Assets
 from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import AccessPolicy, Guard
@@ -55,9 +56,9 @@ class Server:
 @contextmanager
 def listening(app: FastAPI) -> Iterator[str]:
     """Its address, while a thread of this process serves it."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_level="warning", ws_per_message_deflate=False, timeout_graceful_shutdown=1)
-    )
+    config = server_config(app)
+    config.timeout_graceful_shutdown = 1
+    server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:

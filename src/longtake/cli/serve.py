@@ -39,6 +39,12 @@ def serve(
     names: Annotated[
         list[str] | None, typer.Option("--name", metavar="NAME", help="By which browsers know this server.")
     ] = None,
+    ask_keys: Annotated[
+        bool | None,
+        typer.Option(
+            "--keys/--no-keys", help="Ask for a key; by default where there is one, or others can reach the server."
+        ),
+    ] = None,
     max_takes: Annotated[
         int, typer.Option(metavar="N", help="Live takes at the same time, on each device.", min=1)
     ] = 2,
@@ -50,11 +56,14 @@ def serve(
     leave_a_core()
     import uvicorn
 
-    from longtake.serve.app import ServerSettings, create_app
+    from longtake.serve.app import ServerSettings, create_app, server_config
     from longtake.serve.guard import AccessPolicy
 
     loopback = host in ("127.0.0.1", "::1", "localhost")
-    access = AccessPolicy(names=names or [], loopback_only=loopback, keys_required=not loopback)
+    # A server with a name is reached through a proxy, whose requests come from this machine.
+    needed = bool(names) or not loopback or bool(store(folder).all_keys())
+    asks = needed if ask_keys is None else ask_keys
+    access = AccessPolicy(names=names or [], loopback_only=loopback, keys_required=asks)
     settings = ServerSettings(
         folder=kept(folder),
         model=model,
@@ -68,17 +77,11 @@ def serve(
     )
     app = create_app(settings)
     if access.keys_required and not app.state.store.all_keys():
-        raise InputError(f'others can reach {host}, so a key is needed: make one with "longtake keys create NAME"')
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        ws_max_size=4 * 1024**2,
-        ws_ping_interval=20,
-        ws_per_message_deflate=False,  # video is compressed already
-        timeout_graceful_shutdown=3,  # streaming responses do not end by themselves
-    )
+        raise InputError(
+            'others can reach this server, so a key is needed: make one with "longtake keys create NAME", '
+            "or let everyone direct with --no-keys"
+        )
+    config = server_config(app, host, port)
     socket = config.bind_socket()
     sys.stderr.write(f"longtake studio on http://{host}:{socket.getsockname()[1]}\n")
     uvicorn.Server(config).run([socket])

@@ -1,6 +1,7 @@
 """Reading of picture and video files, with limits so that untrusted files cannot exhaust memory."""
 
 import math
+import time
 from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
@@ -86,7 +87,9 @@ def read_video(
     return torch.from_numpy(np.stack(pictures))
 
 
-def stream_video(path: Path, size: PictureSize, fps: float, fit: Fit = "crop") -> Iterator[Pictures]:
+def stream_video(
+    path: Path, size: PictureSize, fps: float, fit: Fit = "crop", until_s: float = math.inf
+) -> Iterator[Pictures]:
     """Yield the pictures of a video file one by one, [1, height, width, rgb], decoding lazily.
 
     Args:
@@ -94,13 +97,15 @@ def stream_video(path: Path, size: PictureSize, fps: float, fit: Fit = "crop") -
         size: size of the pictures.
         fps: frame rate of the result, which holds the picture on screen at each tick.
         fit: as in `read_image`.
+        until_s: `time.monotonic()` after which no more frames are decoded, those included that are never shown.
 
     Raises:
-        MediaError: at the call, the file is missing or holds no video; while pictures are read, it is damaged.
+        MediaError: at the call, the file is missing or holds no video; while pictures are read, it is damaged, or
+            `until_s` has passed.
     """
     _check_file(path)
     try:
-        first = next(ticks := _ticks(path, fps, math.inf), None)
+        first = next(ticks := _ticks(path, fps, math.inf, until_s), None)
     except FFmpegError as error:
         raise MediaError(f"cannot read {path} as a video: {reason(error)}") from error
     if first is None:
@@ -118,7 +123,9 @@ def _sized(path: Path, ticks: Iterator[tuple[np.ndarray, int]], size: PictureSiz
         raise MediaError(f"cannot read {path} as a video: {reason(error)}") from error
 
 
-def _ticks(path: Path, fps: float | None, max_seconds: float) -> Iterator[tuple[np.ndarray, int]]:
+def _ticks(
+    path: Path, fps: float | None, max_seconds: float, until_s: float = math.inf
+) -> Iterator[tuple[np.ndarray, int]]:
     """Yield decoded pictures, each with the number of ticks of the result it is on screen for (1 without `fps`)."""
     with av.open(str(path)) as container:
         if not container.streams.video:
@@ -131,6 +138,8 @@ def _ticks(path: Path, fps: float | None, max_seconds: float) -> Iterator[tuple[
         shown_s = step_s = 0.0
         num_ticks = 0
         for frame in container.decode(stream):
+            if time.monotonic() > until_s:
+                raise MediaError(f"{path.name} takes too long to decode; make it smaller first")
             start_s = frame.time if start_s is None else start_s
             now_s = (frame.time or 0.0) - (start_s or 0.0)
             if now_s >= max_seconds:

@@ -9,6 +9,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
+import uvicorn
+from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
@@ -23,6 +25,7 @@ from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import AccessPolicy, Guard
 from longtake.serve.jobs import Jobs
 from longtake.serve.local import LEAD
+from longtake.serve.lock import FolderLock
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import DATABASE, Store
@@ -40,6 +43,10 @@ EXAMPLES = (
     "a balloon rises over the desert, then night falls",
     "a penguin hops in a park, then snow starts to fall",
 )
+
+
+MAX_HEADER_BYTES = 64 * 1024
+MAX_EXPORTS = 2  # made at the same time; they must not take the threads of commands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,12 +98,30 @@ def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_st
     return app
 
 
+def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
+    """How uvicorn serves the app. h11 is the parser that limits headers."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        http="h11",
+        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        log_level="warning",
+        ws_max_size=4 * 1024**2,
+        ws_ping_interval=20,
+        ws_per_message_deflate=False,  # video is compressed already
+        timeout_graceful_shutdown=3,  # streaming responses do not end by themselves
+    )
+
+
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Open the model, restart unfinished videos, and close everything at the end."""
     settings: ServerSettings = app.state.settings
     async with AsyncExitStack() as stack:
         stack.callback(app.state.store.close)
+        stack.callback(FolderLock(settings.folder).release)
+        app.state.exports = CapacityLimiter(MAX_EXPORTS)
         configs = [
             HostConfig(
                 opener=app.state.opener,

@@ -150,7 +150,7 @@ class Assets:
         end_s, most = time.monotonic() + MAX_DECODE_S, round(self.max_seconds * self.fps)
         preview = b""
         with Mp4Writer(self.folder / f"{asset_id}.mp4", fps=self.fps, size=self.size) as writer:
-            for picture in stream_video(path, self.size, self.fps):
+            for picture in stream_video(path, self.size, self.fps, until_s=end_s):
                 preview = preview or jpeg_of(picture[0])
                 if writer.frames_written >= most:
                     raise InputError(f"the video is longer than {self.max_seconds:g} s; cut it first")

@@ -5,10 +5,11 @@ import json
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
-from anyio import CancelScope, create_task_group
+from anyio import CancelScope, create_task_group, to_thread
 from fastapi import APIRouter, Body, Depends, Query, Request, Response, WebSocket, WebSocketDisconnect
 from fastapi import Path as InPath
 from fastapi.responses import FileResponse, StreamingResponse
@@ -128,14 +129,19 @@ async def thumbnail(session: Found, chunk: ChunkIdx) -> Response:
 
 @router.get("/api/takes/{session_id}/paths/{chunk}.{kind}")
 async def path_file(
-    session: Found, chunk: ChunkIdx, kind: Literal["mp4", "gif", "webp", "json"], scale: Scale = 1
+    request: Request,
+    session: Found,
+    chunk: ChunkIdx,
+    kind: Literal["mp4", "gif", "webp", "json"],
+    scale: Scale = 1,
 ) -> Response:
     """Export the take from the beginning up to a chunk, as a script (json) or as a video enlarged `scale` times."""
     if kind == "json":
         script = await run_in_threadpool(session.script, chunk)
         text = script.model_dump_json(indent=2, exclude_none=True)
         return Response(text, media_type="application/json", headers=_as_file(f"take-{chunk}.take.json"))
-    path = await run_in_threadpool(_exported, session, chunk, kind, scale)
+    exporting = partial(_exported, session, chunk, kind, scale)
+    path = await to_thread.run_sync(exporting, limiter=request.app.state.exports)
     headers = IMMUTABLE | _as_file(f"take-{chunk}.{kind}")
     return FileResponse(path, headers=headers, background=BackgroundTask(path.unlink, missing_ok=True))
 

@@ -1,0 +1,117 @@
+"""What one client can do to the others: nothing that takes longer than a second."""
+
+import os
+import socket
+import threading
+import time
+from io import BytesIO
+from pathlib import Path
+
+import av
+import httpx
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from longtake.core.errors import InputError, MediaError
+from longtake.core.shapes import PictureSize
+from longtake.media.clips import stream_video
+from longtake.serve import takes
+from longtake.serve.app import MAX_EXPORTS, MAX_HEADER_BYTES, ServerSettings, create_app
+from longtake.serve.lock import FolderLock
+from tests.serve.serving import listening
+from tests.tiny import write_model
+
+HERE = "http://localhost"
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> ServerSettings:
+    folder = tmp_path_factory.mktemp("kept")
+    return ServerSettings(folder=folder, model=str(write_model(tmp_path_factory.mktemp("model"))))
+
+
+def flood(to: socket.socket, most: int) -> int:
+    """Send a header for as long as the server takes it; the bytes that were sent."""
+    to.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
+    sent = 0
+    try:
+        while sent < most:
+            sent += to.send(b"a" * 65536)
+    except OSError:  # closed by the server
+        pass
+    return sent
+
+
+def test_a_header_without_end_is_cut_off_while_others_are_answered(settings: ServerSettings) -> None:
+    with listening(create_app(settings)) as url:
+        address = url.removeprefix("http://").split(":")
+        with socket.create_connection((address[0], int(address[1])), timeout=5) as hostile:
+            assert flood(hostile, 100 * MAX_HEADER_BYTES) < 100 * MAX_HEADER_BYTES
+        begun = time.monotonic()
+        assert httpx.get(f"{url}/healthz").status_code == 200
+        assert time.monotonic() - begun < 1
+
+
+def test_exports_leave_threads_to_commands(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    going, most, lock, release = 0, 0, threading.Lock(), threading.Event()
+    right = takes._exported
+
+    def slow(*given: object) -> Path:
+        nonlocal going, most
+        with lock:
+            going += 1
+            most = max(most, going)
+        release.wait(10)
+        with lock:
+            going -= 1
+        return right(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(takes, "_exported", slow)
+    with listening(create_app(settings)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        take = client.post("/api/takes", json={"prompt": "a tiger"}).json()["id"]
+        with client.stream("GET", f"/api/takes/{take}/events") as events:  # a viewer, so that a chunk is made
+            next(events.iter_bytes())
+            deadline = time.monotonic() + 20
+            while not client.get(f"/api/takes/{take}").json()["chunks"] and time.monotonic() < deadline:
+                time.sleep(0.05)
+        exports = [
+            threading.Thread(target=lambda: httpx.get(f"{url}/api/takes/{take}/paths/0.webp", timeout=30))
+            for _ in range(60)
+        ]
+        for export in exports:
+            export.start()
+        time.sleep(0.3)
+        begun = time.monotonic()
+        answer = client.post(f"/api/takes/{take}/commands", json={"type": "pause"})
+        assert answer.status_code == 200
+        assert time.monotonic() - begun < 0.5
+        release.set()
+        for export in exports:
+            export.join()
+    assert 1 <= most <= MAX_EXPORTS
+
+
+def test_frames_that_are_never_shown_count_towards_the_deadline(tmp_path: Path) -> None:
+    buffer = BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = container.add_stream("h264", rate=100_000)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        for _ in range(200):  # all of them within 2 ms
+            frame = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    path = tmp_path / "skip.mp4"
+    path.write_bytes(buffer.getvalue())
+    size = PictureSize(height=32, width=48)
+    assert len(list(stream_video(path, size, 16.0))) <= 2
+    with pytest.raises(MediaError, match="takes too long"):
+        list(stream_video(path, size, 16.0, until_s=time.monotonic() - 1))
+
+
+def test_a_second_server_on_a_folder_is_refused_and_the_first_goes_on(settings: ServerSettings) -> None:
+    with TestClient(create_app(settings), base_url=HERE) as first:
+        with pytest.raises(InputError, match=f"another server .process {os.getpid()}."):
+            FolderLock(settings.folder)
+        assert first.get("/healthz").status_code == 200
+    FolderLock(settings.folder).release()
