@@ -12,6 +12,7 @@ import httpx
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from PIL import Image
 
 from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import PictureSize
@@ -115,3 +116,86 @@ def test_a_second_server_on_a_folder_is_refused_and_the_first_goes_on(settings: 
             FolderLock(settings.folder)
         assert first.get("/healthz").status_code == 200
     FolderLock(settings.folder).release()
+
+
+def test_head_is_get_without_a_body_even_where_the_body_never_ends(settings: ServerSettings) -> None:
+    with listening(create_app(settings)) as url, httpx.Client(base_url=url, timeout=5) as client:
+        take = client.post("/api/takes", json={"prompt": "a tiger"}).json()["id"]
+        for path in (
+            "/",
+            "/healthz",
+            "/api/about",
+            f"/api/takes/{take}",
+            f"/api/takes/{take}/events",
+            "/page/state.js",
+        ):
+            answer = client.head(path)
+            assert (answer.status_code, answer.content) == (200, b""), path
+        assert client.head("/api/takes/nobody-knows-this-id").status_code == 404
+        assert client.get("/healthz").content  # the connection can be used again
+        assert int(client.head("/api/about").headers["content-length"]) == len(client.get("/api/about").content)
+
+
+def test_pages_may_connect_to_their_own_server_only(settings: ServerSettings) -> None:
+    with TestClient(create_app(settings), base_url="http://localhost:8000") as client:
+        policy = client.get("/").headers["content-security-policy"]
+    assert "connect-src 'self' ws://localhost:8000 wss://localhost:8000;" in policy
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"prompt": "a", "seed": 1' + b"0" * 5000 + b"}",
+        b'{"prompt": ' + b"[" * 100_000 + b"}",
+        '{"prompt": "a", "input_reference": {"image_url": "data:image/png;base64,\u00e9\u00e9\u00e9\u00e9"}}'.encode(),
+        b"\xff\xfe",
+    ],
+)
+def test_odd_json_is_the_clients_mistake(settings: ServerSettings, body: bytes) -> None:
+    with TestClient(create_app(settings), base_url=HERE, raise_server_exceptions=False) as client:
+        answer = client.post("/v1/videos", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+
+
+def test_a_socket_survives_odd_messages(settings: ServerSettings) -> None:
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        take = client.post("/api/takes", json={"prompt": "a tiger"}).json()["id"]
+        with client.websocket_connect(f"ws://localhost/api/takes/{take}/live") as live:
+            for text in (
+                '{"type": "pause", "event_id": "%s"}' % ("a" * 65),
+                '{"type": "pause", "event_id": ""}',
+                "[" * 99999,
+            ):
+                live.send_text(text)
+            live.send_text('{"type": "pause", "event_id": "p"}')
+            refused = 0
+            while True:
+                message = live.receive()
+                if "text" in message and '"refused"' in message["text"]:
+                    refused += 1
+                    assert '"event_id":null' in message["text"]
+                if "text" in message and '"event_id":"p"' in message["text"]:
+                    break
+    assert refused == 3
+
+
+def test_folders_are_private_and_do_not_tell_ids(settings: ServerSettings) -> None:
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        take = client.post("/api/takes", json={"prompt": "a tiger"}).json()["id"]
+    assert settings.folder.stat().st_mode & 0o077 == 0
+    assert take not in [path.name for path in (settings.folder / "takes").iterdir()]
+
+
+def test_damaged_pictures_are_refused(settings: ServerSettings) -> None:
+    rng = np.random.default_rng(0)
+    with TestClient(create_app(settings), base_url=HERE, raise_server_exceptions=False) as client:
+        for kind in ("PNG", "JPEG", "WEBP", "GIF"):
+            buffer = BytesIO()
+            Image.fromarray(rng.integers(0, 255, (24, 32, 3), dtype=np.uint8)).save(buffer, kind)
+            whole = bytearray(buffer.getvalue())
+            for _ in range(60):
+                damaged = bytearray(whole)
+                for at in rng.integers(0, len(whole), 6):
+                    damaged[at] = rng.integers(0, 256)
+                answer = client.post("/api/assets", content=bytes(damaged[: rng.integers(12, len(whole) + 1)]))
+                assert answer.status_code in (201, 400), answer.text

@@ -4,6 +4,7 @@ Neither the name nor the bytes of an uploaded file are stored: it is decoded wit
 and encoded again under a random name.
 """
 
+import struct
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Collection
 from pathlib import Path
@@ -32,6 +33,10 @@ MAX_DECODE_S = 120.0  # maximum wall time
 KEPT_S = 24 * 3600.0
 ID_LENGTH = 26
 HEAD_BYTES = 12  # enough to detect the type of a file
+DAMAGED = (  # errors that Pillow raises for damaged files
+    OSError, ValueError, SyntaxError, IndexError, KeyError, TypeError, OverflowError, EOFError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF")
 
 Kind = Literal["image", "video"]
@@ -137,7 +142,7 @@ class Assets:
                         "taken; make it smaller first"
                     )
                 opened.verify()
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except DAMAGED as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"cannot read the upload as a picture: {reason(error).replace(str(path), '')}") from error

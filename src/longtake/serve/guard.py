@@ -32,11 +32,13 @@ LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 KEYED = ("/v1/", "/api/", "/metrics")
 # addresses that <img>, <video> and links load without headers; the ids in them cannot be guessed
+HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
 UNKEYED = re.compile(r"/api/(about|assets/[^/]+|takes/[^/]+/(chunks|paths)/[^/]+)")
 BODY_BYTES = (("/v1/videos", 210 * MiB), ("/api/assets", 210 * MiB), ("/", MiB))  # the first matching prefix counts
 HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; connect-src 'self' ws: wss:; "
+        "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+        "connect-src 'self' ws://{host} wss://{host}; "
         "object-src 'none'; frame-ancestors 'none'; base-uri 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
@@ -103,8 +105,14 @@ class Guard:
         begun_s, limit = self._clock(), _body_limit(scope["path"])
         received, too_large, status = 0, False, 0
 
+        reads_head, host = scope["method"] == "HEAD", _host_of(scope)
+        if reads_head:  # what GET answers, without its body
+            scope = {**scope, "method": "GET"}  # a copy: the server must know that no body follows
+
         async def limited_receive() -> Message:
             nonlocal received, too_large
+            if reads_head and status:  # ends answers that stream
+                return {"type": "http.disconnect"}
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
@@ -118,8 +126,12 @@ class Guard:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in (*HEADERS.items(), ("X-Request-Id", request_id)):
-                    headers.setdefault(name, value)
-            await send(message)
+                    headers.setdefault(name, value.replace("{host}", host))
+            if not reads_head:
+                await send(message)
+            elif message["type"] == "http.response.start":
+                await send(message)
+                await send({"type": "http.response.body", "body": b""})
 
         async def send_unless_rejected(message: Message) -> None:
             # the application's response to a truncated body would hide the real error
@@ -229,6 +241,12 @@ def _numbered(scope: Scope) -> str:
     # a copy: servers may share one state among all requests
     scope["state"] = {**scope.get("state", {}), "request_id": request_id}
     return request_id
+
+
+def _host_of(scope: Scope) -> str:
+    """The Host header, if it is one that can stand in another header."""
+    host = Headers(scope=scope).get("host", "")
+    return host if HOST.fullmatch(host) else "localhost"
 
 
 def _is_address(name: str) -> bool:

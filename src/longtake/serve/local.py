@@ -277,11 +277,11 @@ class LocalHost:
         )
         facts = SessionMeta(
             id=secrets.token_urlsafe(16), watch_id=secrets.token_urlsafe(16), created_at=time.time(), opening=opening,
-            num_chunks=num_chunks, live=live, owner=owner,
+            num_chunks=num_chunks, live=live, owner=owner, folder=secrets.token_hex(12),
         )  # fmt: skip
-        folder = self.folder / facts.id
+        folder = self.folder / facts.folder_name
         try:
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, mode=0o700)
         except OSError as error:
             raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
         try:

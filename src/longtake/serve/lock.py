@@ -20,7 +20,8 @@ class FolderLock:
         Raises:
             InputError: another process has it.
         """
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o700)  # takes and keys are nobody else's business
         self._lock = FileLock(folder / NAME)
         self._owner = folder / OWNER
         try:

@@ -18,7 +18,8 @@ VERSION = 2
 SessionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{16,32}$")]
 AssetId = Annotated[str, Field(pattern=r"^[a-z0-9]{26}$")]
 ChunkId = Annotated[int, Field(ge=0, lt=2**31)]  # counted from 0 in order of generation, over all branches
-EventId = Annotated[str, Field(min_length=1, max_length=64)]
+MAX_EVENT_ID = 64  # characters
+EventId = Annotated[str, Field(min_length=1, max_length=MAX_EVENT_ID)]
 
 
 class Message(BaseModel):

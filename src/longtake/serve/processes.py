@@ -312,7 +312,7 @@ class ProcessHost:
             raise LostError(f"the process that works on {self.device} has stopped") from error
 
     def _add(self, facts: SessionMeta) -> RemoteSession:
-        session = RemoteSession(self._folder / facts.id, facts, self)
+        session = RemoteSession(self._folder / facts.folder_name, facts, self)
         self._sessions.add(session)
         session.log.look()  # entries from before the session was registered here
         return session

@@ -32,6 +32,11 @@ class SessionMeta(BaseModel):
     num_chunks: int | None  # number of chunks after which it ends by itself; None: no limit
     live: bool  # runs only for viewers, at most `opened.lead` chunks ahead of them
     owner: str | None  # id of the key that opened the session
+    folder: str = ""  # name of its folder, from which its id cannot be told; empty: the id, in earlier versions
+
+    @property
+    def folder_name(self) -> str:
+        return self.folder or self.id
 
 
 class Recorded:

@@ -24,7 +24,7 @@ from longtake.serve.errors import ConflictError, ForbiddenError, RateLimitError
 from longtake.serve.guard import key_of
 from longtake.serve.host import Session
 from longtake.serve.log import Record, json_of
-from longtake.serve.messages import Command, Credit, Frame, Message, Open, Refused, Status, commands
+from longtake.serve.messages import MAX_EVENT_ID, Command, Credit, Frame, Message, Open, Refused, Status, commands
 from longtake.serve.recorded import EXPORTS
 from longtake.serve.viewers import Viewer
 
@@ -398,7 +398,7 @@ def _event_id_in(text: str) -> str | None:
     """Find the event_id of an invalid message, if it has one."""
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     found = said.get("event_id") if isinstance(said, dict) else None
-    return found if isinstance(found, str) else None
+    return found if isinstance(found, str) and 1 <= len(found) <= MAX_EVENT_ID else None

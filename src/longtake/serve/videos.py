@@ -1,7 +1,6 @@
 """Routes of the video API, compatible with OpenAI's, so that its clients can be used unchanged. A video is a job."""
 
 import base64
-import binascii
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
@@ -102,14 +101,14 @@ class Form:
         if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
             self._form = await self._request.form(max_files=1, max_fields=50, max_part_size=MAX_TEXT_BYTES)
             return _nested(self._form.multi_items())
-        text = b""
+        text = bytearray()
         async for piece in self._request.stream():
             text += piece
             if len(text) > MAX_TEXT_BYTES:
                 raise TooLargeError(f"at most {MAX_TEXT_BYTES // MiB} MiB of JSON are taken; send files in a form")
         try:
-            fields = json.loads(text)
-        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            fields = await run_in_threadpool(json.loads, bytes(text))
+        except (ValueError, RecursionError) as error:  # of wrong syntax, too many digits, too deep nesting
             raise InputError("expected a form, or JSON with the header Content-Type: application/json") from error
         if not isinstance(fields, dict):
             raise InputError("expected a JSON object")
@@ -346,7 +345,7 @@ async def _data(url: str) -> AsyncIterator[bytes]:
         raise InputError("image_url must be a data URL: data:image/png;base64,...")
     try:
         yield base64.b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise InputError("the data URL is no base64") from error
 
 
