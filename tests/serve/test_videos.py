@@ -12,11 +12,16 @@ import openai
 import pytest
 import torch
 from openai.types import Video
+from sqlalchemy.exc import OperationalError
 
 import longtake
+from longtake.core.errors import MediaError
 from longtake.media.clips import read_video
 from longtake.media.encode import Mp4Writer
+from longtake.serve import jobs
+from longtake.serve.log import EventLog
 from longtake.serve.messages import Pause, Resume
+from longtake.serve.store import VideoRow
 from longtake.studio.studio import Studio
 from tests.serve.serving import Server, listening, noise
 from tests.tiny import write_model
@@ -221,7 +226,7 @@ def test_a_video_goes_on(client: openai.OpenAI, server: Server, studio: Studio, 
     first, second = (
         frames_of(client.videos.download_content(v.id).read(), tmp_path / f"{v.id}.mp4") for v in (shared, anew)
     )
-    # one of them has a new H.264 encoder, which chooses otherwise for some frames; another past would change all of a chunk
+    # one of them has a new H.264 encoder, which chooses otherwise for some frames; another past would change them all
     equal = [torch.equal(a, b) for a, b in zip(first, second, strict=True)]
     chunks = [equal[-24:-12], equal[-12:]]
     assert all(equal[:-24])
@@ -356,3 +361,60 @@ def test_what_was_unfinished_is_made_after_a_restart(studio: Studio, tmp_path: P
         assert next(same) == next(same)
         assert extend(client, done.id).status == "completed"
     again.close()
+
+
+def test_a_video_is_finished_once_the_store_and_the_disk_are_there_again(
+    client: openai.OpenAI, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked = OperationalError("update", {}, Exception("database is locked"))
+    faults = {"update": 3, "write": 2}
+    update, write = server.store.update_video, jobs.write_mp4
+
+    def update_later(video_id: str, **changes: Any) -> None:
+        if changes.get("status") == "completed" and faults["update"]:
+            faults["update"] -= 1
+            raise locked
+        update(video_id, **changes)
+
+    def write_later(*given: Any) -> Path:
+        if faults["write"]:
+            faults["write"] -= 1
+            raise MediaError("no space left on device")
+        return write(*given)
+
+    monkeypatch.setattr(jobs, "CHECK_S", 0.05)
+    monkeypatch.setattr(server.store, "update_video", update_later)
+    monkeypatch.setattr(jobs, "write_mp4", write_later)
+    video = make(client)
+    assert (video.status, faults) == ("completed", {"update": 0, "write": 0})
+
+
+def test_a_create_while_the_store_is_locked_is_told_to_come_again_and_leaves_nothing(
+    client: openai.OpenAI, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(_: VideoRow) -> VideoRow:
+        raise OperationalError("insert", {}, Exception("database is locked"))
+
+    before = len(list(server.host.sessions()))
+    monkeypatch.setattr(server.store, "add_video", locked)
+    with pytest.raises(openai.InternalServerError, match="try again later") as refused:
+        create(client)
+    assert refused.value.status_code == 503
+    assert len(list(server.host.sessions())) == before
+
+
+def test_a_video_whose_chunks_cannot_be_stored_is_begun_again(
+    client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, left = EventLog.append, [2]
+
+    def full(self: EventLog, event: Any, payload: bytes = b"") -> Any:
+        if event.type == "frame" and left[0]:
+            left[0] -= 1
+            raise MediaError("no space left on device")
+        return right(self, event, payload)
+
+    monkeypatch.setattr(jobs, "CHECK_S", 0.05)
+    monkeypatch.setattr(EventLog, "append", full)
+    assert make(client).status == "completed"
+    assert left == [0]

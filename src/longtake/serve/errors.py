@@ -68,10 +68,13 @@ ERROR_RESPONSES: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
 )
 
 
+CANNOT_STORE = "the server cannot store the take, as on a full disk; its log has the details"
+
+
 def end_message(error: LongtakeError) -> str:
     """The reason why a session ends with an error, for its viewers. Paths of the server are left out."""
     if isinstance(error, MediaError):
-        return "the server cannot store the take, as on a full disk; its log has the details"
+        return CANNOT_STORE
     return str(error)
 
 

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from anyio import CapacityLimiter
 from PIL import Image
 from pydantic import BaseModel
+from sqlalchemy.exc import OperationalError
 
 from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.core.shapes import PictureSize
@@ -25,7 +26,7 @@ from longtake.media.clips import stream_video
 from longtake.media.live import fragmented_mp4, write_mp4
 from longtake.media.targets import Target
 from longtake.serve.assets import Assets
-from longtake.serve.errors import BusyError, ConflictError, LostError, NotFoundError, RateLimitError
+from longtake.serve.errors import CANNOT_STORE, BusyError, ConflictError, LostError, NotFoundError, RateLimitError
 from longtake.serve.host import Session, SessionHost
 from longtake.serve.messages import ChunkEvent, CueCommand, Frame, Open, VideoRequest, events
 from longtake.serve.metrics import Metrics
@@ -37,6 +38,8 @@ MAX_STREAMS = 32  # streams of unfinished videos; each occupies a thread
 KEPT_SESSIONS = 16  # sessions of finished videos, kept so that later videos can share their chunks
 SPRITES = 16
 CHECK_S = 1.0
+MAX_ATTEMPTS = 10  # at a video whose chunks cannot be stored
+RETRY_S = 600.0  # for so long a video is tried to be stored, on a full disk, say
 STREAM_CHECK_S = 0.1
 
 logger = logging.getLogger("longtake.serve")
@@ -67,6 +70,7 @@ class Job:
     session: Session
     plan: JobPlan
     stop_listening: Callable[[], None]
+    attempt: int = 1
     over: threading.Event = field(default_factory=threading.Event)  # set when no more frames will be logged
 
 
@@ -277,21 +281,24 @@ class Jobs:
         owner = None if key is None else key.id
         session = self._begun(plan, owner, of, shared)
         last = plan.later[-1] if plan.later else plan.opening
-        row = self.store.add_video(
-            VideoRow(
-                id=f"video_{random_id(24)}",
-                session_id=session.id,
-                owner=owner,
-                prompt=last.prompt,
-                model=self.host.model,
-                seconds=f"{seconds:g}",
-                size=str(self.host.size),
-                seed=last.seed,
-                created_at=int(time.time()),
-                remixed_from=None if of is None else of.id,
-                request=plan.model_dump(mode="json"),
-            )
+        row = VideoRow(
+            id=f"video_{random_id(24)}",
+            session_id=session.id,
+            owner=owner,
+            prompt=last.prompt,
+            model=self.host.model,
+            seconds=f"{seconds:g}",
+            size=str(self.host.size),
+            seed=last.seed,
+            created_at=int(time.time()),
+            remixed_from=None if of is None else of.id,
+            request=plan.model_dump(mode="json"),
         )
+        try:
+            row = self.store.add_video(row)
+        except OperationalError as error:
+            self._forget_session(session.id)
+            raise BusyError("the store of videos is locked; try again later") from error
         self._follow(row.id, session, plan)
         self._count()
         return row
@@ -312,16 +319,17 @@ class Jobs:
             session.do(CueCommand(prompt=change.prompt, seed=change.seed, at=plan.first_idx + change.at))
         return session
 
-    def _follow(self, video_id: str, session: Session, plan: JobPlan) -> None:
+    def _follow(self, video_id: str, session: Session, plan: JobPlan, attempt: int = 1) -> None:
         self.store.update_video(video_id, session_id=session.id)
         stop = session.log.listen(lambda: self._news.put(video_id))
         with self._lock:
-            self._running[video_id] = Job(session, plan, stop)
+            self._running[video_id] = Job(session, plan, stop, attempt)
         self._news.put(video_id)
 
     def _watch(self) -> None:
         """Update the store from the sessions until closed."""
         told: dict[str, tuple[str, int]] = {}
+        failing: dict[str, float] = {}  # videos that cannot be stored -> since when
         while True:
             try:
                 video_id = self._news.get(timeout=CHECK_S)
@@ -345,6 +353,12 @@ class Jobs:
                         told[video_id] = now
                         self.store.update_video(video_id, status=now[0], progress=now[1])
                         self._count()
+                    failing.pop(video_id, None)
+                except (OperationalError, MediaError):  # the store is locked, or the disk is full: tried again soon
+                    told.pop(video_id, None)
+                    logger.warning("video %s cannot be stored yet", video_id, exc_info=True)
+                    if time.monotonic() - failing.setdefault(video_id, time.monotonic()) > RETRY_S:
+                        self._fail(video_id)
                 except Exception:  # an error in one video must not stop the others
                     logger.exception("video %s cannot be followed", video_id)
                     self._fail(video_id)
@@ -369,10 +383,13 @@ class Jobs:
     def _finish(self, video_id: str, job: Job) -> None:
         """Write the file of a video whose session has ended; restart the video if its device was lost."""
         session, why = job.session, job.session.ended
-        if why == "lost":
+        storing_failed = why == "failed" and session.failure == CANNOT_STORE
+        if why == "lost" or (storing_failed and job.attempt < MAX_ATTEMPTS):
+            if storing_failed:
+                time.sleep(CHECK_S)  # somebody may free some space
             if self._drop(video_id):
                 self._forget_session(session.id)
-                self._begin_again(self.store.video(video_id))
+                self._begin_again(self.store.video(video_id), job.attempt + 1)
             return
         path = self.folder / f"{video_id}.mp4"
         changes: dict[str, object]
@@ -382,39 +399,36 @@ class Jobs:
                 chunks = [session.frames(chunk.chunk) for chunk in made]
             except ConflictError:
                 return  # the last frames are still being written; their entries trigger another call
-            try:
-                write_mp4(path, chunks, self.host.fps)
-            except MediaError as error:
-                logger.error("video %s: %s", video_id, error)  # noqa: TRY400  (the message is enough)
-                changes = {"status": "failed", "error": "the file could not be written"}
-            else:
-                changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
-                if job.plan.opening.clip is not None:  # the part of the clip in the video is known only now
-                    changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"
-                    changes["request"] = job.plan.model_copy(update={"first_idx": made[0].index}).model_dump(
-                        mode="json"
-                    )
+            write_mp4(path, chunks, self.host.fps)
+            changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
+            if job.plan.opening.clip is not None:  # the part of the clip in the video is known only now
+                changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"
+                changes["request"] = job.plan.model_copy(update={"first_idx": made[0].index}).model_dump(mode="json")
         else:
             reason = "it was closed before it was done" if why == "closed" else "nothing was made"
             changes = {"status": "failed", "error": session.failure or reason}
-        if not self._drop(video_id):  # the video was deleted meanwhile
+        with self._lock:
+            deleted = video_id not in self._running
+        if not deleted:
+            self.store.update_video(video_id, **changes)  # before it is dropped, so that it is tried again
+            deleted = not self._drop(video_id)
+        if deleted:
             path.unlink(missing_ok=True)
             return
-        self.store.update_video(video_id, **changes)
         self._count()
         self._finished.append(session.id)
         while len(self._finished) > KEPT_SESSIONS:
             self._forget_session(self._finished.popleft())
 
-    def _begin_again(self, row: VideoRow) -> None:
-        """Restart a video after a server start or the loss of its device."""
+    def _begin_again(self, row: VideoRow, attempt: int = 1) -> None:
+        """Restart a video after a server start, the loss of its device, or a full disk."""
         plan = JobPlan.model_validate(row.request)
         try:
             session = self._begun(plan, row.owner)
         except LongtakeError as error:
             self.store.update_video(row.id, status="failed", error=str(error))
         else:
-            self._follow(row.id, session, plan)
+            self._follow(row.id, session, plan, attempt)
 
     def _forget_session(self, session_id: str | None) -> None:
         if session_id is None:
