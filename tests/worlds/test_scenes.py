@@ -203,3 +203,29 @@ def test_a_camera_without_range_always_stands_the_same() -> None:
     assert len({(s.place, s.camera.azimuth) for s in (sample_scene(free, seed) for seed in range(80))}) > 20
     with pytest.raises(ConfigError, match="camera_range"):
         replace(SMALL, camera_range=1.5)
+
+
+def test_with_one_nearness_a_subject_has_one_size_and_one_row_per_place() -> None:
+    """Nearer subjects are larger and stand lower; without nearness sizes vary."""
+    shown: dict[float | None, dict[tuple[str, str, str], set[tuple[float, float]]]] = {}
+    for nearness in (None, 0.0, 1.0):
+        config = replace(SMALL, nearness=nearness, camera_range=0.0, second_subject_probability=0.0)
+        kinds = shown.setdefault(nearness, {})
+        for seed in range(600):
+            scene = sample_scene(config, seed)
+            actor = scene.actors[0]
+            if actor.support == "ground":
+                kind = (scene.place, actor.subject, scene.camera.kind)
+                kinds.setdefault(kind, set()).add((actor.height, actor.y))
+    assert max(len(found) for found in shown[None].values()) > 1
+    far, near = shown[0.0], shown[1.0]
+    assert {len(found) for found in (*far.values(), *near.values())} == {1}
+    for kind in far.keys() & near.keys():
+        (small, high), (large, low) = *far[kind], *near[kind]
+        assert small < large
+        assert high <= low
+
+
+def test_nearness_is_a_fraction() -> None:
+    with pytest.raises(ConfigError, match="nearness"):
+        replace(SMALL, nearness=1.5)

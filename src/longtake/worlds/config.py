@@ -19,7 +19,9 @@ class WorldConfig:
     Probabilities are in [0, 1]. `latent_frames` is the length of a clip, `chunk` the number of latent frames per
     chunk. `rows` gives the ranges of heights of small, medium and large subjects in a picture of 96 rows. A place that
     occurs in `views` is shown in those views only. `camera_range` is the fraction of a view's range of directions,
-    around its middle, from which the camera's direction is drawn (0: fixed camera).
+    around its middle, from which the camera's direction is drawn (0: fixed camera). `nearness` gives every subject one
+    size and one row per place (0: farthest and smallest, 1: nearest and largest) and rounds its column to tenths of
+    the width; with None sizes, rows and columns are drawn.
     """
 
     places: tuple[str, ...]
@@ -41,6 +43,7 @@ class WorldConfig:
     time_probability: float = 0.25
     event_probability: float = 0.5
     second_subject_probability: float = 0.08
+    nearness: float | None = None
     last_event_chunk: int = 2
     held_out_fraction: float = 0.1
     held_out_subjects: tuple[str, ...] = ()
@@ -66,6 +69,8 @@ class WorldConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.nearness is not None and not 0 <= self.nearness <= 1:
+            raise ConfigError(f"nearness must be in [0, 1] or None, got {self.nearness}")
 
     @classmethod
     def small(cls) -> "WorldConfig":
@@ -136,6 +141,7 @@ class WorldConfig:
             time_probability=0.15,
             event_probability=0.45,
             second_subject_probability=0.1,
+            nearness=0.5,
         )
 
     @classmethod
@@ -191,11 +197,15 @@ class WorldConfig:
 
     @property
     def hash(self) -> str:
-        """Hash of the format and the configuration, which together decide the scene of a seed."""
+        """Hash of the format and the configuration, which together decide the scene of a seed.
+
+        Options that are None are left out, so that the worlds without them keep their scenes.
+        """
         return _config_hash(self)
 
 
 @lru_cache(maxsize=16)
 def _config_hash(config: WorldConfig) -> str:
-    text = json.dumps({"format": FORMAT, **asdict(config)}, sort_keys=True)
+    options = {name: value for name, value in asdict(config).items() if value is not None}
+    text = json.dumps({"format": FORMAT, **options}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

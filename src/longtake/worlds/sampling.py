@@ -115,9 +115,11 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
     subject = subject_named(subject_id)
     support = support_for(subject, motion, view)
     assert support is not None
-    near = draw.random()
+    fixed = config.nearness
+    drawn = draw.random if fixed is None else lambda: fixed
+    near = drawn()
     low, high = config.rows[("small", "medium", "large").index(subject.size)]
-    scale = (low + (high - low) * (0.7 * near + 0.3 * draw.random())) / 96
+    scale = (low + (high - low) * (0.7 * near + 0.3 * drawn())) / 96
     height = min(scale * math.sqrt(subject.height_px / subject.width_px), 0.62)
     lateral = is_lateral(motion, subject)
     sided = lateral or subject.facing != "front"
@@ -128,8 +130,8 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
         speed = draw.uniform(0.12, 0.18)
     if support == "air":
         # Rising subjects begin low and falling ones high, so that they stay visible for a clip.
-        y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * draw.random())
-        y += draw.uniform(-0.05, 0.05)
+        y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * drawn())
+        y += 0.1 * drawn() - 0.05
         if motion not in VERTICAL:
             y = max(y, height / 2 + 0.06)
     else:
@@ -141,7 +143,7 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
         moving=True,
         support=support,
         height=round(height, 4),
-        x=round(draw.uniform(0.36, 0.64), 4),
+        x=round(draw.uniform(0.36, 0.64), 4 if fixed is None else 1),
         y=round(y, 4),
         speed=round(speed, 4),
         phase=round(draw.random(), 4),
