@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from PIL import Image
 
 from longtake.serve import assets, videos
-from longtake.serve.app import server_config
 from longtake.serve.assets import Assets
+from longtake.serve.connections import server_config
 from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import AccessPolicy, Guard
 from longtake.serve.jobs import Jobs

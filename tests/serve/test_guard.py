@@ -18,6 +18,7 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from longtake.core.errors import InputError, MediaError
 from longtake.serve.errors import HANDLERS, BusyError, ConflictError, UnsupportedError
 from longtake.serve.guard import AccessPolicy, Guard, MiB, key_of
+from longtake.serve.logs import LogStyle, log_to_stderr
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import Store
 from tests.serve.serving import listening
@@ -269,10 +270,40 @@ def test_the_log_tells_routes_and_no_secrets(client: TestClient, caplog: pytest.
         client.get("/nowhere/very-secret")
         with client.websocket_connect("/api/takes/very-secret/live") as socket:
             socket.receive_text()
-    lines = [json.loads(record.message) for record in caplog.records if record.name == "longtake.access"]
+    lines = [record.args for record in caplog.records if record.name == "longtake.access"]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [
         ("GET", "/api/takes/{take}", 200),
         ("GET", "other", 404),
         ("WS", "/api/takes/{take}/live", 101),
     ]
     assert not any(word in caplog.text for word in ("very-secret", "lt_a_b", "lt_c_d"))
+
+
+@pytest.fixture
+def _logging_as_before() -> Iterator[None]:
+    root, access = logging.getLogger(), logging.getLogger("longtake.access")
+    handlers, levels = root.handlers[:], (root.level, access.level)
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(levels[0])
+    access.setLevel(levels[1])
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.parametrize("style", ["text", "json", "errors"])
+def test_the_log_has_the_id_that_the_answer_has(
+    client: TestClient, capfd: pytest.CaptureFixture[str], style: LogStyle
+) -> None:
+    log_to_stderr(style)
+    ids = [client.get("/api/takes/t").headers["x-request-id"] for _ in range(2)]
+    logging.getLogger("longtake.serve").error("it failed", exc_info=ValueError("why"))
+    lines = capfd.readouterr().err.splitlines()
+    if style == "json":
+        written = [json.loads(line) for line in lines]
+        assert [line.get("request_id") for line in written] == [*ids, None]
+        assert (written[0]["status"], written[0]["route"]) == (200, "/api/takes/{take}")
+        assert "ValueError: why" in written[2]["exception"]
+    else:
+        told = [next((one for one in ids if one in line), None) for line in lines if " INFO " in line]
+        assert told == ([] if style == "errors" else ids)
+        assert any("ERROR it failed" in line for line in lines)

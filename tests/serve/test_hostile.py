@@ -1,9 +1,11 @@
 """What one client can do to the others: nothing that takes longer than a second."""
 
+import asyncio
 import os
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 
@@ -11,14 +13,16 @@ import av
 import httpx
 import numpy as np
 import pytest
+from fastapi.responses import StreamingResponse
 from fastapi.testclient import TestClient
 from PIL import Image
 
 from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.clips import stream_video
-from longtake.serve import takes
-from longtake.serve.app import MAX_EXPORTS, MAX_HEADER_BYTES, ServerSettings, create_app
+from longtake.serve import connections, takes
+from longtake.serve.app import MAX_EXPORTS, ServerSettings, create_app
+from longtake.serve.connections import MAX_HEADER_BYTES
 from longtake.serve.lock import FolderLock
 from tests.serve.serving import listening
 from tests.tiny import write_model
@@ -52,6 +56,77 @@ def test_a_header_without_end_is_cut_off_while_others_are_answered(settings: Ser
         begun = time.monotonic()
         assert httpx.get(f"{url}/healthz").status_code == 200
         assert time.monotonic() - begun < 1
+
+
+def closed_within(to: socket.socket, seconds: float) -> bool:
+    """Whether the server closes a connection."""
+    to.settimeout(seconds)
+    try:
+        return to.recv(1) == b""
+    except ConnectionResetError:
+        return True
+    except TimeoutError:
+        return False
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: loc",
+        b"POST /api/takes HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\n{",
+    ],
+    ids=["nothing", "half a header", "half a body"],
+)
+def test_a_request_that_does_not_end_is_closed(
+    settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(connections, "REQUEST_S", 0.6)
+    with listening(create_app(settings)) as url:
+        address = url.removeprefix("http://").split(":")
+        with socket.create_connection((address[0], int(address[1]))) as slow:
+            slow.sendall(sent)
+            assert not closed_within(slow, 0.3)
+            assert closed_within(slow, 2)
+
+
+def test_a_request_that_comes_slowly_is_answered(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part of a body has its own time, and answering has no limit."""
+    monkeypatch.setattr(connections, "REQUEST_S", 0.6)
+    body = b'{"prompt": "a tiger"}'
+    with listening(create_app(settings)) as url:
+        address = url.removeprefix("http://").split(":")
+        with socket.create_connection((address[0], int(address[1])), timeout=5) as slow:
+            head = "POST /api/takes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+            for part in (body[:5], body[5:10], body[10:15], body[15:]):
+                time.sleep(0.3)
+                slow.sendall(part)
+            assert slow.recv(12) == b"HTTP/1.1 201"
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the limit is one of Linux")
+def test_a_client_that_does_not_read_is_dropped(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNREAD_S", 1.0)
+    app, ended = create_app(settings), threading.Event()
+
+    @app.get("/endless")
+    def endless() -> StreamingResponse:
+        async def blocks() -> AsyncIterator[bytes]:
+            try:
+                while True:
+                    yield bytes(1 << 20)
+                    await asyncio.sleep(0)
+            finally:
+                ended.set()
+
+        return StreamingResponse(blocks())
+
+    with listening(app) as url:
+        address = url.removeprefix("http://").split(":")
+        with socket.create_connection((address[0], int(address[1]))) as silent:
+            silent.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert ended.wait(20)
 
 
 def test_exports_leave_threads_to_commands(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,7 +18,7 @@ from longtake.core.shapes import PictureSize
 from longtake.core.vocabulary import Vocabulary
 from longtake.media.animations import open_writer
 from longtake.media.live import pictures_of
-from longtake.serve import local
+from longtake.serve import local, viewers
 from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import ChunkEvent, Status, events
@@ -348,6 +348,45 @@ def test_a_third_take_waits_for_its_turn(client: TestClient) -> None:
         waiting.until("chunk")
         for socket in (two, three):
             socket.send_json({"type": "close"})
+
+
+def test_silent_viewers_give_their_place_to_who_waits_and_get_it_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(viewers, "SILENT_S", 1.0)
+    settings = ServerSettings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), max_takes=1)
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        takes = [begun(client) for _ in range(2)]
+        first, second = (client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") for take in takes)
+        with first as one, second as two:
+            silent, waiting = Watcher(one), Watcher(two)
+            silent.until("status", state="buffered")
+            waiting.until("status", state="queued", position=1)
+            waiting.until("chunk")  # given up by the first, which still has a viewer
+            waiting.until("status", state="buffered")
+            silent.say(type="seen", chunk=silent.entries[-1]["chunk"])
+            silent.until("status", state="queued", position=1)
+            silent.until("chunk", chunk=1)  # once the second one has been silent as long
+            for viewer in (silent, waiting):
+                viewer.say(type="close")
+
+
+def test_viewers_who_show_chunks_keep_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(viewers, "SILENT_S", 1.0)
+    settings = ServerSettings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), max_takes=1)
+    with TestClient(create_app(settings), base_url=HERE) as client:
+        takes = [begun(client) for _ in range(2)]
+        first, second = (client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") for take in takes)
+        with first as one, second as two:
+            watching, waiting = Watcher(one), Watcher(two)
+            waiting.until("status", state="queued", position=1)
+            for chunk in range(8):
+                watching.whole_chunk(chunk)
+                time.sleep(0.3)
+            waiting.say(type="close")
+            waiting.until("ended")
+            assert not any(entry["type"] == "chunk" for entry in waiting.entries)
+            watching.say(type="close")
 
 
 def test_when_the_queue_is_full_the_next_is_told_to_come_back(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -50,14 +50,20 @@ def serve(
     ] = 2,
     max_waiting: Annotated[int, typer.Option(metavar="N", help="Live takes that may wait for it.", min=0)] = 16,
     max_batch: Annotated[int, typer.Option(metavar="N", help="Takes whose chunks are made together.", min=1)] = 4,
+    log: Annotated[
+        Literal["text", "json", "errors"],
+        typer.Option(help="Lines on standard error: one a request, as text or JSON, or errors only."),
+    ] = "text",
 ) -> None:
     """Serve the studio to browsers, and an API that video clients already speak."""
     check_installed()
     leave_a_core()
     import uvicorn
 
-    from longtake.serve.app import ServerSettings, create_app, server_config
+    from longtake.serve.app import ServerSettings, create_app
+    from longtake.serve.connections import server_config
     from longtake.serve.guard import AccessPolicy
+    from longtake.serve.logs import log_to_stderr
 
     loopback = host in ("127.0.0.1", "::1", "localhost")
     # A server with a name is reached through a proxy, whose requests come from this machine.
@@ -81,6 +87,7 @@ def serve(
             'others can reach this server, so a key is needed: make one with "longtake keys create NAME", '
             "or let everyone direct with --no-keys"
         )
+    log_to_stderr(log)
     config = server_config(app, host, port)
     socket = config.bind_socket()
     sys.stderr.write(f"longtake studio on http://{host}:{socket.getsockname()[1]}\n")

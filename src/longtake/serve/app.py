@@ -9,7 +9,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import uvicorn
 from anyio import CapacityLimiter
 from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -45,7 +44,6 @@ EXAMPLES = (
 )
 
 
-MAX_HEADER_BYTES = 64 * 1024
 MAX_EXPORTS = 2  # made at the same time; they must not take the threads of commands
 
 
@@ -96,22 +94,6 @@ def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_st
     mimetypes.add_type("text/javascript", ".js")
     app.mount("/page", StaticFiles(packages=[("longtake.serve", "page")]), name="page")
     return app
-
-
-def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
-    """How uvicorn serves the app. h11 is the parser that limits headers."""
-    return uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        http="h11",
-        h11_max_incomplete_event_size=MAX_HEADER_BYTES,
-        log_level="warning",
-        ws_max_size=4 * 1024**2,
-        ws_ping_interval=20,
-        ws_per_message_deflate=False,  # video is compressed already
-        timeout_graceful_shutdown=3,  # streaming responses do not end by themselves
-    )
 
 
 @asynccontextmanager

@@ -6,7 +6,6 @@ Pure ASGI, so that WebSockets are checked too. Nothing here is specific to one r
 import base64
 import binascii
 import ipaddress
-import json
 import logging
 import re
 import secrets
@@ -228,7 +227,7 @@ class Guard:
             "client": (scope.get("client") or ("",))[0],
             "key": None if key is None else key.id,
         }
-        access.info(json.dumps(line))
+        access.info("%(request_id)s %(client)s %(method)s %(route)s %(status)s %(ms)s ms", line)
 
 
 def key_of(connection: HTTPConnection) -> KeyRow | None:

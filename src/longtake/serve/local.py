@@ -1,7 +1,8 @@
 """Sessions whose chunks this process generates: one thread owns the device and schedules the sessions that are ready.
 
 Live sessions take turns, the one that has waited longest first; jobs fill the remaining time, and get one chunk in
-every few even under full load. A limited number of live sessions hold a slot; the others wait in a queue.
+every few even under full load. A limited number of live sessions hold a slot; the others wait in a queue, and get the
+slots of sessions whose viewers show nothing any more.
 """
 
 import logging
@@ -402,8 +403,8 @@ class LocalHost:
         """Give free slots to waiting live sessions, oldest first; returns those whose queue position has changed."""
         now = time.monotonic()
         wanting = [s for s in self._sessions.all() if s.live and s.wants_slot]
-        waiting = [s for s in wanting if s.id not in self._slots]
-        self._slots |= {s.id: now for s in wanting if s.id in self._slots}
+        waiting = [s for s in wanting if s.id not in self._slots and not s.silent]
+        self._slots |= {s.id: now for s in wanting if s.id in self._slots and not (waiting and s.silent)}
         grace_s = SHORT_GRACE_S if waiting else SLOT_GRACE_S
         for lost in [i for i, wanted in self._slots.items() if now - wanted > grace_s or self._is_over(i)]:
             del self._slots[lost]
@@ -435,4 +436,6 @@ class LocalHost:
         with self._changed:
             live = [s for s in self._sessions.all() if s.live and s.ended is None and s.id not in self._slots]
             new_s = time.time() - SLOT_GRACE_S
-            return sum(1 for s in live if s.wants_slot or (s.last_made_s == 0 and s.created_at > new_s))
+            return sum(
+                1 for s in live if (s.wants_slot and not s.silent) or (s.last_made_s == 0 and s.created_at > new_s)
+            )

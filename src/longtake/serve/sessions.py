@@ -195,6 +195,12 @@ class LiveSession(Recorded):
             return self._state() in ("queued", "rebuilding", "running", "buffered", "waiting_for_input")
 
     @property
+    def silent(self) -> bool:
+        """Whether its viewers have long shown none of the chunks that wait for them."""
+        with self._lock:
+            return self.live and self._viewers.silent(self._tip)
+
+    @property
     def ready(self) -> bool:
         """Whether a chunk can be generated now."""
         with self._lock:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from longtake.serve.messages import ChunkEvent
 from longtake.serve.tree import ChunkTree
 
+SILENT_S = 20.0
+
 
 @dataclass(frozen=True)
 class Viewer:
@@ -32,6 +34,7 @@ class Viewers:
         self._fps = fps
         self._shown: dict[Viewer, int | None] = {}
         self._slow: set[Viewer] = set()  # viewers whose link is slower than playback, and new viewers
+        self._heard_s = 0.0  # `time.monotonic()` when a viewer last came or showed a chunk
 
     def __len__(self) -> int:
         return len(self._shown)
@@ -41,6 +44,7 @@ class Viewers:
         if viewer not in self._shown:
             self._shown[viewer] = tip
             self._slow.add(viewer)  # until a chunk arrives in time
+            self._heard_s = time.monotonic()
 
     def go(self, viewer: Viewer) -> None:
         self._shown.pop(viewer, None)
@@ -58,6 +62,7 @@ class Viewers:
         """
         chunk_s = event.num_frames / self._fps
         waited_s = time.time() - event.made_at
+        self._heard_s = time.monotonic()
         for one in self._shown:
             if one == viewer or (viewer is None and one.over_http):
                 self._shown[one] = event.chunk
@@ -71,6 +76,10 @@ class Viewers:
         """
         all_slow = self._slow and self._slow >= self._shown.keys()
         return self._num_ahead(tip) >= (1 if all_slow else self._lead)
+
+    def silent(self, tip: int | None) -> bool:
+        """Whether chunks up to `tip` have waited for viewers for `SILENT_S`, and none has shown one."""
+        return self.far_behind(tip) and time.monotonic() - self._heard_s > SILENT_S
 
     def _num_ahead(self, tip: int | None) -> int:
         """Number of chunks after the last one that a viewer shows, at most `lead`; `lead` if none is on the branch."""
