@@ -270,7 +270,7 @@ def test_the_log_tells_routes_and_no_secrets(client: TestClient, caplog: pytest.
         client.get("/nowhere/very-secret")
         with client.websocket_connect("/api/takes/very-secret/live") as socket:
             socket.receive_text()
-    lines = [record.args for record in caplog.records if record.name == "longtake.access"]
+    lines: list[Any] = [record.args for record in caplog.records if record.name == "longtake.access"]
     assert [(line["method"], line["route"], line["status"]) for line in lines] == [
         ("GET", "/api/takes/{take}", 200),
         ("GET", "other", 404),
