@@ -336,6 +336,13 @@ def test_a_game_is_played_with_keys(client: TestClient) -> None:
         viewer.say(type="close")
 
 
+def test_the_model_is_listed(client: TestClient) -> None:
+    (model,) = client.get("/v1/models").json()["data"]
+    assert (model["id"], model["object"]) == ("test", "model")
+    assert client.get("/v1/models/test").json() == model
+    assert client.get("/v1/models/other/model").status_code == 404
+
+
 def test_a_third_take_waits_for_its_turn(client: TestClient) -> None:
     takes = [begun(client) for _ in range(3)]
     sockets = [client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") for take in takes]

@@ -21,7 +21,7 @@ from longtake.media.encode import Mp4Writer
 from longtake.serve import jobs
 from longtake.serve.log import EventLog
 from longtake.serve.messages import Pause, Resume
-from longtake.serve.store import VideoRow
+from longtake.serve.store import Store, VideoRow
 from longtake.studio.studio import Studio
 from tests.serve.serving import Server, listening, noise
 from tests.tiny import write_model
@@ -105,7 +105,7 @@ def test_a_video_is_made_and_fetched(client: openai.OpenAI, url: str, tmp_path: 
     assert video.model == "test"
     assert video.completed_at is not None
     assert video.error is None
-    assert video.model_extra == {"seed": 7, "fps": 16.0, "stream_url": f"/v1/videos/{video.id}/content"}
+    assert video.model_extra == {"metadata": {}, "seed": 7, "fps": 16.0, "stream_url": f"/v1/videos/{video.id}/content"}
     data = client.videos.download_content(video.id).read()
     assert frames_of(data, tmp_path / "a.mp4").shape == (21, 32, 48, 3)
     address = f"{url}/v1/videos/{video.id}/content"
@@ -123,6 +123,29 @@ def test_the_same_seed_gives_the_same_frames(client: openai.OpenAI) -> None:
     one, same, other = (make(client, extra_body={"seed": seed}) for seed in (1, 1, 2))
     first, again, third = (client.videos.download_content(video.id).read() for video in (one, same, other))
     assert first == again != third
+
+
+def test_settings_go_by_the_names_of_other_libraries_too(client: openai.OpenAI, server: Server) -> None:
+    settings = {"num_inference_steps": 1, "guidance_scale": 2.5, "negative_prompt": "snow"}
+    video = create(client, extra_body=settings)
+    opening = server.host.session(server.store.video(video.id).session_id or "").opening
+    assert (opening.steps, opening.guidance, opening.negative_prompt) == (1, 2.5, "snow")
+    other = create(client, extra_body={"steps": 3, "guidance": 1.5})
+    opening = server.host.session(server.store.video(other.id).session_id or "").opening
+    assert (opening.steps, opening.guidance, opening.negative_prompt) == (3, 1.5, None)
+
+
+def test_metadata_is_kept_with_each_video(client: openai.OpenAI, url: str) -> None:
+    video = make(client, extra_body={"metadata": {"shot": "12", "by": "ann"}})
+    (listed,) = client.videos.list().data
+    assert (listed.model_extra or {})["metadata"] == {"shot": "12", "by": "ann"}
+    other = client.videos.remix(video.id, prompt="night falls", extra_body={"metadata": {"shot": "13"}})
+    assert (other.model_extra or {})["metadata"] == {"shot": "13"}
+    form = httpx.post(f"{url}/v1/videos", data={"prompt": "a tiger", "metadata[shot]": "14"})
+    assert form.json()["metadata"] == {"shot": "14"}
+    for wrong, param in (({"a": "b" * 513}, "metadata.a"), ({str(i): "" for i in range(17)}, "metadata")):
+        answer = httpx.post(f"{url}/v1/videos", json={"prompt": "a tiger", "metadata": wrong})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
 
 
 def test_pictures_of_a_video(client: openai.OpenAI) -> None:
@@ -361,6 +384,30 @@ def test_what_was_unfinished_is_made_after_a_restart(studio: Studio, tmp_path: P
         assert next(same) == next(same)
         assert extend(client, done.id).status == "completed"
     again.close()
+
+
+def test_a_row_of_another_version_fails_by_name_and_hinders_nothing(
+    studio: Studio, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = Server(studio, tmp_path)
+    with listening(server.app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="unused") as client:
+        old, good = begin_and_hold(client, server), begin_and_hold(client, server)
+        client.videos.delete(create(client).id)
+    server.close()
+    store = Store(tmp_path / "store.db")
+    store.update_video(old.id, request={"opening": {"version": 1, "prompt": "a tiger"}})
+    store.update_video(good.id, request=store.video(good.id).request | {"num_chunks": 1, "expected_chunks": 1})
+    store.close()
+    server = Server(studio, tmp_path)
+    with listening(server.app) as url, openai.OpenAI(base_url=f"{url}/v1", api_key="unused") as client:
+        video = client.videos.retrieve(old.id)
+        assert video.status == "failed"
+        assert video.error is not None
+        assert "another version of longtake (opening.version" in video.error.message
+        assert old.id in caplog.text
+        assert httpx.post(f"{url}/v1/videos/{old.id}/remix", json={"prompt": "night"}).status_code == 409
+        assert client.videos.poll(good.id).status == "completed"
+    server.close()
 
 
 def test_a_video_is_finished_once_the_store_and_the_disk_are_there_again(

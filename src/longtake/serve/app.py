@@ -2,6 +2,7 @@
 
 import asyncio
 import mimetypes
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
@@ -27,6 +28,7 @@ from longtake.serve.local import LEAD
 from longtake.serve.lock import FolderLock
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
+from longtake.serve.models import router as models
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
@@ -87,8 +89,9 @@ def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_st
         exception_handlers=HANDLERS,
     )
     app.state.settings, app.state.opener, app.state.store, app.state.metrics = settings, opener, store, metrics
+    app.state.started_at = int(time.time())
     app.add_middleware(Guard, access=settings.access, store=store, metrics=metrics)
-    for router in (takes, assets, videos, page):
+    for router in (takes, assets, videos, models, page):
         app.include_router(router)
     # some systems register another type for .js, and browsers refuse such modules
     mimetypes.add_type("text/javascript", ".js")

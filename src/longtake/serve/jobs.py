@@ -17,7 +17,7 @@ from queue import Empty, SimpleQueue
 
 from anyio import CapacityLimiter
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import OperationalError
 
 from longtake.core.errors import InputError, LongtakeError, MediaError
@@ -61,6 +61,23 @@ class JobPlan(BaseModel):
     num_chunks: int | None  # None: until the source ends
     expected_chunks: int  # `num_chunks`, or an estimate of it
     first_idx: int = 0  # index of the first chunk; after a clip it is known once the video is finished
+    metadata: dict[str, str] = {}  # the client's own notes on the video
+
+
+def plan_of(row: VideoRow) -> JobPlan:
+    """The plan of a video.
+
+    Raises:
+        ConflictError: another version of longtake wrote it, in a form that this version does not know.
+    """
+    try:
+        return JobPlan.model_validate(row.request)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise ConflictError(
+            f"{row.id} was asked of another version of longtake ({where}: {first['msg']}); ask for it again"
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -122,13 +139,16 @@ class Jobs:
 
     # Requests.
 
-    def create(self, opening: Open, seconds: float, key: KeyRow | None = None) -> VideoRow:
+    def create(
+        self, opening: Open, seconds: float, key: KeyRow | None = None, metadata: dict[str, str] | None = None
+    ) -> VideoRow:
         """Start a video.
 
         Args:
             opening: the prompt, and a picture or a clip if the video begins with one.
             seconds: minimum length; after a clip, minimum length of the new part.
             key: the key that requests the video.
+            metadata: the client's own notes, shown with the video.
 
         Raises:
             InputError: the video cannot be generated.
@@ -139,17 +159,26 @@ class Jobs:
         first = 1 if opening.image is not None else self.clock.opening_frames
         num_chunks = 1 + self._more_chunks(seconds if opening.clip else seconds - first / self.clock.fps)
         plan = JobPlan(opening=opening, num_chunks=num_chunks, expected_chunks=num_chunks)
-        return self._add(plan, seconds, key)
+        return self._add(plan, seconds, key, metadata)
 
-    def edit(self, opening: Open, seconds: float, key: KeyRow | None = None) -> VideoRow:
+    def edit(
+        self, opening: Open, seconds: float, key: KeyRow | None = None, metadata: dict[str, str] | None = None
+    ) -> VideoRow:
         """Start a video that restyles another one to its end. Args and Raises as in `create`."""
         assert isinstance(opening.source, VideoRequest)
         self._check_seconds(seconds)
         expected = 1 + self._more_chunks(seconds - self.clock.opening_frames / self.clock.fps)
-        return self._add(JobPlan(opening=opening, num_chunks=None, expected_chunks=expected), seconds, key)
+        return self._add(JobPlan(opening=opening, num_chunks=None, expected_chunks=expected), seconds, key, metadata)
 
     def remix(
-        self, row: VideoRow, prompt: str, *, from_chunk: int = 0, seed: int | None = None, key: KeyRow | None = None
+        self,
+        row: VideoRow,
+        prompt: str,
+        *,
+        from_chunk: int = 0,
+        seed: int | None = None,
+        key: KeyRow | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> VideoRow:
         """Start a video that shares the first `from_chunk` chunks of another one and continues under another prompt.
 
@@ -157,7 +186,7 @@ class Jobs:
             InputError: the other video has fewer chunks, or cannot be shared in part; or as in `create`.
             ConflictError: the other video has failed, or must be completed first.
         """
-        plan = JobPlan.model_validate(row.request)
+        plan = plan_of(row)
         if row.status == "failed":
             raise ConflictError(f"{row.id} has failed; ask for it again first")
         if not 0 <= from_chunk < plan.expected_chunks:
@@ -167,11 +196,18 @@ class Jobs:
         if from_chunk and plan.opening.clip is not None and row.status != "completed":
             raise ConflictError(f"{row.id} is {row.status}; wait until it is completed, or leave out from_chunk")
         changed = self._continued(plan, from_chunk, prompt, row.seed if seed is None else seed, plan.num_chunks)
-        return self._add(changed, float(row.seconds), key, of=row, shared=from_chunk)
+        return self._add(changed, float(row.seconds), key, metadata, of=row, shared=from_chunk)
 
-    def extend(self, row: VideoRow, prompt: str, seconds: float, key: KeyRow | None = None) -> VideoRow:
+    def extend(
+        self,
+        row: VideoRow,
+        prompt: str,
+        seconds: float,
+        key: KeyRow | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> VideoRow:
         """Start a video that is a longer version of another one. Args and Raises as in `remix`."""
-        plan = JobPlan.model_validate(row.request)
+        plan = plan_of(row)
         if row.status != "completed":
             raise ConflictError(f"{row.id} is {row.status}; wait until it is completed")
         total = float(row.seconds) + seconds
@@ -181,7 +217,7 @@ class Jobs:
             raise InputError("a video that follows another one ends with it; upload its mp4 to go on from there")
         longer = plan.num_chunks + self._more_chunks(seconds)
         changed = self._continued(plan, plan.num_chunks, prompt, row.seed, longer)
-        return self._add(changed, total, key, of=row, shared=plan.num_chunks)
+        return self._add(changed, total, key, metadata, of=row, shared=plan.num_chunks)
 
     def delete(self, row: VideoRow) -> None:
         """End a video; delete its row, session and files."""
@@ -202,7 +238,7 @@ class Jobs:
 
     def assets_in_use(self) -> set[str]:
         """Ids of the uploads that unfinished videos need."""
-        openings = [JobPlan.model_validate(row.request).opening for row in self.store.unfinished_videos()]
+        openings = [plan_of(row).opening for row in self.store.unfinished_videos()]
         used = [(o.image, o.clip, o.source.asset if isinstance(o.source, VideoRequest) else None) for o in openings]
         return {asset for assets in used for asset in assets if asset is not None}
 
@@ -272,13 +308,21 @@ class Jobs:
         return plan.model_copy(update={"later": later, "num_chunks": num_chunks, "expected_chunks": num_chunks})
 
     def _add(
-        self, plan: JobPlan, seconds: float, key: KeyRow | None, *, of: VideoRow | None = None, shared: int = 0
+        self,
+        plan: JobPlan,
+        seconds: float,
+        key: KeyRow | None,
+        metadata: dict[str, str] | None,
+        *,
+        of: VideoRow | None = None,
+        shared: int = 0,
     ) -> VideoRow:
         if len(self.store.unfinished_videos()) >= MAX_UNFINISHED:
             raise BusyError(f"{MAX_UNFINISHED} videos are waiting; try again later")
         if key is not None and len(self.store.unfinished_videos(key.id)) >= key.takes:
             raise RateLimitError(f"the key may have {key.takes} videos in the making at once; wait for one", 5)
         owner = None if key is None else key.id
+        plan = plan.model_copy(update={"metadata": metadata or {}})
         session = self._begun(plan, owner, of, shared)
         last = plan.later[-1] if plan.later else plan.opening
         row = VideoRow(
@@ -422,10 +466,11 @@ class Jobs:
 
     def _begin_again(self, row: VideoRow, attempt: int = 1) -> None:
         """Restart a video after a server start, the loss of its device, or a full disk."""
-        plan = JobPlan.model_validate(row.request)
         try:
+            plan = plan_of(row)
             session = self._begun(plan, row.owner)
         except LongtakeError as error:
+            logger.warning("video %s cannot be made: %s", row.id, error)
             self.store.update_video(row.id, status="failed", error=str(error))
         else:
             self._follow(row.id, session, plan, attempt)

@@ -4,13 +4,14 @@ import base64
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
@@ -27,6 +28,9 @@ POLL_AFTER_MS = "500"
 MAX_TEXT_BYTES = 28 * MiB  # enough for a picture in base64
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Metadata = Annotated[  # the client's own notes on a video, limited as in OpenAI's API
+    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
+]
 VideoId = Annotated[str, Field(pattern=r"^video_[a-z0-9]{24}$")]
 
 router = APIRouter(prefix="/v1/videos")
@@ -39,6 +43,7 @@ class Body(BaseModel):
 
     prompt: Prompt
     seed: Seed | None = None  # not in OpenAI's API
+    metadata: Metadata = Field(default_factory=dict)
 
 
 class Picture(BaseModel):
@@ -65,8 +70,10 @@ class Create(Body):
     seconds: Seconds = 4.0
     size: str | None = None
     input_reference: UploadFile | Picture | None = None
-    steps: Steps | None = None  # not in OpenAI's API
-    guidance: Guidance | None = None  # not in OpenAI's API
+    # not in OpenAI's API; of two names, the second is that of diffusers
+    steps: Steps | None = Field(default=None, validation_alias=AliasChoices("steps", "num_inference_steps"))
+    guidance: Guidance | None = Field(default=None, validation_alias=AliasChoices("guidance", "guidance_scale"))
+    negative_prompt: Prompt | None = None
 
 
 class Remix(Body):
@@ -127,8 +134,15 @@ async def create(request: Request) -> dict[str, object]:
         asked = _checked(Create, fields)
         _check_can_be(jobs, asked)
         image = None if asked.input_reference is None else await _picture(jobs, asked.input_reference)
-    opening = Open(prompt=asked.prompt, seed=_seed(asked), steps=asked.steps, guidance=asked.guidance, image=image)
-    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request)), jobs)
+    opening = Open(
+        prompt=asked.prompt,
+        seed=_seed(asked),
+        steps=asked.steps,
+        guidance=asked.guidance,
+        negative_prompt=asked.negative_prompt,
+        image=image,
+    )
+    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), jobs)
 
 
 @router.get("")
@@ -166,7 +180,7 @@ async def edit(request: Request) -> dict[str, object]:
     opening = Open(
         prompt=asked.prompt, seed=_seed(asked, row), source=VideoRequest(asset=asset.id), strength=asked.strength
     )
-    return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request)), jobs)
+    return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request), asked.metadata), jobs)
 
 
 @router.post("/extensions")
@@ -177,12 +191,13 @@ async def extend(request: Request) -> dict[str, object]:
         asked = _checked(Extend, fields)
         if isinstance(asked.video, Existing):
             row = await run_in_threadpool(jobs.store.video, asked.video.id, _owner(request))
-            longer = await run_in_threadpool(jobs.extend, row, asked.prompt, asked.seconds, key_of(request))
+            key = key_of(request)
+            longer = await run_in_threadpool(jobs.extend, row, asked.prompt, asked.seconds, key, asked.metadata)
             return shown(longer, jobs)
         asset = await jobs.assets.receive(pieces_of(asked.video))
     _check_is_video(asset)
     opening = Open(prompt=asked.prompt, seed=_seed(asked), clip=asset.id)
-    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request)), jobs)
+    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), jobs)
 
 
 @router.get("/characters")
@@ -242,9 +257,8 @@ async def remix(request: Request, video_id: str) -> dict[str, object]:
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     async with Form(request) as fields:
         asked = _checked(Remix, fields)
-    made = await run_in_threadpool(
-        lambda: jobs.remix(row, asked.prompt, from_chunk=asked.from_chunk, seed=asked.seed, key=key_of(request))
-    )
+    remixed = partial(jobs.remix, from_chunk=asked.from_chunk, seed=asked.seed, metadata=asked.metadata)
+    made = await run_in_threadpool(lambda: remixed(row, asked.prompt, key=key_of(request)))
     return shown(made, jobs)
 
 
@@ -257,6 +271,7 @@ def shown(row: VideoRow, jobs: Jobs) -> dict[str, object]:
         "completed_at": row.completed_at,
         "expires_at": row.expires_at,
         "error": None if row.error is None else {"code": "generation_failed", "message": row.error},
+        "metadata": row.request.get("metadata", {}),
         "model": row.model,
         "progress": row.progress,
         "prompt": row.prompt,
