@@ -6,9 +6,11 @@ from dataclasses import replace
 from functools import lru_cache
 
 import pytest
+import torch
 
 from longtake.core.errors import ConfigError, InputError
 from longtake.worlds.assets import subject_named
+from longtake.worlds.motion import pose_at
 from longtake.worlds.sampling import sample_scene
 from longtake.worlds.scenes import (
     Scene,
@@ -226,6 +228,27 @@ def test_with_one_nearness_a_subject_has_one_size_and_one_row_per_place() -> Non
         assert high <= low
 
 
-def test_nearness_is_a_fraction() -> None:
+def test_on_a_grid_subjects_are_at_multiples_of_it_at_the_end_of_every_latent_frame() -> None:
+    config = replace(SMALL, grid=8, event_probability=0.0, camera_probability=0.0, camera_range=0.0)
+    still = torch.zeros(12)
+    moved = set()
+    for seed in range(100):
+        scene = sample_scene(config, seed)
+        for idx, actor in enumerate(scene.actors):
+            pose = pose_at(scene, idx, range(0, 45, 4), still, still + 1)
+            assert actor.phase == 0
+            for rows_or_columns in (pose.x, pose.ground_y):
+                steps = rows_or_columns.diff()
+                steps = steps[steps.abs() < 40]  # but for those that leave and come back on the other side
+                moved |= {round(float(step) / 8) for step in steps}
+                assert torch.allclose(steps / 8, (steps / 8).round(), atol=0.02)
+                first = float(rows_or_columns[0]) / 8
+                assert abs(first - round(first)) < 0.02
+    assert {-1, 0, 1} <= moved
+
+
+def test_nearness_is_a_fraction_and_a_grid_has_a_distance() -> None:
     with pytest.raises(ConfigError, match="nearness"):
         replace(SMALL, nearness=1.5)
+    with pytest.raises(ConfigError, match="grid"):
+        replace(SMALL, grid=0)

@@ -20,8 +20,9 @@ class WorldConfig:
     chunk. `rows` gives the ranges of heights of small, medium and large subjects in a picture of 96 rows. A place that
     occurs in `views` is shown in those views only. `camera_range` is the fraction of a view's range of directions,
     around its middle, from which the camera's direction is drawn (0: fixed camera). `nearness` gives every subject one
-    size and one row per place (0: farthest and smallest, 1: nearest and largest) and rounds its column to tenths of
-    the width; with None sizes, rows and columns are drawn.
+    size and one row per place (0: farthest and smallest, 1: nearest and largest); with None sizes and rows are drawn.
+    `grid` is a distance in pixels: places and paths of subjects at the last frame of every latent frame are multiples
+    of it (but for the ramps of events), and gaits begin at phase 0; None: anywhere.
     """
 
     places: tuple[str, ...]
@@ -43,6 +44,7 @@ class WorldConfig:
     time_probability: float = 0.25
     event_probability: float = 0.5
     second_subject_probability: float = 0.08
+    grid: int | None = None
     nearness: float | None = None
     last_event_chunk: int = 2
     held_out_fraction: float = 0.1
@@ -69,6 +71,8 @@ class WorldConfig:
         ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name} must be in [0, 1], got {getattr(self, name)}")
+        if self.grid is not None and self.grid < 1:
+            raise ConfigError(f"grid must be at least 1 pixel or None, got {self.grid}")
         if self.nearness is not None and not 0 <= self.nearness <= 1:
             raise ConfigError(f"nearness must be in [0, 1] or None, got {self.nearness}")
 
@@ -142,6 +146,7 @@ class WorldConfig:
             event_probability=0.45,
             second_subject_probability=0.1,
             nearness=0.5,
+            grid=8,
         )
 
     @classmethod

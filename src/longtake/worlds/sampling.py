@@ -32,6 +32,8 @@ _SPEEDS = {  # ranges of speed in picture widths per second
     "floats": (0.07, 0.12),
 }
 
+LATENT_S = 0.25  # duration of a latent frame: four frames at 16 frames/s
+
 _T = TypeVar("_T")
 
 
@@ -75,7 +77,7 @@ def sample_scene(config: WorldConfig, seed: int, split: Split = "train") -> Scen
     )
     if draw.random() < config.event_probability:
         scene = _add_event(draw, config, scene)
-    return _centre_paths(draw, scene)
+    return _centre_paths(draw, config, scene)
 
 
 def _pick(draw: Random, options: Sequence[_T]) -> _T:
@@ -125,9 +127,9 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
     sided = lateral or subject.facing != "front"
     speed = 0.0
     if lateral:
-        speed = draw.uniform(*_SPEEDS[motion])
+        speed = _snapped(draw.uniform(*_SPEEDS[motion]), config, config.size.width * LATENT_S)
     elif motion in VERTICAL:
-        speed = draw.uniform(0.12, 0.18)
+        speed = _snapped(draw.uniform(0.12, 0.18), config, config.size.height * LATENT_S)
     if support == "air":
         # Rising subjects begin low and falling ones high, so that they stay visible for a clip.
         y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * drawn())
@@ -143,11 +145,18 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
         moving=True,
         support=support,
         height=round(height, 4),
-        x=round(draw.uniform(0.36, 0.64), 4 if fixed is None else 1),
-        y=round(y, 4),
+        x=round(draw.uniform(0.36, 0.64), 4),
+        y=round(_snapped(y, config, config.size.height), 4),
         speed=round(speed, 4),
-        phase=round(draw.random(), 4),
+        phase=round(draw.random(), 4) if config.grid is None else 0.0,
     )
+
+
+def _snapped(value: float, config: WorldConfig, px: float) -> float:
+    """Round a `value` in units of `px` pixels to the world's grid."""
+    if config.grid is None:
+        return value
+    return round(value * px / config.grid) * config.grid / px
 
 
 def _contact_row(config: WorldConfig, view: View, camera: Camera, near: float, height: float) -> float:
@@ -208,7 +217,7 @@ def _add_event(draw: Random, config: WorldConfig, scene: Scene) -> Scene:
     return scene.with_events((kind, chunk_idx))
 
 
-def _centre_paths(draw: Random, scene: Scene) -> Scene:
+def _centre_paths(draw: Random, config: WorldConfig, scene: Scene) -> Scene:
     """Place every actor so that its path over the first seconds stays inside the picture."""
     frames = range(0, min(scene.num_frames, 45), 4)
     actors = []
@@ -225,5 +234,5 @@ def _centre_paths(draw: Random, scene: Scene) -> Scene:
             if scene.camera.kind.startswith("pan"):  # a subject at rest drifts against the pan
                 drift = 0.4 * scene.camera.travel / scene.camera.field
                 x += drift if scene.camera.kind == "pan_right" else -drift
-        actors.append(replace(actor, x=round(x, 4)))
+        actors.append(replace(actor, x=round(_snapped(x, config, config.size.width), 4)))
     return replace(scene, actors=tuple(actors))
