@@ -50,6 +50,11 @@ def serve(
     ] = 2,
     max_waiting: Annotated[int, typer.Option(metavar="N", help="Live takes that may wait for it.", min=0)] = 16,
     max_batch: Annotated[int, typer.Option(metavar="N", help="Takes whose chunks are made together.", min=1)] = 4,
+    keep_takes: Annotated[
+        int | None, typer.Option(metavar="N", help="Ended takes and videos that are kept; the oldest go first.", min=0)
+    ] = None,
+    keep_gb: Annotated[float | None, typer.Option(metavar="GB", help="And their size on disk.", min=0)] = None,
+    keep_days: Annotated[float | None, typer.Option(metavar="N", help="And their age.", min=0)] = None,
     log: Annotated[
         Literal["text", "json", "errors"],
         typer.Option(help="Lines on standard error: one a request, as text or JSON, or errors only."),
@@ -64,6 +69,7 @@ def serve(
     from longtake.serve.connections import server_config
     from longtake.serve.guard import AccessPolicy
     from longtake.serve.logs import log_to_stderr
+    from longtake.serve.retention import Retention
 
     loopback = host in ("127.0.0.1", "::1", "localhost")
     # A server with a name is reached through a proxy, whose requests come from this machine.
@@ -77,6 +83,7 @@ def serve(
         fp8=fp8,
         compiled=compiled,
         access=access,
+        retention=Retention(takes=keep_takes, gb=keep_gb, days=keep_days),
         max_takes=max_takes,
         max_waiting=max_waiting,
         max_batch=max_batch,

@@ -29,6 +29,7 @@ from longtake.serve.lock import FolderLock
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
 from longtake.serve.models import router as models
+from longtake.serve.retention import Retention, delete_outdated
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
@@ -59,6 +60,7 @@ class ServerSettings:
     fp8: bool = False  # see `longtake.open`
     compiled: bool = False
     access: AccessPolicy = field(default_factory=AccessPolicy)
+    retention: Retention = field(default_factory=Retention)
     max_takes: int = 2  # live takes that run at the same time on each device
     max_waiting: int = 16  # live takes that may wait for a slot on each device
     max_batch: int = 4  # takes whose chunks are generated in one step
@@ -136,15 +138,16 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.push_async_callback(run_in_threadpool, jobs.close)
         app.state.host, app.state.assets, app.state.jobs = host, uploads, jobs
         await run_in_threadpool(jobs.resume)
-        sweeping = asyncio.create_task(_sweep_hourly(jobs))
+        sweeping = asyncio.create_task(_sweep_hourly(jobs, settings.retention))
         stack.callback(sweeping.cancel)
         yield
 
 
-async def _sweep_hourly(jobs: Jobs) -> None:
-    """Remove old uploads, at the start and every hour."""
+async def _sweep_hourly(jobs: Jobs, retention: Retention) -> None:
+    """Remove old uploads, takes and videos, at the start and every hour."""
     while True:
         await run_in_threadpool(lambda: jobs.assets.sweep(jobs.assets_in_use()))
+        await run_in_threadpool(delete_outdated, retention, jobs.host, jobs)
         await asyncio.sleep(3600)
 
 

@@ -132,6 +132,11 @@ class Store:
         with self._begin() as session:
             return session.scalars(query).all()
 
+    def finished_videos(self) -> Sequence[VideoRow]:
+        """Return the videos that are completed or have failed."""
+        with self._begin() as session:
+            return session.scalars(select(VideoRow).where(VideoRow.status.not_in(UNFINISHED))).all()
+
     def update_video(self, video_id: str, **changes: Any) -> None:
         """Write changed columns; no effect if the video was deleted meanwhile."""
         with self._begin() as session:
