@@ -5,10 +5,15 @@ import threading
 from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine
 
 from longtake.core.errors import InputError
 from longtake.serve.errors import NotFoundError
-from longtake.serve.store import Store, VideoRow
+from longtake.serve.store import Store, Table, VideoRow
 
 
 def video(name: str, owner: str | None = None, **more: object) -> VideoRow:
@@ -99,12 +104,40 @@ def test_many_threads_write_at_the_same_time(store: Store) -> None:
 
 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
-    Store(tmp_path / "old.db").close()
-    with sqlite3.connect(tmp_path / "old.db") as connection:
-        connection.execute("PRAGMA user_version = 7")
+    Store(tmp_path / "later.db").close()
+    with sqlite3.connect(tmp_path / "later.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(InputError, match="schema 7, this version of longtake reads 1"):
-        Store(tmp_path / "old.db")
+    with pytest.raises(InputError, match=r"later version of longtake.*9999"):
+        Store(tmp_path / "later.db")
     (tmp_path / "bad.db").write_bytes(b"no database" * 100)
     with pytest.raises(InputError, match="cannot open"):
         Store(tmp_path / "bad.db")
+
+
+def test_migrations_give_the_tables_of_the_code(tmp_path: Path) -> None:
+    Store(tmp_path / "new.db").close()
+    engine = create_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+    engine.dispose()
+
+
+def test_a_database_from_before_there_were_migrations_is_opened_with_its_rows(tmp_path: Path) -> None:
+    config = Config()
+    config.set_main_option("script_location", "longtake.serve:migrations")
+    engine = create_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+        connection.exec_driver_sql(
+            "INSERT INTO keys (id, name, salt, digest, created_at, takes, requests_per_minute) "
+            "VALUES ('k', 'ann', x'00', x'00', 1, 2, 600)"
+        )
+    engine.dispose()
+    for _ in range(2):
+        store = Store(tmp_path / "old.db")
+        assert [key.name for key in store.all_keys()] == ["ann"]
+        store.close()

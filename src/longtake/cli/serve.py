@@ -19,7 +19,7 @@ Folder = Annotated[
     typer.Option(metavar="DIR", help="For takes, videos and uploads; one in the user's data, if not given."),
 ]
 
-NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "prometheus_client", "multipart")
+NEEDED = ("fastapi", "uvicorn", "sqlalchemy", "alembic", "prometheus_client", "multipart")
 
 
 def serve(

@@ -1,4 +1,7 @@
-"""The persistent data of the server: videos and keys, in one SQLite file."""
+"""The persistent data of the server: videos and keys, in one SQLite file.
+
+A change of the tables is a new file in `migrations/versions`; a server brings an older database to the newest form.
+"""
 
 import hashlib
 import hmac
@@ -9,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import JSON, Engine, create_engine, delete, event, func, select, update
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import JSON, Connection, Engine, create_engine, delete, event, func, inspect, select, update
 from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, sessionmaker
 
@@ -17,7 +23,6 @@ from longtake.core.errors import InputError
 from longtake.serve.errors import NotFoundError
 
 DATABASE = "longtake.db"  # file name in the server's folder
-SCHEMA = 1  # stored in SQLite's user_version
 UNFINISHED = ("queued", "in_progress")
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 
@@ -231,17 +236,25 @@ def _opened(path: Path) -> Engine:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with engine.begin() as connection:
-            schema = connection.exec_driver_sql("PRAGMA user_version").scalar()
-            if schema in (0, SCHEMA):
-                Table.metadata.create_all(connection)
-                connection.exec_driver_sql(f"PRAGMA user_version = {SCHEMA}")
+            _migrate(connection)
     except (DatabaseError, OSError) as error:
         engine.dispose()
         raise InputError(f"cannot open {path} as the server's database: {error}; move it away to begin anew") from error
-    if schema not in (0, SCHEMA):
+    except CommandError as error:  # a revision that is not among the migrations
         engine.dispose()
         raise InputError(
-            f"{path} has schema {schema}, this version of longtake reads {SCHEMA}; use the version that wrote it, "
-            "or move the file away to begin anew"
-        )
+            f"{path} was written by a later version of longtake ({error}); use that version, or move the file away to "
+            "begin anew"
+        ) from error
     return engine
+
+
+def _migrate(connection: Connection) -> None:
+    """Bring the tables to the newest form, by the migrations in `migrations/versions`."""
+    config = Config()
+    config.set_main_option("script_location", "longtake.serve:migrations")
+    config.attributes["connection"] = connection
+    tables = inspect(connection).get_table_names()
+    if "videos" in tables and "alembic_version" not in tables:  # from before there were migrations
+        command.stamp(config, "0001")
+    command.upgrade(config, "head")
