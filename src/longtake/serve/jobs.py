@@ -445,8 +445,8 @@ class Jobs:
                 return  # the last frames are still being written; their entries trigger another call
             write_mp4(path, chunks, self.host.fps)
             changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
+            changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"  # whole chunks, and a clip
             if job.plan.opening.clip is not None:  # the part of the clip in the video is known only now
-                changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"
                 changes["request"] = job.plan.model_copy(update={"first_idx": made[0].index}).model_dump(mode="json")
         else:
             reason = "it was closed before it was done" if why == "closed" else "nothing was made"
