@@ -9,7 +9,7 @@ from longtake.core.errors import ConfigError
 from longtake.core.shapes import PictureSize, Stride
 from longtake.worlds.assets import place_named, places, subject_named, subjects
 
-FORMAT = 3  # version to raise when the same (config, seed) gives another scene or another rendering
+FORMAT = 4  # version to raise when the same (config, seed) gives another scene or another rendering
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,8 +21,8 @@ class WorldConfig:
     occurs in `views` is shown in those views only. `camera_range` is the fraction of a view's range of directions,
     around its middle, from which the camera's direction is drawn (0: fixed camera). `nearness` gives every subject one
     size and one row per place (0: farthest and smallest, 1: nearest and largest); with None sizes and rows are drawn.
-    `grid` is a distance in pixels: places and paths of subjects at the last frame of every latent frame are multiples
-    of it (but for the ramps of events), and gaits begin at phase 0; None: anywhere.
+    `grid` is a distance in pixels: subjects begin at multiples of it, move by multiples of half of it in every latent
+    frame (but for the ramps of events), and gaits begin at one phase; None: anywhere, at any speed and phase.
     """
 
     places: tuple[str, ...]
@@ -146,7 +146,7 @@ class WorldConfig:
             event_probability=0.45,
             second_subject_probability=0.1,
             nearness=0.5,
-            grid=8,
+            grid=16,
         )
 
     @classmethod

@@ -22,7 +22,7 @@ from longtake.worlds.scenes import (
     pace_changes,
 )
 
-_STRIDES_A_WIDTH = {"walks": 9.0, "runs": 8.0, "hops": 6.0, "drives": 22.0}
+_STRIDES_A_WIDTH = {"walks": 10.0, "runs": 10.0, "hops": 10.0, "drives": 20.0}
 _ROUND_KINDS = frozenset({"ball", "fruit", "sky", "vegetable"})
 LARGEST_GROWTH = 1.15  # largest size of a subject that grows or shrinks, relative to `Actor.height`
 _THINNEST = 0.12  # smallest fraction of its width to which a turning subject is foreshortened
@@ -183,7 +183,7 @@ def _gait(scene: Scene, actor: Actor, subject: Subject, clock: _Clock) -> _Gait:
 
 
 def _afloat(actor: Actor, clock: _Clock, beat: Float[Tensor, " f"]) -> _Gait:
-    gait = _Gait(sway=0.012 * torch.sin(beat * 0.5), angle=0.035 * torch.sin(beat * 0.4 + 1.0))
+    gait = _Gait(sway=0.012 * torch.sin(beat * 0.5), angle=0.035 * torch.sin(beat * 0.5 + 1.0))
     if actor.motion == "hops":
         stride = math.pi * (clock.gone * actor.speed * _STRIDES_A_WIDTH["hops"] + actor.phase)
         lift = clock.effort * 0.5 * torch.sin(stride).abs()
@@ -203,14 +203,14 @@ def _aloft(actor: Actor, subject: Subject, beat: Float[Tensor, " f"], sign: floa
         case "flies":
             flaps = 0.13 if subject.kind == "animal" and subject.size != "large" else 0.0
             return _Gait(
-                sway=0.03 * torch.sin(beat * 0.55),
-                angle=0.05 * torch.cos(beat * 0.55) * sign + nose,
-                squash=1 - flaps * torch.sin(beat * 3.1),
+                sway=0.03 * torch.sin(beat * 0.5),
+                angle=0.05 * torch.cos(beat * 0.5) * sign + nose,
+                squash=1 - flaps * torch.sin(beat * 3),
             )
         case "floats":
-            return _Gait(sway=0.03 * torch.sin(beat * 0.45), angle=0.06 * torch.sin(beat * 0.33))
+            return _Gait(sway=0.03 * torch.sin(beat * 0.5), angle=0.06 * torch.sin(beat * 0.5))
         case "rises" | "falls":
-            return _Gait(angle=0.04 * torch.sin(beat * 0.4) + nose)
+            return _Gait(angle=0.04 * torch.sin(beat * 0.5) + nose)
         case _:
             return _in_place(actor, subject, beat / (2 * math.pi) - actor.phase, beat)
 
@@ -218,10 +218,10 @@ def _aloft(actor: Actor, subject: Subject, beat: Float[Tensor, " f"], sign: floa
 def _in_place(actor: Actor, subject: Subject, seconds: Float[Tensor, " f"], beat: Float[Tensor, " f"]) -> _Gait:
     match actor.motion:
         case "bounces":
-            hop = torch.sin(beat * 0.62).abs()
+            hop = torch.sin(beat * 0.5).abs()
             return _Gait(lift=hop * min(0.9, 0.3 / actor.height), squash=1 - 0.22 * (1 - hop) ** 6)
         case "spins" if subject.kind in _ROUND_KINDS or actor.support == "air":
-            return _Gait(angle=beat * 0.6)
+            return _Gait(angle=beat * 0.5)
         case "spins":
             return _Gait(turn=torch.cos(beat * 0.5))
         case "grows" | "shrinks":

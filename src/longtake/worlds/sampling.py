@@ -127,9 +127,9 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
     sided = lateral or subject.facing != "front"
     speed = 0.0
     if lateral:
-        speed = _snapped(draw.uniform(*_SPEEDS[motion]), config, config.size.width * LATENT_S)
+        speed = _snapped(draw.uniform(*_SPEEDS[motion]), config, config.size.width * LATENT_S, fine=True)
     elif motion in VERTICAL:
-        speed = _snapped(draw.uniform(0.12, 0.18), config, config.size.height * LATENT_S)
+        speed = _snapped(draw.uniform(0.12, 0.18), config, config.size.height * LATENT_S, fine=True)
     if support == "air":
         # Rising subjects begin low and falling ones high, so that they stay visible for a clip.
         y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * drawn())
@@ -148,15 +148,17 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
         x=round(draw.uniform(0.36, 0.64), 4),
         y=round(_snapped(y, config, config.size.height), 4),
         speed=round(speed, 4),
-        phase=round(draw.random(), 4) if config.grid is None else 0.0,
+        # on a grid, hops and bounces must not land at the very end of a latent frame: the pose would jump there
+        phase=round(draw.random(), 4) if config.grid is None else 0.125,
     )
 
 
-def _snapped(value: float, config: WorldConfig, px: float) -> float:
-    """Round a `value` in units of `px` pixels to the world's grid."""
+def _snapped(value: float, config: WorldConfig, px: float, *, fine: bool = False) -> float:
+    """Round a `value` in units of `px` pixels to the world's grid, or to half of it if `fine`."""
     if config.grid is None:
         return value
-    return round(value * px / config.grid) * config.grid / px
+    step = config.grid / 2 if fine else config.grid
+    return round(value * px / step) * step / px
 
 
 def _contact_row(config: WorldConfig, view: View, camera: Camera, near: float, height: float) -> float:
