@@ -36,6 +36,12 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> ServerSettings:
     return ServerSettings(folder=folder, model=str(write_model(tmp_path_factory.mktemp("model"))))
 
 
+def connected(url: str) -> socket.socket:
+    """Open a connection to a server, to send it what no HTTP client would send."""
+    host, port = url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=5)
+
+
 def flood(to: socket.socket, most: int) -> int:
     """Send a header for as long as the server takes it; the bytes that were sent."""
     to.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
@@ -50,8 +56,7 @@ def flood(to: socket.socket, most: int) -> int:
 
 def test_a_header_without_end_is_cut_off_while_others_are_answered(settings: ServerSettings) -> None:
     with listening(create_app(settings)) as url:
-        address = url.removeprefix("http://").split(":")
-        with socket.create_connection((address[0], int(address[1])), timeout=5) as hostile:
+        with connected(url) as hostile:
             assert flood(hostile, 100 * MAX_HEADER_BYTES) < 100 * MAX_HEADER_BYTES
         begun = time.monotonic()
         assert httpx.get(f"{url}/healthz").status_code == 200
@@ -82,27 +87,23 @@ def test_a_request_that_does_not_end_is_closed(
     settings: ServerSettings, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(connections, "REQUEST_S", 0.6)
-    with listening(create_app(settings)) as url:
-        address = url.removeprefix("http://").split(":")
-        with socket.create_connection((address[0], int(address[1]))) as slow:
-            slow.sendall(sent)
-            assert not closed_within(slow, 0.3)
-            assert closed_within(slow, 2)
+    with listening(create_app(settings)) as url, connected(url) as slow:
+        slow.sendall(sent)
+        assert not closed_within(slow, 0.3)
+        assert closed_within(slow, 2)
 
 
 def test_a_request_that_comes_slowly_is_answered(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each part of a body has its own time, and answering has no limit."""
     monkeypatch.setattr(connections, "REQUEST_S", 0.6)
     body = b'{"prompt": "a tiger"}'
-    with listening(create_app(settings)) as url:
-        address = url.removeprefix("http://").split(":")
-        with socket.create_connection((address[0], int(address[1])), timeout=5) as slow:
-            head = "POST /api/takes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
-            slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
-            for part in (body[:5], body[5:10], body[10:15], body[15:]):
-                time.sleep(0.3)
-                slow.sendall(part)
-            assert slow.recv(12) == b"HTTP/1.1 201"
+    with listening(create_app(settings)) as url, connected(url) as slow:
+        head = "POST /api/takes HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        slow.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode())
+        for part in (body[:5], body[5:10], body[10:15], body[15:]):
+            time.sleep(0.3)
+            slow.sendall(part)
+        assert slow.recv(12) == b"HTTP/1.1 201"
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the limit is one of Linux")
@@ -122,11 +123,9 @@ def test_a_client_that_does_not_read_is_dropped(settings: ServerSettings, monkey
 
         return StreamingResponse(blocks())
 
-    with listening(app) as url:
-        address = url.removeprefix("http://").split(":")
-        with socket.create_connection((address[0], int(address[1]))) as silent:
-            silent.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
-            assert ended.wait(20)
+    with listening(app) as url, connected(url) as silent:
+        silent.sendall(b"GET /endless HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert ended.wait(20)
 
 
 def test_exports_leave_threads_to_commands(settings: ServerSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,11 +54,11 @@ def test_old_takes_and_videos_are_deleted_and_running_ones_are_not(tmp_path: Pat
         while client.get(f"/v1/videos/{video}").json()["status"] != "completed" and time.monotonic() < end_s:
             time.sleep(0.05)
 
-        delete_outdated(Retention(takes=2), app.state.host, app.state.jobs)
+        delete_outdated(Retention(takes=2), app.state.jobs)
         assert listed(client) == [takes[2], takes[1]]
         assert client.get(f"/v1/videos/{video}").json()["status"] == "completed"
 
-        delete_outdated(Retention(days=0), app.state.host, app.state.jobs)
+        delete_outdated(Retention(days=0), app.state.jobs)
         assert listed(client) == [takes[2]]
         assert client.get("/v1/videos").json()["data"] == []
         assert list((tmp_path / "kept" / "videos").iterdir()) == []

@@ -47,7 +47,7 @@ EXAMPLES = (
 )
 
 
-MAX_EXPORTS = 2  # made at the same time; they must not take the threads of commands
+MAX_EXPORTS = 2  # exports made at the same time; they must not take the threads of commands
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ async def _sweep_hourly(jobs: Jobs, retention: Retention) -> None:
     """Remove old uploads, takes and videos, at the start and every hour."""
     while True:
         await run_in_threadpool(lambda: jobs.assets.sweep(jobs.assets_in_use()))
-        await run_in_threadpool(delete_outdated, retention, jobs.host, jobs)
+        await run_in_threadpool(delete_outdated, retention, jobs)
         await asyncio.sleep(3600)
 
 

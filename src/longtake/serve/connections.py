@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_HEADER_BYTES = 64 * 1024
-REQUEST_S = 20.0  # for a header to be complete, and between two parts of a body
-UNREAD_S = 60.0  # for which data may wait for a client that does not read
+REQUEST_S = 20.0  # longest wait for the end of a header, and for the next part of a body
+UNREAD_S = 60.0  # longest wait of data for a client that does not read
 
 
 class LimitedConnection(H11Protocol):

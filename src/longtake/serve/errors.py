@@ -112,7 +112,7 @@ async def _handle(request: Request, error: Exception) -> JSONResponse:
     return problem(error, request_id=getattr(request.state, "request_id", ""), validation_status=status)
 
 
-# for FastAPI(exception_handlers=...). Unexpected errors reach the guard, which logs them.
+# handlers for FastAPI(exception_handlers=...). Unexpected errors reach the guard, which logs them.
 HANDLERS: dict[int | type[Exception], Callable[[Request, Any], Coroutine[Any, Any, Response]]] = dict.fromkeys(
     (RequestValidationError, HTTPException, *(kind for kind, *_ in ERROR_RESPONSES)), _handle
 )

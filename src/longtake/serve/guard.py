@@ -105,7 +105,7 @@ class Guard:
         received, too_large, status = 0, False, 0
 
         reads_head, host = scope["method"] == "HEAD", _host_of(scope)
-        if reads_head:  # what GET answers, without its body
+        if reads_head:  # HEAD gets the headers that GET would get
             scope = {**scope, "method": "GET"}  # a copy: the server must know that no body follows
 
         async def limited_receive() -> Message:

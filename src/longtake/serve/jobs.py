@@ -38,8 +38,8 @@ MAX_STREAMS = 32  # streams of unfinished videos; each occupies a thread
 KEPT_SESSIONS = 16  # sessions of finished videos, kept so that later videos can share their chunks
 SPRITES = 16
 CHECK_S = 1.0
-MAX_ATTEMPTS = 10  # at a video whose chunks cannot be stored
-RETRY_S = 600.0  # for so long a video is tried to be stored, on a full disk, say
+MAX_ATTEMPTS = 10  # attempts to make a video whose chunks cannot be stored
+RETRY_S = 600.0  # seconds during which storing a video is tried again, for example on a full disk
 STREAM_CHECK_S = 0.1
 
 logger = logging.getLogger("longtake.serve")
@@ -224,7 +224,7 @@ class Jobs:
         self._drop(row.id)
         self.store.delete_video(row.id)
         self._forget_session(row.session_id)
-        for path in self.folder.glob(f"{row.id}.*"):
+        for path in self.files(row):
             path.unlink(missing_ok=True)
         self._count()
 
@@ -243,6 +243,10 @@ class Jobs:
         return {asset for assets in used for asset in assets if asset is not None}
 
     # Files.
+
+    def files(self, row: VideoRow) -> Iterator[Path]:
+        """Paths of all files of a video: the mp4 and its pictures, as far as they exist."""
+        return self.folder.glob(f"{row.id}.*")
 
     def file(self, row: VideoRow) -> Path:
         """Path of the finished mp4.

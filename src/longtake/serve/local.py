@@ -42,7 +42,7 @@ from longtake.studio.timeline import Clock
 from longtake.worlds import game
 
 LEAD = 3  # chunks that may be generated ahead of the viewers
-LIVE_LEAD = 1  # for a session that follows a camera or a game: every chunk ahead adds latency
+LIVE_LEAD = 1  # lead of a session that follows a camera or a game: every chunk ahead adds latency
 MEMORY_S = 600.0  # memory of a take is kept after its end, to go on from it at once
 SLOT_GRACE_S = 10.0  # a session keeps its slot for this long while a viewer reloads the page
 SHORT_GRACE_S = 0.5  # the same while other sessions wait; older sessions come first in the queue

@@ -21,7 +21,7 @@ class FolderLock:
             InputError: another process has it.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)  # takes and keys are nobody else's business
+        folder.chmod(0o700)  # takes and keys are private
         self._lock = FileLock(folder / NAME)
         self._owner = folder / OWNER
         try:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from longtake.serve.host import SessionHost
 from longtake.serve.jobs import Jobs
 
 GB = 10**9
@@ -45,19 +44,21 @@ class Retention:
         return []
 
 
-def delete_outdated(retention: Retention, host: SessionHost, jobs: Jobs) -> None:
+def delete_outdated(retention: Retention, jobs: Jobs) -> None:
     """Delete the takes and videos of a server that are beyond the limits."""
-    for item in retention.outdated(_items(host, jobs), time.time()):
+    if retention == Retention():  # the disk is not searched if all is kept
+        return
+    for item in retention.outdated(_items(jobs), time.time()):
         item.delete()
 
 
-def _items(host: SessionHost, jobs: Jobs) -> Iterator[Item]:
-    for session in host.sessions():
+def _items(jobs: Jobs) -> Iterator[Item]:
+    for session in jobs.host.sessions():
         if session.live and session.ended is not None:
             num_bytes = _num_bytes(session.folder.rglob("*"))
-            yield Item(created_at=session.created_at, num_bytes=num_bytes, delete=partial(host.forget, session))
+            yield Item(created_at=session.created_at, num_bytes=num_bytes, delete=partial(jobs.host.forget, session))
     for row in jobs.store.finished_videos():
-        num_bytes = _num_bytes(jobs.folder.glob(f"{row.id}.*"))
+        num_bytes = _num_bytes(jobs.files(row))
         yield Item(created_at=row.created_at, num_bytes=num_bytes, delete=partial(jobs.delete, row))
 
 

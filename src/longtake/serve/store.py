@@ -255,6 +255,6 @@ def _migrate(connection: Connection) -> None:
     config.set_main_option("script_location", "longtake.serve:migrations")
     config.attributes["connection"] = connection
     tables = inspect(connection).get_table_names()
-    if "videos" in tables and "alembic_version" not in tables:  # from before there were migrations
+    if "videos" in tables and "alembic_version" not in tables:  # tables of a version without migrations
         command.stamp(config, "0001")
     command.upgrade(config, "head")

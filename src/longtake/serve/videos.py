@@ -4,7 +4,6 @@ import base64
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter, to_thread
@@ -257,8 +256,16 @@ async def remix(request: Request, video_id: str) -> dict[str, object]:
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     async with Form(request) as fields:
         asked = _checked(Remix, fields)
-    remixed = partial(jobs.remix, from_chunk=asked.from_chunk, seed=asked.seed, metadata=asked.metadata)
-    made = await run_in_threadpool(lambda: remixed(row, asked.prompt, key=key_of(request)))
+    made = await run_in_threadpool(
+        lambda: jobs.remix(
+            row,
+            asked.prompt,
+            from_chunk=asked.from_chunk,
+            seed=asked.seed,
+            key=key_of(request),
+            metadata=asked.metadata,
+        )
+    )
     return shown(made, jobs)
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from longtake.core.errors import ConfigError
 from longtake.core.noise import rng_for
+from longtake.core.shapes import Stride
 from longtake.worlds.assets import Place, View, place_named, subject_named
 from longtake.worlds.config import WorldConfig
 from longtake.worlds.scenes import (
@@ -31,8 +32,6 @@ _SPEEDS = {  # ranges of speed in picture widths per second
     "rolls": (0.14, 0.22),
     "floats": (0.07, 0.12),
 }
-
-LATENT_S = 0.25  # duration of a latent frame: four frames at 16 frames/s
 
 _T = TypeVar("_T")
 
@@ -125,11 +124,11 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
     height = min(scale * math.sqrt(subject.height_px / subject.width_px), 0.62)
     lateral = is_lateral(motion, subject)
     sided = lateral or subject.facing != "front"
-    speed = 0.0
+    speed, latent_s = 0.0, Stride().time / config.fps
     if lateral:
-        speed = _snapped(draw.uniform(*_SPEEDS[motion]), config, config.size.width * LATENT_S, fine=True)
+        speed = _snapped(draw.uniform(*_SPEEDS[motion]), config, config.size.width * latent_s, fine=True)
     elif motion in VERTICAL:
-        speed = _snapped(draw.uniform(0.12, 0.18), config, config.size.height * LATENT_S, fine=True)
+        speed = _snapped(draw.uniform(0.12, 0.18), config, config.size.height * latent_s, fine=True)
     if support == "air":
         # Rising subjects begin low and falling ones high, so that they stay visible for a clip.
         y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * drawn())
