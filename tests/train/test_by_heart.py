@@ -58,7 +58,7 @@ def loop(steps: int, optim: OptimConfig) -> LoopConfig:
 
 
 TEACHING = TeacherStage(
-    loop=loop(400, FAST), phases=(Phase(until=400, latent_frames=FRAMES, batch=8, shifts=(1.0, 3.0)),)
+    loop=loop(800, FAST), phases=(Phase(until=800, latent_frames=FRAMES, batch=8, shifts=(1.0, 3.0)),)
 )
 PAIRS = OdePairStage(num_pairs=24, batch=8, num_steps=8, latent_frames=FRAMES)
 INIT = OdeInitStage(loop=loop(120, GENTLE), batch=8)

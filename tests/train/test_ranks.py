@@ -71,7 +71,8 @@ def alone(ready: Path, tmp_path_factory: pytest.TempPathFactory, encoder: MiniLM
 
 
 def equal(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.allclose(one[k], other[k], rtol=0, atol=1e-5) for k in one)
+    """Compare weights to within half of the smallest step: Adam enlarges the rounding of gradients close to zero."""
+    return one.keys() == other.keys() and all(torch.allclose(one[k], other[k], rtol=0, atol=5e-5) for k in one)
 
 
 @pytest.mark.slow

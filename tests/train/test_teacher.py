@@ -1,11 +1,13 @@
 """Which tokens and cells the teacher's loss looks at."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from longtake.core.errors import ConfigError
 from longtake.core.noise import rng_for
 from longtake.flow.schedule import logit_normal_sigma
 from longtake.nets.text import MiniLMEncoder
@@ -32,6 +34,17 @@ def test_tokens_are_kept_at_random_wherever_the_subject_is() -> None:
     assert (counts - 0.5).abs().max() < 0.12
     whole = kept_tokens(shape, 1.0, 2, rng_for(0, ("kept",)))
     assert torch.equal(whole.sort(-1).values, torch.arange(6).expand(2, 3, -1))
+
+
+def test_a_teacher_that_starts_from_weights_uses_all_layers() -> None:
+    loop = LoopConfig(steps=4, optim=OptimConfig(adam_lr=1e-3))
+    shallow = Phase(until=2, latent_frames=1, batch=2, shifts=(1.0,), layers=1)
+    stage = TeacherStage(loop=loop, phases=(shallow, Phase(until=4, latent_frames=3, batch=2, shifts=(1.0,))))
+    with pytest.raises(ConfigError, match="leave `layers` out"):
+        replace(stage, start="tiny-world")
+    started = stage.starting_from("tiny-world")
+    assert (started.start, [phase.layers for phase in started.phases]) == ("tiny-world", [None, None])
+    assert replace(started, start=None, phases=stage.phases) == stage
 
 
 def test_cells_count_more_the_more_a_subject_covers_them() -> None:

@@ -172,7 +172,7 @@ def test_a_wan_learns_a_correction_from_videos_and_reads_umt5(tmp_path: Path, mo
     changed = {name for name in begun if not torch.equal(begun[name], trained[name])}
     assert changed == {name for name in begun if name.startswith("blocks.") and begun[name].ndim == 2}
     low_rank = read_weights(out / "teacher", "lora")
-    assert len(low_rank) == 2 * len(changed)
+    assert len(low_rank) == 3 * len(changed), "the two matrices of a layer and their alpha"
 
 
 def test_a_folder_without_anything_usable_says_so(model: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from longtake.core.vocabulary import Vocabulary
 from longtake.sample.words import UnknownWord
 from longtake.serve.log import LogReader
 from longtake.serve.messages import ChunkEvent, Command, Event, Open, Opened, Status
-from longtake.serve.recorded import EndReason
+from longtake.serve.recorded import EndReason, SessionMeta
 from longtake.serve.viewers import Viewer
 from longtake.studio.script import Script
 from longtake.studio.timeline import Clock
@@ -19,6 +19,7 @@ from longtake.studio.timeline import Clock
 class Session(Protocol):
     """A tree of chunks that is being generated, and its event log. Safe to use from any thread."""
 
+    facts: SessionMeta  # what its folder says of how it was opened
     id: str  # grants the right to direct
     watch_id: str  # grants the right to watch
     owner: str | None  # id of the key that opened the session

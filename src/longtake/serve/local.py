@@ -154,16 +154,16 @@ class LocalHost:
         return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(parent, after))
 
     def go_on(self, session: Session, after: int, *, owner: str | None = None) -> LiveSession:
-        return self.go_on_from(session.id, after, owner=owner)
+        return self.go_on_from(session.facts, after, owner=owner)
 
-    def go_on_from(self, session_id: str, after: int, *, owner: str | None = None) -> LiveSession:
-        """As `go_on`, given a session id; also continues a session of another host that has ended."""
+    def go_on_from(self, facts: SessionMeta, after: int, *, owner: str | None = None) -> LiveSession:
+        """As `go_on`, given a session's facts; also continues a session of another host that has ended."""
         self._check_room()
-        parent, path = self._sessions.get(session_id), self.folder / session_id / FACTS
+        parent, folder = self._sessions.get(facts.id), self.folder / facts.folder_name
         if parent is not None and parent.has_memory():
             take, past = parent.take_after(after), parent
         else:
-            past = Finished(path.parent) if parent is None and path.exists() else self.session(session_id)
+            past = Finished(folder) if parent is None and (folder / FACTS).exists() else self.session(facts.id)
             take = self.studio.replay(past.script(after))
         return self._add(past.opening, take, None, num_chunks=None, live=True, owner=owner, past=(past, after))
 
@@ -199,7 +199,7 @@ class LocalHost:
             LongtakeError: as `open`.
         """
         take, source = self._begun(facts.opening)
-        folder = self.folder / facts.id
+        folder = self.folder / facts.folder_name
         session = LiveSession(folder, facts, EventLog(folder / LOG), take=take, source=source, asset=self._asset)
         for viewer in viewers:
             session.watched(viewer)

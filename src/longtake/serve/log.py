@@ -86,9 +86,13 @@ class LogReader:
         return lambda: self._listeners.remove(listener)
 
     def look(self) -> None:
-        """Find entries that another process has appended, and call the listeners."""
+        """Find entries that another process has appended, and call the listeners; a deleted log has no new ones."""
         with self._lock:
-            self._scan()
+            try:
+                self._scan()
+            except MediaError:
+                if self.path.exists():
+                    raise
         self._tell()
 
     async def tail(self, after: int = -1) -> AsyncGenerator[Record]:

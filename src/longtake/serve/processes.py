@@ -22,7 +22,7 @@ from longtake.sample.words import UnknownWord
 from longtake.serve.errors import LostError, NotFoundError
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog, LogReader
-from longtake.serve.messages import ChunkEvent, Command, Ended, Event, HeadEvent, Open, Status, events
+from longtake.serve.messages import ChunkEvent, Close, Command, Ended, Event, HeadEvent, Open, Status, events
 from longtake.serve.metrics import Counts
 from longtake.serve.recorded import LOG, Recorded, Register, SessionMeta
 from longtake.serve.sessions import INTERNAL_ERROR
@@ -268,7 +268,7 @@ class ProcessHost:
         return self._add(self.call("fork", session.id, after, opening, num_chunks))
 
     def go_on(self, session: Session, after: int, *, owner: str | None = None) -> RemoteSession:
-        return self._add(self.call("go_on", session.id, after, owner))
+        return self._add(self.call("go_on", session.facts, after, owner))
 
     def session(self, session_id: str) -> RemoteSession:
         return self._sessions.named(session_id)
@@ -279,11 +279,12 @@ class ProcessHost:
     def forget(self, session: Session) -> None:
         known = self.session(session.id)
         try:
+            known.do(Close())
+            known.log.look()  # the last entry, before the folder is deleted
             self.call("forget", session.id)
         except (LostError, NotFoundError):
             known.lose("the take was deleted")
             rmtree(session.folder, ignore_errors=True)
-        known.log.look()  # the worker's event may come too late
         known.tell(Status(state="ended", viewers=0))
         self._sessions.remove(session.id)
 

@@ -108,8 +108,8 @@ class Worker:
         parent = self._host.session(session_id)
         return self._followed(self._host.fork(parent, after, opening, num_chunks=num_chunks).id)
 
-    def go_on(self, session_id: str, after: int, owner: str | None) -> SessionMeta:
-        return self._followed(self._host.go_on_from(session_id, after, owner=owner).id)
+    def go_on(self, facts: SessionMeta, after: int, owner: str | None) -> SessionMeta:
+        return self._followed(self._host.go_on_from(facts, after, owner=owner).id)
 
     def forget(self, session_id: str) -> None:
         self._host.forget(self._host.session(session_id))

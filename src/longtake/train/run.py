@@ -207,7 +207,7 @@ class Recipe:
             raise ConfigError(
                 f"{model} has no teacher, so there is nothing to distil; train one, or name another model"
             )
-        taken = replace(self.teacher, start=model, lora_rank=None, loop=replace(self.teacher.loop, steps=0))
+        taken = replace(self.teacher.starting_from(model), lora_rank=None, loop=replace(self.teacher.loop, steps=0))
         return replace(self, codec=codec_fit.BaseCodec(model=model), teacher=taken)
 
     def on_videos(self, folder: Path) -> "Recipe":
@@ -224,7 +224,7 @@ class Recipe:
             preset=preset_named(about.model),
             codec=codec_fit.BaseCodec(model=about.model),
             latents=videos.PreparedLatents(folder=str(folder)),
-            teacher=replace(self.teacher, start=about.model),
+            teacher=self.teacher.starting_from(about.model),
             painter_pairs=None,  # videos have one look
             painter=None,
             decoder=None,

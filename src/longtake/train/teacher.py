@@ -7,13 +7,14 @@ as pictures, and appearance is learned before motion.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from longtake.core.errors import ConfigError
 from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import logit_normal_sigma
 from longtake.nets.dit import DiT
@@ -49,7 +50,11 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeacherStage:
-    """Configuration of the teacher's training."""
+    """Configuration of the teacher's training.
+
+    Raises:
+        ConfigError: a phase uses some of the layers, but the training starts from weights that use all of them.
+    """
 
     loop: LoopConfig
     phases: tuple[Phase, ...]
@@ -58,6 +63,16 @@ class TeacherStage:
     start: str | None = None  # model whose teacher (or student, without a teacher) provides the initial weights
     lora_rank: int | None = None  # rank of the LoRA that is trained; None: all weights are trained
     lora_alpha: float | None = None  # numerator of the LoRA's scale alpha / rank; None: the rank
+
+    def __post_init__(self) -> None:
+        if self.start is not None and any(phase.layers is not None for phase in self.phases):
+            raise ConfigError(
+                f"{self.start}'s weights use all layers, and training starts from them: leave `layers` out"
+            )
+
+    def starting_from(self, model: str) -> "TeacherStage":
+        """Configuration that starts from a model's weights, so that all phases use all layers."""
+        return replace(self, start=model, phases=tuple(replace(phase, layers=None) for phase in self.phases))
 
     def phase(self, step: int) -> Phase:
         return next((p for p in self.phases if step < p.until), self.phases[-1])

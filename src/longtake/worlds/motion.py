@@ -63,6 +63,18 @@ class _Gait:
     growth: Float[Tensor, " f"] | float = 1.0  # factor on the size
 
 
+def phases_a_width(actor: Actor) -> float:
+    """Change of `Actor.phase` that a path of one picture width replaces, for an actor at full pace in a still picture.
+
+    Phases of steps are in strides, those of rolling subjects in picture widths, all others in seconds.
+    """
+    if actor.motion == "rolls":
+        return 1.0
+    if actor.motion in _STRIDES_A_WIDTH and (actor.support == "ground" or actor.motion == "hops"):
+        return _STRIDES_A_WIDTH[actor.motion]
+    return 1 / actor.speed if actor.speed else 0.0
+
+
 def frame_seconds(scene: Scene, frames: range, device: str) -> Float[Tensor, " f"]:
     """Time of every frame in seconds since the scene began."""
     numbers = torch.arange(frames.start, frames.stop, frames.step, device=device)
@@ -177,13 +189,13 @@ def _gait(scene: Scene, actor: Actor, subject: Subject, clock: _Clock) -> _Gait:
             return _Gait(lift=clock.effort * 0.012 * torch.sin(stride).abs())
         case "rolls":  # rotation without slipping
             across = scene.width_px / scene.height_px / (actor.height / 2)  # width of the picture in radii
-            return _Gait(angle=sign * clock.gone * actor.speed * across)
+            return _Gait(angle=sign * (clock.gone * actor.speed + actor.phase) * across)
         case _:
             return _in_place(actor, subject, clock.seconds, beat)
 
 
 def _afloat(actor: Actor, clock: _Clock, beat: Float[Tensor, " f"]) -> _Gait:
-    gait = _Gait(sway=0.012 * torch.sin(beat * 0.5), angle=0.035 * torch.sin(beat * 0.5 + 1.0))
+    gait = _Gait(sway=0.012 * torch.sin(beat), angle=0.035 * torch.sin(beat + 1.0))
     if actor.motion == "hops":
         stride = math.pi * (clock.gone * actor.speed * _STRIDES_A_WIDTH["hops"] + actor.phase)
         lift = clock.effort * 0.5 * torch.sin(stride).abs()
@@ -203,8 +215,8 @@ def _aloft(actor: Actor, subject: Subject, beat: Float[Tensor, " f"], sign: floa
         case "flies":
             flaps = 0.13 if subject.kind == "animal" and subject.size != "large" else 0.0
             return _Gait(
-                sway=0.03 * torch.sin(beat * 0.5),
-                angle=0.05 * torch.cos(beat * 0.5) * sign + nose,
+                sway=0.02 * torch.sin(beat),
+                angle=0.05 * torch.cos(beat) * sign + nose,
                 squash=1 - flaps * torch.sin(beat * 3),
             )
         case "floats":

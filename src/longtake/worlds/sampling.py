@@ -11,6 +11,7 @@ from longtake.core.noise import rng_for
 from longtake.core.shapes import Stride
 from longtake.worlds.assets import Place, View, place_named, subject_named
 from longtake.worlds.config import WorldConfig
+from longtake.worlds.motion import phases_a_width
 from longtake.worlds.scenes import (
     LATERAL,
     Actor,
@@ -126,9 +127,9 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
     sided = lateral or subject.facing != "front"
     speed, latent_s = 0.0, Stride().time / config.fps
     if lateral:
-        speed = _snapped(draw.uniform(*_SPEEDS[motion]), config, config.size.width * latent_s, fine=True)
+        speed = _snapped(draw.uniform(*_SPEEDS[motion]), config, config.size.width * latent_s)
     elif motion in VERTICAL:
-        speed = _snapped(draw.uniform(0.12, 0.18), config, config.size.height * latent_s, fine=True)
+        speed = _snapped(draw.uniform(0.12, 0.18), config, config.size.height * latent_s, 0.5)
     if support == "air":
         # Rising subjects begin low and falling ones high, so that they stay visible for a clip.
         y = {"rises": 0.72, "falls": 0.22}.get(motion, 0.3 + 0.2 * drawn())
@@ -145,19 +146,29 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
         support=support,
         height=round(height, 4),
         x=round(draw.uniform(0.36, 0.64), 4),
-        y=round(_snapped(y, config, config.size.height), 4),
+        y=round(_snapped(y, config, config.size.height, 2), 4),
         speed=round(speed, 4),
-        # on a grid, hops and bounces must not land at the very end of a latent frame: the pose would jump there
-        phase=round(draw.random(), 4) if config.grid is None else 0.125,
+        phase=round(draw.random(), 4),
     )
 
 
-def _snapped(value: float, config: WorldConfig, px: float, *, fine: bool = False) -> float:
-    """Round a `value` in units of `px` pixels to the world's grid, or to half of it if `fine`."""
+def _snapped(value: float, config: WorldConfig, px: float, cells: float = 1) -> float:
+    """Round a `value` in units of `px` pixels to a multiple of `cells` of the world's grid, but not to 0."""
     if config.grid is None:
         return value
-    step = config.grid / 2 if fine else config.grid
-    return round(value * px / step) * step / px
+    step = cells * config.grid / px
+    return max(1, round(value / step)) * step
+
+
+def _locked(actor: Actor) -> Actor:
+    """Derive the phase of an actor's gait from its position: where it is on its path, it has one pose.
+
+    Hops and bounces must not land at the very end of a latent frame, where the pose would jump: hence the offset.
+    """
+    sign = -1.0 if actor.direction == "left" else 1.0
+    travelled = sign * actor.x if is_lateral(actor.motion, subject_named(actor.subject)) else 0.0
+    offset = 0.0 if actor.motion == "rolls" else 0.125
+    return replace(actor, phase=round((offset + travelled * phases_a_width(actor)) % 2, 4))
 
 
 def _contact_row(config: WorldConfig, view: View, camera: Camera, near: float, height: float) -> float:
@@ -235,5 +246,7 @@ def _centre_paths(draw: Random, config: WorldConfig, scene: Scene) -> Scene:
             if scene.camera.kind.startswith("pan"):  # a subject at rest drifts against the pan
                 drift = 0.4 * scene.camera.travel / scene.camera.field
                 x += drift if scene.camera.kind == "pan_right" else -drift
-        actors.append(replace(actor, x=round(_snapped(x, config, config.size.width), 4)))
+        x = _snapped(x, config, config.size.width, 1 if is_lateral(actor.motion, subject_named(actor.subject)) else 2)
+        placed = replace(actor, x=round(x, 4))
+        actors.append(placed if config.grid is None else _locked(placed))
     return replace(scene, actors=tuple(actors))

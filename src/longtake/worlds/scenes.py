@@ -82,7 +82,7 @@ class Actor:
     x: float  # centre at frame 0, as a fraction of the width
     y: float  # contact point (ground, water) or centre (air), as a fraction of the height
     speed: float  # widths per second for lateral motions, heights per second for vertical ones, else 0
-    phase: float  # phase of the gait, in [0, 1)
+    phase: float  # phase of the gait, in [0, 2)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
