@@ -14,6 +14,7 @@ import pytest
 
 from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.guard import AccessPolicy
+from longtake.serve.schedule import Limits
 from tests.browser.barcode import PRESET_WITH_ROOM, barcoded_studio
 from tests.serve.serving import listening
 from tests.tiny import write_model
@@ -100,7 +101,10 @@ def wait(page: Any, condition: str, arg: Any = None) -> None:
 def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     model = write_model(tmp_path_factory.mktemp("model"), preset=PRESET_WITH_ROOM)
     settings = ServerSettings(
-        folder=tmp_path_factory.mktemp("kept"), model=str(model), max_takes=8, access=AccessPolicy(names=(FAR,))
+        folder=tmp_path_factory.mktemp("kept"),
+        model=str(model),
+        limits=Limits(takes=8),
+        access=AccessPolicy(names=(FAR,)),
     )
     with listening(create_app(settings, opener=barcoded_studio)) as base:
         yield int(base.rsplit(":", 1)[1])

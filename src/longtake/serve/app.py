@@ -24,12 +24,12 @@ from longtake.serve.devices import Devices, open_devices
 from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import AccessPolicy, Guard
 from longtake.serve.jobs import Jobs
-from longtake.serve.local import LEAD
 from longtake.serve.lock import FolderLock
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
 from longtake.serve.models import router as models
 from longtake.serve.retention import Retention, delete_outdated
+from longtake.serve.schedule import LEAD, Limits
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
@@ -61,9 +61,7 @@ class ServerSettings:
     compiled: bool = False
     access: AccessPolicy = field(default_factory=AccessPolicy)
     retention: Retention = field(default_factory=Retention)
-    max_takes: int = 2  # live takes that run at the same time on each device
-    max_waiting: int = 16  # live takes that may wait for a slot on each device
-    max_batch: int = 4  # takes whose chunks are generated in one step
+    limits: Limits = field(default_factory=Limits)  # of each device
     max_video_s: float = 120.0  # maximum length of a job's video
 
 
@@ -117,9 +115,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
                 fp8=settings.fp8,
                 compiled=settings.compiled,
                 folder=settings.folder,
-                max_takes=settings.max_takes,
-                max_waiting=settings.max_waiting,
-                max_batch=settings.max_batch,
+                limits=settings.limits,
                 restore=i == 0,
             )
             for i, device in enumerate(settings.devices)

@@ -1,9 +1,4 @@
-"""Sessions whose chunks this process generates: one thread owns the device and schedules the sessions that are ready.
-
-Live sessions take turns, the one that has waited longest first; jobs fill the remaining time, and get one chunk in
-every few even under full load. A limited number of live sessions hold a slot; the others wait in a queue, and get the
-slots of sessions whose viewers show nothing any more.
-"""
+"""Sessions whose chunks this process generates: one thread owns the device and asks the scheduler whose turn it is."""
 
 import logging
 import secrets
@@ -11,42 +6,33 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 from shutil import rmtree
 
 import torch
 
-from longtake.core.cue import Settings
-from longtake.core.errors import InputError, LongtakeError, MediaError
+from longtake.core.errors import LongtakeError
 from longtake.core.shapes import PictureSize
 from longtake.core.vocabulary import Vocabulary
 from longtake.media.live import ChunkEncoder, codec_name
-from longtake.media.targets import Target, reason
 from longtake.sample.words import UnknownWord
-from longtake.serve.errors import BusyError, end_message
+from longtake.serve.errors import end_message
 from longtake.serve.host import Session
 from longtake.serve.log import EventLog
-from longtake.serve.messages import Close, Frames, GameRequest, Open, Opened, VideoRequest
+from longtake.serve.messages import Close, Frames, GameRequest, Open, Opened
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import EXPORTS, FACTS, LOG, Finished, Recorded, Register, SessionMeta
-from longtake.serve.schedule import Scheduler
+from longtake.serve.opening import begin_take
+from longtake.serve.recorded import EXPORTS, FACTS, LOG, Finished, Recorded, Register, SessionMeta, new_folder
+from longtake.serve.schedule import LEAD, LIVE_LEAD, Limits, Scheduler
 from longtake.serve.sessions import INTERNAL_ERROR, Fresh, LiveSession, PictureOf
 from longtake.serve.viewers import Viewer
 from longtake.studio.controller import make_chunks
-from longtake.studio.games import GameSource
-from longtake.studio.sources import LiveSource, Source
+from longtake.studio.sources import Source
 from longtake.studio.studio import Studio
 from longtake.studio.takes import Take
 from longtake.studio.timeline import Clock
-from longtake.worlds import game
 
-LEAD = 3  # chunks that may be generated ahead of the viewers
-LIVE_LEAD = 1  # lead of a session that follows a camera or a game: every chunk ahead adds latency
 MEMORY_S = 600.0  # memory of a take is kept after its end, to go on from it at once
-SLOT_GRACE_S = 10.0  # a session keeps its slot for this long while a viewer reloads the page
-SHORT_GRACE_S = 0.5  # the same while other sessions wait; older sessions come first in the queue
-TYPICAL_TURN_S = 60.0  # initial estimate of the time that a live session holds its slot
 
 logger = logging.getLogger("longtake.serve")
 
@@ -60,9 +46,7 @@ class LocalHost:
         folder: Path,
         asset: PictureOf,
         *,
-        max_takes: int = 2,
-        max_waiting: int = 16,
-        max_batch: int = 4,
+        limits: Limits,
         metrics: Counts,
         restore: bool = True,
     ) -> None:
@@ -72,17 +56,12 @@ class LocalHost:
             studio: the model, on whose device chunks are generated.
             folder: folder of the sessions' folders.
             asset: returns the path of an upload, given its id.
-            max_takes: number of live sessions that run at the same time.
-            max_waiting: number of live sessions that may wait in the queue; more are refused.
-            max_batch: number of sessions whose chunks are generated in one step.
+            limits: how many sessions run, wait and share a step.
             metrics: receives the counts.
             restore: load the sessions of earlier processes; of several hosts on a folder, only one does.
         """
         self.studio = studio
         self.folder = folder
-        self.max_takes = max_takes
-        self.max_waiting = max_waiting
-        self.max_batch = max_batch
         self._device = studio.model.dit.device
         self._asset = asset
         self._metrics = metrics
@@ -91,10 +70,7 @@ class LocalHost:
         self._sessions = Register[LiveSession]()
         self._changed = threading.Condition()
         self._stopping = False
-        self._slots: dict[str, float] = {}  # session id -> when it last wanted its slot
-        self._began: dict[str, float] = {}  # session id -> when it got its slot
-        self._turn_s = TYPICAL_TURN_S
-        self._scheduler = Scheduler()
+        self._scheduler = Scheduler(limits)  # used with `_changed` held
         self._counted = (0, 0, 0)  # open takes, viewers and waiting takes, as last reported
         self._dropped: dict[str, int] = {}  # session id -> dropped frames reported so far
         self._writing: dict[str, Future[None]] = {}
@@ -141,14 +117,14 @@ class LocalHost:
     ) -> LiveSession:
         if live:
             self._check_room()
-        take, source = self._begun(opening)
+        take, source = begin_take(self.studio, opening, self._asset)
         return self._add(opening, take, source, num_chunks=num_chunks, live=live, owner=owner)
 
     def fork(self, session: Session, after: int | None, opening: Open, *, num_chunks: int) -> LiveSession:
         parent = self.session(session.id)
         take = parent.take_after(after)
         if after is None:
-            take, _ = self._begun(opening)
+            take, _ = begin_take(self.studio, opening, self._asset)
         else:
             take.cue(prompt=opening.prompt, seed=opening.seed)
         return self._add(opening, take, None, num_chunks=num_chunks, live=False, past=(parent, after))
@@ -187,7 +163,7 @@ class LocalHost:
         """Remove a session that waits for its first slot and has only its opening; returns whether it did."""
         with self._changed:  # so that it gets no slot meanwhile
             session = self._sessions.get(session_id)
-            if session is None or not session.slot or len(session.log) > 1:
+            if session is None or session.place is None or session.place.position == 0 or len(session.log) > 1:
                 return False
             self._sessions.remove(session.id)
             return True
@@ -198,7 +174,7 @@ class LocalHost:
         Raises:
             LongtakeError: as `open`.
         """
-        take, source = self._begun(facts.opening)
+        take, source = begin_take(self.studio, facts.opening, self._asset)
         folder = self.folder / facts.folder_name
         session = LiveSession(folder, facts, EventLog(folder / LOG), take=take, source=source, asset=self._asset)
         for viewer in viewers:
@@ -207,11 +183,12 @@ class LocalHost:
 
     def room(self) -> int:
         """Number of live sessions that would get a slot at once; a negative number -n: n sessions wait."""
-        return self.max_takes - self._num_running() - self._num_waiting()
+        with self._changed:
+            return self._scheduler.room(self._sessions.all(), time.monotonic())
 
     def load(self) -> int:
-        jobs = sum(not s.live and s.ended is None for s in self.sessions())
-        return self._num_running() + self._num_waiting() + jobs
+        with self._changed:
+            return self._scheduler.load(self._sessions.all(), time.monotonic())
 
     @property
     def is_alive(self) -> bool:
@@ -228,30 +205,8 @@ class LocalHost:
     # Opening sessions.
 
     def _check_room(self) -> None:
-        if self.room() <= -self.max_waiting:
-            raise BusyError(f"{self.max_takes} takes are running and {self.max_waiting} are waiting; try again later")
-
-    def _begun(self, opening: Open) -> tuple[Take, Source | None]:
-        studio = self.studio
-        settings = {field.name: getattr(opening, field.name) for field in fields(Settings)}
-        given = [name for name in ("image", "clip", "source") if getattr(opening, name) is not None]
-        if len(given) > 1:
-            raise InputError(f"a take begins with one thing, not with {' and '.join(given)}")
-        if opening.image is not None:
-            return studio.animate(self._asset(opening.image), opening.prompt, **settings), None
-        if opening.clip is not None:
-            return studio.extend(self._asset(opening.clip), opening.prompt, **settings), None
-        match opening.source:
-            case None:
-                return studio.take(opening.prompt, **settings), None
-            case Frames():
-                source: Source = LiveSource(studio.size, capacity=2 * studio.clock.chunk_frames)
-            case GameRequest(subject=subject, place=place):
-                source = GameSource(game.Game.new(subject, place, studio.size))
-            case VideoRequest(asset=asset):
-                take = studio.restyle(self._asset(asset), opening.prompt, strength=opening.strength, **settings)
-                return take, None
-        return studio.restyle(source, opening.prompt, strength=opening.strength, **settings), source
+        with self._changed:
+            self._scheduler.check_room(self._sessions.all(), time.monotonic())
 
     def _add(
         self,
@@ -280,34 +235,21 @@ class LocalHost:
             id=secrets.token_urlsafe(16), watch_id=secrets.token_urlsafe(16), created_at=time.time(), opening=opening,
             num_chunks=num_chunks, live=live, owner=owner, folder=secrets.token_hex(12),
         )  # fmt: skip
-        folder = self.folder / facts.folder_name
-        try:
-            folder.mkdir(parents=True, mode=0o700)
-        except OSError as error:
-            raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
-        try:
+        with new_folder(self.folder, facts) as folder:
             log = EventLog(folder / LOG)
             log.append(opened)
             session = LiveSession(folder, facts, log, take=take, source=source, asset=self._asset)
             if past is not None:
                 session.share(*past)
-            target = Target(folder / FACTS)
-            target.prepare()
-            target.growing_path.write_text(facts.model_dump_json(indent=1), "utf-8")
-            target.commit(target.growing_path)
-        except OSError as error:
-            rmtree(folder, ignore_errors=True)
-            raise MediaError(f"cannot keep a take in {self.folder}: {reason(error)}") from error
-        except LongtakeError:
-            rmtree(folder, ignore_errors=True)
-            raise
         self._register(session)
         return session
 
     def _register(self, session: LiveSession) -> None:
         session.changed = self._wake
-        self._sessions.add(session)
-        self._wake()
+        with self._changed:
+            self._sessions.add(session)
+            self._scheduler.arrived(session, time.monotonic())
+            self._changed.notify()
 
     def _restore(self) -> None:
         """Load the sessions of earlier processes, so that they can be watched and exported."""
@@ -336,8 +278,8 @@ class LocalHost:
             with self._changed:
                 if self._stopping:
                     return
-                told = self._give_slots()
-                turn = self._next()
+                told = self._assign_places()
+                turn = self._scheduler.turn(self._sessions.all())
                 if not turn and not told:
                     self._changed.wait(0.25)
             for session in self._sessions.all():
@@ -374,7 +316,9 @@ class LocalHost:
     def _count(self) -> None:
         live = [s for s in self._sessions.all() if s.live and s.ended is None]
         viewers = sum(s.status.viewers for s in live)
-        if (counts := (len(live), viewers, self._num_waiting())) != self._counted:
+        with self._changed:
+            waiting = self._scheduler.num_waiting(live, time.monotonic())
+        if (counts := (len(live), viewers, waiting)) != self._counted:
             self._counted = counts
             self._metrics.takes_counted(self.device, *counts)
         for session in live:
@@ -388,54 +332,10 @@ class LocalHost:
         chunks = make_chunks([take.controller for take in takes])
         return [session.register(take, chunk) for session, take, chunk in zip(sessions, takes, chunks, strict=True)]
 
-    def _next(self) -> list[LiveSession]:
-        """The session whose turn it is, and those whose chunks can be generated in one step with its own."""
-        turn = self._scheduler.order([s for s in self._sessions.all() if s.ready])
-        if not turn:
-            return []
-        first, *rest = turn
-        layout = first.take.controller.layout if self.max_batch > 1 and rest else None
-        if layout is None:
-            return [first]
-        return [first, *(s for s in rest if s.take.controller.layout == layout)][: self.max_batch]
-
-    def _give_slots(self) -> list[LiveSession]:
-        """Give free slots to waiting live sessions, oldest first; returns those whose queue position has changed."""
-        now = time.monotonic()
-        wanting = [s for s in self._sessions.all() if s.live and s.wants_slot]
-        waiting = [s for s in wanting if s.id not in self._slots and not s.silent]
-        self._slots |= {s.id: now for s in wanting if s.id in self._slots and not (waiting and s.silent)}
-        grace_s = SHORT_GRACE_S if waiting else SLOT_GRACE_S
-        for lost in [i for i, wanted in self._slots.items() if now - wanted > grace_s or self._is_over(i)]:
-            del self._slots[lost]
-            self._turn_s += 0.2 * (now - self._began.pop(lost) - self._turn_s)
-            if (session := self._sessions.get(lost)) is not None:
-                session.slot = None
-        moved = []
-        for session in waiting:
-            free = self.max_takes - len(self._slots)
-            place = 0 if free > 0 else waiting.index(session) + 1 - sum(s.id in self._slots for s in waiting)
-            if place == 0:
-                self._slots[session.id] = self._began[session.id] = now
-            if session.slot != place:
-                session.slot, session.wait_s = place, round(place * self._turn_s / self.max_takes, 1)
-                moved.append(session)
-        return moved
-
-    def _is_over(self, session_id: str) -> bool:
-        session = self._sessions.get(session_id)
-        return session is None or session.ended is not None
-
-    def _num_running(self) -> int:
-        """Number of live sessions that hold a slot and have not ended."""
-        with self._changed:
-            return sum(not self._is_over(session_id) for session_id in self._slots)
-
-    def _num_waiting(self) -> int:
-        """Number of live sessions that wait for a slot, or were just opened and will want one."""
-        with self._changed:
-            live = [s for s in self._sessions.all() if s.live and s.ended is None and s.id not in self._slots]
-            new_s = time.time() - SLOT_GRACE_S
-            return sum(
-                1 for s in live if (s.wants_slot and not s.silent) or (s.last_made_s == 0 and s.created_at > new_s)
-            )
+    def _assign_places(self) -> list[LiveSession]:
+        """Give slots and positions in the queue; returns the sessions whose place has changed."""
+        changed = self._scheduler.assign(self._sessions.all(), time.monotonic())
+        moved = [(session, place) for i, place in changed.items() if (session := self._sessions.get(i)) is not None]
+        for session, place in moved:
+            session.place = place
+        return [session for session, _ in moved]

@@ -1,14 +1,17 @@
 """A session as recorded in its folder: how it was opened, its event log, and the chunks in the log."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from shutil import rmtree
 from threading import Lock
 from typing import Generic, Literal, TypeVar
 
 from pydantic import BaseModel
 
-from longtake.core.errors import InputError
+from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import PictureSize
+from longtake.media.targets import Target, reason
 from longtake.serve.errors import ConflictError, NotFoundError
 from longtake.serve.log import LogReader
 from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, events
@@ -37,6 +40,29 @@ class SessionMeta(BaseModel):
     @property
     def folder_name(self) -> str:
         return self.folder or self.id
+
+
+@contextmanager
+def new_folder(parent: Path, facts: SessionMeta) -> Iterator[Path]:
+    """Create the folder of a session; the block fills it, then its facts are stored. An error removes the folder.
+
+    Raises:
+        MediaError: the folder cannot be written.
+    """
+    folder = parent / facts.folder_name
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+        try:
+            yield folder
+            target = Target(folder / FACTS)
+            target.prepare()
+            target.growing_path.write_text(facts.model_dump_json(indent=1), "utf-8")
+            target.commit(target.growing_path)
+        except BaseException:
+            rmtree(folder, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise MediaError(f"cannot keep a take in {parent}: {reason(error)}") from error
 
 
 class Recorded:

@@ -8,7 +8,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,7 @@ from longtake.serve.messages import (
     Status,
 )
 from longtake.serve.recorded import EndReason, Recorded, SessionMeta
+from longtake.serve.schedule import Place
 from longtake.serve.viewers import Viewer, Viewers
 from longtake.studio.commands import Position
 from longtake.studio.controller import Chunk, NoChunk
@@ -111,8 +112,7 @@ class LiveSession(Recorded):
         super().__init__(folder, facts, log)
         self._log = log
         self.changed: Callable[[], None] = lambda: None  # set by the host; called when `ready` may have changed
-        self.slot = None if self.live else 0  # 0: holds a slot; 1, 2, ...: place in the queue; None: not queued yet
-        self.wait_s: float | None = None  # estimated seconds until it gets a slot
+        self.place = None if self.live else Place()  # set by the host; None: it has none yet, or has lost it
         self.last_made_s = 0.0
         self._asset = asset
         self._source = source
@@ -144,10 +144,11 @@ class LiveSession(Recorded):
     @property
     def status(self) -> Status:
         with self._lock:
+            queued = self.place if self.place is not None and self.place.position > 0 else None
             return Status(
                 state=self._state(),
-                position=self.slot or None,
-                wait_s=self.wait_s if self.slot else None,
+                position=queued and queued.position,
+                wait_s=queued and queued.wait_s,
                 rebuilt=self._rebuilt(),
                 viewers=len(self._viewers),
                 dropped=self.num_dropped,
@@ -179,7 +180,7 @@ class LiveSession(Recorded):
             return "paused"
         if self.live and not self._viewers:
             return "idle"
-        if self.slot != 0:
+        if self.place is None or self.place.position > 0:
             return "queued"
         if self._past is not None and self._verdict is None:
             return "rebuilding"
@@ -187,6 +188,14 @@ class LiveSession(Recorded):
         if over or (self.live and self._viewers.far_behind(self._tip)):
             return "buffered"
         return "running" if self._take.controller.ready else "waiting_for_input"
+
+    @property
+    def over(self) -> bool:
+        return self._ended is not None
+
+    @property
+    def layout(self) -> Hashable | None:
+        return None if self._take is None else self._take.controller.layout
 
     @property
     def wants_slot(self) -> bool:

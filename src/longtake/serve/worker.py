@@ -18,6 +18,7 @@ from longtake.serve.local import LocalHost
 from longtake.serve.messages import Open, Status
 from longtake.serve.metrics import Counts
 from longtake.serve.recorded import SessionMeta
+from longtake.serve.schedule import Limits
 from longtake.serve.viewers import Viewer
 from longtake.studio.studio import Studio
 from longtake.studio.timeline import Clock
@@ -38,9 +39,7 @@ class HostConfig:
     fp8: bool
     compiled: bool
     folder: Path  # the server's folder
-    max_takes: int
-    max_waiting: int
-    max_batch: int
+    limits: Limits
     restore: bool  # whether to load the sessions of earlier processes
 
     @contextmanager
@@ -56,9 +55,7 @@ class HostConfig:
                 studio,
                 self.folder / "takes",
                 Assets(self.folder / "assets", size=studio.size, fps=studio.fps).path_of,
-                max_takes=self.max_takes,
-                max_waiting=self.max_waiting,
-                max_batch=self.max_batch,
+                limits=self.limits,
                 metrics=metrics,
                 restore=self.restore,
             )
