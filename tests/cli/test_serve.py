@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from longtake.cli.serve import leave_a_core
+from longtake.cli.serve import checked_root, leave_a_core
+from longtake.core.errors import InputError
 
 
 @pytest.mark.parametrize(("cores", "given", "expected"), [(8, None, [7]), (1, None, [1]), (8, "8", [])])
@@ -18,3 +19,10 @@ def test_a_core_is_left_to_sockets_unless_told_otherwise(
     monkeypatch.setattr(torch, "set_num_threads", told.append)
     leave_a_core()
     assert told == expected
+
+
+def test_a_root_path_is_a_path_and_has_no_slash_at_its_end() -> None:
+    assert [checked_root(path) for path in ("", "/", "/studio", "/a/b.c/")] == ["", "", "/studio", "/a/b.c"]
+    for wrong in ("studio", "https://x.example/studio", "/a b", "/a?b", "//", "/a//b"):
+        with pytest.raises(InputError, match="--root-path"):
+            checked_root(wrong)

@@ -55,9 +55,9 @@ class Server:
 
 
 @contextmanager
-def listening(app: FastAPI) -> Iterator[str]:
+def listening(app: FastAPI, root_path: str = "") -> Iterator[str]:
     """Its address, while a thread of this process serves it."""
-    config = server_config(app)
+    config = server_config(app, root_path=root_path)
     config.timeout_graceful_shutdown = 1
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

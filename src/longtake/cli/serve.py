@@ -1,6 +1,7 @@
 """`longtake serve`: the server of the studio page and the API; `longtake keys`: its keys."""
 
 import os
+import re
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,6 +40,10 @@ def serve(
     names: Annotated[
         list[str] | None, typer.Option("--name", metavar="NAME", help="By which browsers know this server.")
     ] = None,
+    root_path: Annotated[
+        str,
+        typer.Option(metavar="PATH", help="Under which a proxy publishes the server (/studio); it removes it."),
+    ] = "",
     ask_keys: Annotated[
         bool | None,
         typer.Option(
@@ -94,10 +99,21 @@ def serve(
             "or let everyone direct with --no-keys"
         )
     log_to_stderr(log)
-    config = server_config(app, host, port)
+    config = server_config(app, host, port, checked_root(root_path))
     socket = config.bind_socket()
     sys.stderr.write(f"longtake studio on http://{host}:{socket.getsockname()[1]}\n")
     uvicorn.Server(config).run([socket])
+
+
+def checked_root(path: str) -> str:
+    """Return a root path without the slash at its end.
+
+    Raises:
+        InputError: it does not begin with a slash, or is more than a path.
+    """
+    if path and not re.fullmatch(r"(/[\w.~-]+)*/?", path):
+        raise InputError(f'--root-path is a path as in "/studio", not "{path}"')
+    return path.rstrip("/")
 
 
 keys = typer.Typer(help="Keys of a server that others can reach.", no_args_is_help=True)

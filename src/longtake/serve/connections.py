@@ -7,6 +7,7 @@ from typing import Any
 import h11
 import uvicorn
 from fastapi import FastAPI
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MAX_HEADER_BYTES = 64 * 1024
@@ -59,12 +60,25 @@ class LimitedConnection(H11Protocol):
             self.transport.abort()
 
 
-def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Config:
-    """How uvicorn serves the app. h11 is the parser that limits headers."""
+def path_of(scope: Scope) -> str:
+    """Path of a request below the root path, with which the server completes what a proxy has removed."""
+    return scope["path"].removeprefix(scope.get("root_path", ""))
+
+
+def server_config(app: FastAPI, host: str = "127.0.0.1", port: int = 0, root_path: str = "") -> uvicorn.Config:
+    """Configuration of uvicorn for an app. h11 is the parser that limits headers.
+
+    Args:
+        app: the application.
+        host: address to listen on.
+        port: port to listen on; 0: any that is free.
+        root_path: path under which a proxy publishes the server, "/studio" say; the proxy removes it from requests.
+    """
     return uvicorn.Config(
         app,
         host=host,
         port=port,
+        root_path=root_path,
         http=LimitedConnection,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         log_config=None,  # see `logs`

@@ -9,6 +9,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from longtake.core.errors import InputError, LongtakeError, MediaError
+from longtake.serve.connections import path_of
 
 
 class BusyError(LongtakeError, RuntimeError):
@@ -108,7 +109,7 @@ def problem(error: Exception, *, request_id: str = "", validation_status: int = 
 
 async def _handle(request: Request, error: Exception) -> JSONResponse:
     # OpenAI returns 400 for an invalid field, and its clients expect that
-    status = 400 if request.url.path.startswith("/v1/") else 422
+    status = 400 if path_of(request.scope).startswith("/v1/") else 422
     return problem(error, request_id=getattr(request.state, "request_id", ""), validation_status=status)
 
 

@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from longtake.core.errors import InputError, LongtakeError
+from longtake.serve.connections import path_of
 from longtake.serve.errors import ForbiddenError, RateLimitError, TooLargeError, UnauthorizedError, problem
 from longtake.serve.metrics import Metrics
 from longtake.serve.store import KeyRow, Store
@@ -101,7 +102,7 @@ class Guard:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         request_id = _numbered(scope)
-        begun_s, limit = self._clock(), _body_limit(scope["path"])
+        begun_s, limit = self._clock(), _body_limit(path_of(scope))
         received, too_large, status = 0, False, 0
 
         reads_head, host = scope["method"] == "HEAD", _host_of(scope)
@@ -183,9 +184,9 @@ class Guard:
         writes = scope["type"] == "websocket" or scope["method"] not in READING
         if writes and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise ForbiddenError("this comes from a page of another site")
-        if int(headers.get("content-length", "0")) > (limit := _body_limit(scope["path"])):
+        if int(headers.get("content-length", "0")) > (limit := _body_limit(path_of(scope))):
             raise _too_large(limit)
-        path = scope["path"]
+        path = path_of(scope)
         reads = scope["type"] == "http" and scope["method"] in READING
         if not self._access.keys_required or not path.startswith(KEYED) or (reads and UNKEYED.fullmatch(path)):
             return

@@ -141,7 +141,7 @@ async def create(request: Request) -> dict[str, object]:
         negative_prompt=asked.negative_prompt,
         image=image,
     )
-    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), jobs)
+    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), request)
 
 
 @router.get("")
@@ -154,7 +154,7 @@ def listed(
     """List a page of videos."""
     jobs = _jobs(request)
     rows = jobs.store.videos(after=after, limit=limit + 1, newest_first=order == "desc", owner=_owner(request))
-    data = [shown(row, jobs) for row in rows[:limit]]
+    data = [shown(row, request) for row in rows[:limit]]
     return {
         "object": "list",
         "data": data,
@@ -179,7 +179,7 @@ async def edit(request: Request) -> dict[str, object]:
     opening = Open(
         prompt=asked.prompt, seed=_seed(asked, row), source=VideoRequest(asset=asset.id), strength=asked.strength
     )
-    return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request), asked.metadata), jobs)
+    return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request), asked.metadata), request)
 
 
 @router.post("/extensions")
@@ -192,11 +192,11 @@ async def extend(request: Request) -> dict[str, object]:
             row = await run_in_threadpool(jobs.store.video, asked.video.id, _owner(request))
             key = key_of(request)
             longer = await run_in_threadpool(jobs.extend, row, asked.prompt, asked.seconds, key, asked.metadata)
-            return shown(longer, jobs)
+            return shown(longer, request)
         asset = await jobs.assets.receive(pieces_of(asked.video))
     _check_is_video(asset)
     opening = Open(prompt=asked.prompt, seed=_seed(asked), clip=asset.id)
-    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), jobs)
+    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), request)
 
 
 @router.get("/characters")
@@ -213,7 +213,7 @@ def one(request: Request, response: Response, video_id: str) -> dict[str, object
     row = _row(request, video_id)
     if row.status in UNFINISHED:
         response.headers["openai-poll-after-ms"] = POLL_AFTER_MS
-    return shown(row, _jobs(request))
+    return shown(row, request)
 
 
 @router.delete("/{video_id}")
@@ -266,10 +266,10 @@ async def remix(request: Request, video_id: str) -> dict[str, object]:
             metadata=asked.metadata,
         )
     )
-    return shown(made, jobs)
+    return shown(made, request)
 
 
-def shown(row: VideoRow, jobs: Jobs) -> dict[str, object]:
+def shown(row: VideoRow, request: Request) -> dict[str, object]:
     """Convert a video to OpenAI's format, with the additional fields `seed`, `fps` and `stream_url`."""
     return {
         "id": row.id,
@@ -287,8 +287,8 @@ def shown(row: VideoRow, jobs: Jobs) -> dict[str, object]:
         "size": row.size,
         "status": row.status,
         "seed": row.seed,
-        "fps": jobs.host.fps,
-        "stream_url": f"/v1/videos/{row.id}/content",
+        "fps": _jobs(request).host.fps,
+        "stream_url": f"{request.scope.get('root_path', '')}/v1/videos/{row.id}/content",
     }
 
 

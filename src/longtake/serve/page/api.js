@@ -1,9 +1,9 @@
 // Requests to the server, with the key if one is needed.
 
-import { Refusal, refusalOf } from './connection.js';
+import { below, Refusal, refusalOf } from './connection.js';
 import { RecordReader } from './protocol.js';
 
-export const base = new URL('/', location.href);
+export const base = new URL('..', import.meta.url); // this script is base + "page/api.js"
 
 /**
  * `#key=...` in the address; it is kept for this tab and taken out of the address.
@@ -31,7 +31,7 @@ export async function request(path, init = {}) {
   if (key) headers.set('Authorization', `Bearer ${key}`);
   let answer;
   try {
-    answer = await fetch(new URL(path, base), { ...init, headers });
+    answer = await fetch(below(base, path), { ...init, headers });
   } catch (error) {
     throw new Refusal('The server cannot be reached.', { cause: error });
   }

@@ -117,7 +117,7 @@ export class Connection {
 
   #openSocket() {
     const { base, path, frames, key } = this.#options;
-    const url = new URL(`${path}/live?after=${this.#after}&frames=${frames}`, base);
+    const url = below(base, `${path}/live?after=${this.#after}&frames=${frames}`);
     url.protocol = url.protocol === 'https:' ? 'wss:' : 'ws:';
     const socket = new (this.#options.WebSocket ?? WebSocket)(url.href, subprotocols(key));
     socket.binaryType = 'arraybuffer';
@@ -262,7 +262,7 @@ export class Connection {
     /** @type {Record<string, string>} */
     const headers = key ? { Authorization: `Bearer ${key}` } : {};
     if (init.body) headers['Content-Type'] = 'application/json';
-    return (this.#options.fetch ?? fetch)(new URL(path, base).href, { ...init, headers });
+    return (this.#options.fetch ?? fetch)(below(base, path).href, { ...init, headers });
   }
 
   /** @param {Partial<State>} change */
@@ -270,6 +270,16 @@ export class Connection {
     this.state = { ...this.state, retryAt: null, message: null, ...change };
     this.#options.onstate(this.state);
   }
+}
+
+/**
+ * The address of one of the server's paths, "/api/about" say.
+ * @param {URL | string} base address of the server, with a slash at its end
+ * @param {string} path
+ * @returns {URL}
+ */
+export function below(base, path) {
+  return new URL(path.replace(/^\//, ''), base);
 }
 
 /**

@@ -80,7 +80,7 @@ function show(spec) {
 
 export {}; // a module
 
-fetch('/openapi.json')
+fetch('openapi.json')
   .then((answer) => (answer.ok ? answer.json() : Promise.reject(new Error(`the server says ${answer.status}`))))
   .then(show)
   .catch((error) => (routes.textContent = `openapi.json cannot be read: ${error.message}`));
