@@ -20,7 +20,7 @@ from longtake.serve.errors import HANDLERS, BusyError, ConflictError, Unsupporte
 from longtake.serve.guard import AccessPolicy, Guard, MiB, key_of
 from longtake.serve.logs import LogStyle, log_to_stderr
 from longtake.serve.metrics import Metrics
-from longtake.serve.store import Store
+from longtake.serve.store import SCOPES, Store
 from tests.serve.serving import listening
 
 
@@ -183,6 +183,29 @@ def test_keys_are_asked_for_where_something_is_done(store: Store) -> None:
             assert denied.value.status_code == 401
         store.revoke_key(row.id)
         assert client.get("/api/takes/a", headers=bearer).status_code == 401
+
+
+def test_a_key_does_what_its_scope_allows_and_no_more(store: Store) -> None:
+    access = AccessPolicy(names=("testserver",), keys_required=True)
+    requests = (
+        ("GET", "/api/takes/a", "watch"),
+        ("HEAD", "/api/takes/a", "watch"),
+        ("POST", "/api/takes/a/commands", "direct"),
+        ("POST", "/api/takes/a/chunks/1/takes", "create"),
+        ("POST", "/api/takes", "create"),
+        ("DELETE", "/api/takes/a", "create"),
+        ("POST", "/api/assets", "create"),
+        ("POST", "/v1/videos", "create"),
+        ("GET", "/metrics", "admin"),
+    )
+    with TestClient(app_with(store, access)) as client:
+        for i, scope in enumerate(SCOPES):
+            headers = {"Authorization": f"Bearer {store.create_key(scope, scope=scope)[1]}"}
+            for method, path, needed in requests:
+                answer = client.request(method, path, headers=headers)
+                assert (answer.status_code != 403) == (i >= SCOPES.index(needed)), (scope, method, path)
+                if answer.status_code == 403 and method != "HEAD":
+                    assert f'"{needed}"' in said(answer)
 
 
 def test_a_key_may_ask_so_often_and_then_waits(store: Store) -> None:

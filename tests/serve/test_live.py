@@ -20,10 +20,12 @@ from longtake.media.animations import open_writer
 from longtake.media.live import pictures_of
 from longtake.serve import local, viewers
 from longtake.serve.app import ServerSettings, create_app
+from longtake.serve.guard import AccessPolicy
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import ChunkEvent, Status, events
 from longtake.serve.schedule import Limits
 from longtake.serve.sessions import LiveSession
+from longtake.serve.store import SCOPES
 from longtake.weights.manifest import write_manifest
 from tests.serve.serving import Watcher, listening
 from tests.tiny import PRESET, write_model
@@ -258,6 +260,32 @@ def test_a_link_to_look_on_cannot_direct(client: TestClient) -> None:
     assert client.delete(f"/api/takes/{take['watch']}").status_code == 403
     assert client.delete(f"/api/takes/{take['id']}").status_code == 204
     assert client.get(f"/api/takes/{take['id']}").status_code == 404
+
+
+def test_keys_watch_direct_and_see_what_their_scope_allows(tmp_path: Path) -> None:
+    access = AccessPolicy(names=("127.0.0.1",), keys_required=True)
+    settings = ServerSettings(folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), access=access)
+    app = create_app(settings)
+    keys = {scope: {"Authorization": f"Bearer {app.state.store.create_key(scope, scope=scope)[1]}"} for scope in SCOPES}
+    with TestClient(app, base_url=HERE) as client:
+        take = client.post("/api/takes", json={"prompt": "a tiger"}, headers=keys["create"]).json()["id"]
+        for scope, answers in (("watch", "refused"), ("direct", "accepted")):
+            with client.websocket_connect(f"{SOCKETS}/api/takes/{take}/live", headers=keys[scope]) as socket:
+                viewer = Watcher(socket)
+                viewer.whole_chunk(0)
+                viewer.say(type="cue", event_id=scope, change="night falls")
+                assert viewer.until(answers, event_id=scope)
+        seen = {
+            scope: [one["id"] for one in client.get("/api/takes", headers=headers).json()["takes"]]
+            for scope, headers in keys.items()
+        }
+        assert seen == {"watch": [], "direct": [], "create": [take], "admin": [take]}
+        video = client.post("/v1/videos", json={"prompt": "a boat", "seconds": "1"}, headers=keys["create"]).json()
+        statuses = {
+            scope: client.get(f"/v1/videos/{video['id']}", headers=headers).status_code
+            for scope, headers in keys.items()
+        }
+        assert statuses == {"watch": 404, "direct": 404, "create": 200, "admin": 200}
 
 
 def test_the_same_events_come_over_plain_http_and_frames_as_jpegs(client: TestClient) -> None:

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine
 
 from longtake.core.errors import InputError
 from longtake.serve.errors import NotFoundError
-from longtake.serve.store import Store, Table, VideoRow
+from longtake.serve.store import SCOPES, Store, Table, VideoRow
 
 
 def video(name: str, owner: str | None = None, **more: object) -> VideoRow:
@@ -82,6 +82,13 @@ def test_a_key_opens_until_it_is_revoked_and_its_secret_is_not_kept(store: Store
         store.create_key("none", takes=0)
 
 
+def test_each_scope_includes_those_before_it(store: Store) -> None:
+    for i, scope in enumerate(SCOPES):
+        found = store.check_key(store.create_key("k", scope=scope)[1])
+        assert found is not None
+        assert [found.allows(other) for other in SCOPES] == [True] * (i + 1) + [False] * (3 - i)
+
+
 def test_many_threads_write_at_the_same_time(store: Store) -> None:
     failures: list[Exception] = []
 
@@ -139,5 +146,5 @@ def test_a_database_from_before_there_were_migrations_is_opened_with_its_rows(tm
     engine.dispose()
     for _ in range(2):
         store = Store(tmp_path / "old.db")
-        assert [key.name for key in store.all_keys()] == ["ann"]
+        assert [(key.name, key.scope) for key in store.all_keys()] == [("ann", "create")]
         store.close()

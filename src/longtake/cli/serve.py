@@ -123,12 +123,16 @@ keys = typer.Typer(help="Keys of a server that others can reach.", no_args_is_he
 def create(
     name: Annotated[str, typer.Argument(help="Whose it is.")],
     *,
+    scope: Annotated[
+        Literal["watch", "direct", "create", "admin"],
+        typer.Option(help="What it may: watch takes, direct them, open them, or see those of all keys."),
+    ] = "create",
     takes: Annotated[int, typer.Option(metavar="N", help="In the making at the same time.")] = 2,
     requests_per_minute: Annotated[int, typer.Option(metavar="N")] = 600,
     folder: Folder = None,
 ) -> None:
     """Make a key. It is shown once and kept only as a hash."""
-    row, text = store(folder).create_key(name, takes=takes, requests_per_minute=requests_per_minute)
+    row, text = store(folder).create_key(name, scope=scope, takes=takes, requests_per_minute=requests_per_minute)
     sys.stdout.write(f"{text}\n")
     sys.stderr.write(f"key {row.id} for {name}; the studio's page takes it as http://.../#key={text}\n")
 
@@ -138,7 +142,8 @@ def listed(*, folder: Folder = None) -> None:
     """Which keys there are."""
     for row in store(folder).all_keys():
         state = "" if row.revoked_at is None else " · revoked"
-        sys.stdout.write(f"{row.id}  {row.name} · {row.takes} takes, {row.requests_per_minute} requests/min{state}\n")
+        limits = f"{row.takes} takes, {row.requests_per_minute} requests/min"
+        sys.stdout.write(f"{row.id}  {row.name} · {row.scope} · {limits}{state}\n")
 
 
 @keys.command()

@@ -19,13 +19,14 @@ from anyio import to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Send
+from starlette.types import Scope as ConnectionScope
 
 from longtake.core.errors import InputError, LongtakeError
 from longtake.serve.connections import path_of
 from longtake.serve.errors import ForbiddenError, RateLimitError, TooLargeError, UnauthorizedError, problem
 from longtake.serve.metrics import Metrics
-from longtake.serve.store import KeyRow, Store
+from longtake.serve.store import KeyRow, Scope, Store
 
 MiB = 1024**2
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -33,6 +34,7 @@ READING = frozenset({"GET", "HEAD", "OPTIONS"})
 KEYED = ("/v1/", "/api/", "/metrics")
 # addresses that <img>, <video> and links load without headers; the ids in them cannot be guessed
 HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
+DIRECTING = re.compile(r"/api/takes/[^/]+/commands")
 UNKEYED = re.compile(r"/api/(about|assets/[^/]+|takes/[^/]+/(chunks|paths)/[^/]+)")
 BODY_BYTES = (("/v1/videos", 210 * MiB), ("/api/assets", 210 * MiB), ("/", MiB))  # the first matching prefix counts
 HEADERS = {
@@ -92,7 +94,7 @@ class Guard:
         self._clock = clock
         self._buckets: dict[str, tuple[float, float]] = {}  # key id -> requests left, and the time of that count
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             await self._http(scope, receive, send)
         elif scope["type"] == "websocket":
@@ -100,7 +102,7 @@ class Guard:
         else:
             await self._app(scope, receive, send)
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _http(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         request_id = _numbered(scope)
         begun_s, limit = self._clock(), _body_limit(path_of(scope))
         received, too_large, status = 0, False, 0
@@ -156,7 +158,7 @@ class Guard:
                 await response(scope, receive, send_with_headers)
         self._record(scope, status, begun_s)
 
-    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _websocket(self, scope: ConnectionScope, receive: Receive, send: Send) -> None:
         request_id = _numbered(scope)
         begun_s = self._clock()
         try:
@@ -171,7 +173,7 @@ class Guard:
         finally:
             self._record(scope, 101, begun_s)
 
-    async def _check(self, scope: Scope) -> None:
+    async def _check(self, scope: ConnectionScope) -> None:
         """Check a request, and put its key into the scope's state.
 
         Raises:
@@ -196,6 +198,8 @@ class Guard:
             raise UnauthorizedError(
                 "a key is needed: Authorization: Bearer <key>" if text is None else "the key is not known"
             )
+        if not key.allows(needed := _needed_scope(scope, path)):
+            raise ForbiddenError(f'this key may {key.scope}; this needs a key with the scope "{needed}"')
         self._spend(key)
         scope["state"]["key"] = key
 
@@ -213,7 +217,7 @@ class Guard:
             raise RateLimitError(f"the key may make {key.requests_per_minute} requests a minute; wait", wait_s)
         self._buckets[key.id] = (left - 1, now)
 
-    def _record(self, scope: Scope, status: int, begun_s: float) -> None:
+    def _record(self, scope: ConnectionScope, status: int, begun_s: float) -> None:
         # the route's template: ids in the address grant access, so they must not be logged
         route = getattr(scope.get("route"), "path", None) or "other"
         method = scope.get("method", "WS")
@@ -231,19 +235,34 @@ class Guard:
         access.info("%(request_id)s %(client)s %(method)s %(route)s %(status)s %(ms)s ms", line)
 
 
+def _needed_scope(scope: ConnectionScope, path: str) -> Scope:
+    """Scope that a request needs. A WebSocket needs "watch"; its commands are checked one by one."""
+    if path == "/metrics":
+        return "admin"
+    if scope["type"] == "websocket" or scope["method"] in READING:
+        return "watch"
+    return "direct" if DIRECTING.fullmatch(path) else "create"
+
+
 def key_of(connection: HTTPConnection) -> KeyRow | None:
     """Return the key of a request; None where no key is required."""
     return getattr(connection.state, "key", None)
 
 
-def _numbered(scope: Scope) -> str:
+def owner_of(connection: HTTPConnection) -> str | None:
+    """Return the id of the key whose takes and videos a request sees; None: those of all keys."""
+    key = key_of(connection)
+    return None if key is None or key.allows("admin") else key.id
+
+
+def _numbered(scope: ConnectionScope) -> str:
     request_id = f"req_{secrets.token_hex(8)}"
     # a copy: servers may share one state among all requests
     scope["state"] = {**scope.get("state", {}), "request_id": request_id}
     return request_id
 
 
-def _host_of(scope: Scope) -> str:
+def _host_of(scope: ConnectionScope) -> str:
     """The Host header, if it is one that can stand in another header."""
     host = Headers(scope=scope).get("host", "")
     return host if HOST.fullmatch(host) else "localhost"
@@ -265,7 +284,7 @@ def _too_large(limit: int) -> TooLargeError:
     return TooLargeError(f"at most {limit // MiB} MiB are taken here")
 
 
-def _key_text(scope: Scope, headers: Headers) -> str | None:
+def _key_text(scope: ConnectionScope, headers: Headers) -> str | None:
     """Read the key from the header, or from a WebSocket's subprotocols, since browsers cannot set headers there."""
     kind, _, text = headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
@@ -280,7 +299,7 @@ def _key_text(scope: Scope, headers: Headers) -> str | None:
     return None
 
 
-async def _deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+async def _deny(response: Response, scope: ConnectionScope, receive: Receive, send: Send) -> None:
     """Refuse a WebSocket handshake, with an HTTP response if the server supports it."""
     if "websocket.http.response" in scope.get("extensions", {}):
         await response(scope, receive, send)

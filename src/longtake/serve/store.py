@@ -10,7 +10,7 @@ import string
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast, get_args
 
 from alembic import command
 from alembic.config import Config
@@ -24,6 +24,8 @@ from longtake.serve.errors import NotFoundError
 
 DATABASE = "longtake.db"  # file name in the server's folder
 UNFINISHED = ("queued", "in_progress")
+Scope = Literal["watch", "direct", "create", "admin"]
+SCOPES: tuple[Scope, ...] = get_args(Scope)  # each includes those before it
 VideoStatus = Literal["queued", "in_progress", "completed", "failed"]
 
 
@@ -69,6 +71,11 @@ class KeyRow(Table):
     takes: Mapped[int]  # limit of unfinished live takes, and of unfinished videos
     requests_per_minute: Mapped[int]
     revoked_at: Mapped[int | None]
+    scope: Mapped[str] = mapped_column(server_default="create")  # one of SCOPES
+
+    def allows(self, scope: Scope) -> bool:
+        """Whether the key's scope includes another one."""
+        return SCOPES.index(scope) <= SCOPES.index(cast("Scope", self.scope))
 
 
 class Store:
@@ -166,8 +173,17 @@ class Store:
 
     # Keys.
 
-    def create_key(self, name: str, *, takes: int = 2, requests_per_minute: int = 600) -> tuple[KeyRow, str]:
+    def create_key(
+        self, name: str, *, scope: Scope = "create", takes: int = 2, requests_per_minute: int = 600
+    ) -> tuple[KeyRow, str]:
         """Create a key; returns its row and its text "lt_<id>_<secret>", which is not stored.
+
+        Args:
+            name: whose it is.
+            scope: "watch": read, and watch takes whose ids are known; "direct": also direct them; "create": also open
+                takes and videos, upload and delete; "admin": also see and delete those of all keys, and the metrics.
+            takes: limit of unfinished live takes, and of unfinished videos.
+            requests_per_minute: limit of requests.
 
         Raises:
             InputError: a limit is not positive.
@@ -183,6 +199,7 @@ class Store:
             created_at=int(time.time()),
             takes=takes,
             requests_per_minute=requests_per_minute,
+            scope=scope,
         )
         with self._begin() as session:
             session.add(row)

@@ -21,7 +21,7 @@ from longtake.core.errors import InputError, LongtakeError
 from longtake.media.animations import open_writer
 from longtake.media.live import jpeg_of, jpegs_of, pictures_of, write_mp4
 from longtake.serve.errors import ConflictError, ForbiddenError, RateLimitError
-from longtake.serve.guard import key_of
+from longtake.serve.guard import key_of, owner_of
 from longtake.serve.host import Session
 from longtake.serve.log import Record, json_of
 from longtake.serve.messages import MAX_EVENT_ID, Command, Credit, Frame, Message, Open, Refused, Status, commands
@@ -157,7 +157,9 @@ async def live(socket: WebSocket, session_id: str, after: int = -1, frames: Want
         await socket.send_text(json_of(refusal(error, None)).decode())
         await socket.close(4404, "there is no such take")
         return
-    await Watching(socket, session, may_direct=session_id == session.id).serve(max(after, -1), frames)
+    key = key_of(socket)
+    may_direct = session_id == session.id and (key is None or key.allows("direct"))
+    await Watching(socket, session, may_direct=may_direct).serve(max(after, -1), frames)
 
 
 class Watching:
@@ -360,9 +362,9 @@ def _exported(session: Session, chunk: int, kind: str, scale: int) -> Path:
 
 
 def _own(request: Request) -> Iterator[Session]:
-    """The sessions that were opened with the request's key; all sessions if keys are not required."""
-    key = key_of(request)
-    return (s for s in request.app.state.host.sessions() if key is None or s.owner == key.id)
+    """The sessions that the request sees: those that were opened with its key, or all."""
+    owner = owner_of(request)
+    return (s for s in request.app.state.host.sessions() if owner in (None, s.owner))
 
 
 def _new_owner(request: Request) -> str | None:
@@ -372,9 +374,12 @@ def _new_owner(request: Request) -> str | None:
         RateLimitError: the key has reached its limit of live sessions.
     """
     key = key_of(request)
-    if key is not None and sum(s.live and s.ended is None for s in _own(request)) >= key.takes:
+    if key is None:
+        return None
+    open_now = sum(s.owner == key.id and s.live and s.ended is None for s in request.app.state.host.sessions())
+    if open_now >= key.takes:
         raise RateLimitError(f"the key may have {key.takes} takes at once; close one", 5)
-    return None if key is None else key.id
+    return key.id
 
 
 def _begun(session: Session) -> dict[str, object]:
@@ -387,7 +392,7 @@ def _as_file(name: str) -> dict[str, str]:
 
 def _check_may_direct(*, yes: bool) -> None:
     if not yes:
-        raise ForbiddenError("this is a link to look on; only who began the take can direct it")
+        raise ForbiddenError("this link or this key is for watching; it cannot direct the take")
 
 
 def _is_last(record: Record) -> bool:

@@ -17,7 +17,7 @@ from starlette.datastructures import UploadFile
 from longtake.core.errors import InputError
 from longtake.serve.assets import Asset, MiB, pieces_of
 from longtake.serve.errors import BusyError, TooLargeError, UnsupportedError
-from longtake.serve.guard import key_of
+from longtake.serve.guard import key_of, owner_of
 from longtake.serve.jobs import Jobs, random_seed
 from longtake.serve.messages import AssetId, Guidance, Open, Prompt, Seed, Steps, VideoRequest
 from longtake.serve.store import UNFINISHED, VideoRow
@@ -153,7 +153,7 @@ def listed(
 ) -> dict[str, object]:
     """List a page of videos."""
     jobs = _jobs(request)
-    rows = jobs.store.videos(after=after, limit=limit + 1, newest_first=order == "desc", owner=_owner(request))
+    rows = jobs.store.videos(after=after, limit=limit + 1, newest_first=order == "desc", owner=owner_of(request))
     data = [shown(row, request) for row in rows[:limit]]
     return {
         "object": "list",
@@ -173,7 +173,7 @@ async def edit(request: Request) -> dict[str, object]:
         if isinstance(asked.video, UploadFile):
             row, asset = None, await jobs.assets.receive(pieces_of(asked.video))
         else:
-            row = await run_in_threadpool(jobs.store.video, asked.video.id, _owner(request))
+            row = await run_in_threadpool(jobs.store.video, asked.video.id, owner_of(request))
             asset = await run_in_threadpool(lambda: jobs.assets.keep(jobs.file(row)))
     _check_is_video(asset)
     opening = Open(
@@ -189,7 +189,7 @@ async def extend(request: Request) -> dict[str, object]:
     async with Form(request) as fields:
         asked = _checked(Extend, fields)
         if isinstance(asked.video, Existing):
-            row = await run_in_threadpool(jobs.store.video, asked.video.id, _owner(request))
+            row = await run_in_threadpool(jobs.store.video, asked.video.id, owner_of(request))
             key = key_of(request)
             longer = await run_in_threadpool(jobs.extend, row, asked.prompt, asked.seconds, key, asked.metadata)
             return shown(longer, request)
@@ -296,13 +296,8 @@ def _jobs(request: Request) -> Jobs:
     return request.app.state.jobs
 
 
-def _owner(request: Request) -> str | None:
-    key = key_of(request)
-    return None if key is None else key.id
-
-
 def _row(request: Request, video_id: str) -> VideoRow:
-    return _jobs(request).store.video(video_id, _owner(request))
+    return _jobs(request).store.video(video_id, owner_of(request))
 
 
 def _seed(asked: Body, row: VideoRow | None = None) -> int:
