@@ -177,6 +177,27 @@ def test_a_cue_is_accepted_and_then_applied_where_it_was_due(client: TestClient)
         viewer.say(type="close")
 
 
+def test_a_chunk_shown_late_after_the_head_has_moved_does_not_stop_the_take(client: TestClient) -> None:
+    take = begun(client)
+    with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
+        viewer = Watcher(socket)
+        for chunk in range(2):
+            viewer.whole_chunk(chunk)
+        viewer.say(type="rewind", event_id="back", to=None)
+        viewer.until("head", event_id="back")
+        late = [event["chunk"] for event in viewer.entries if event["type"] == "chunk" and event["branch"] == 0]
+        for chunk in late:  # a player that had them in its buffer
+            viewer.say(type="seen", chunk=chunk)
+        fresh = viewer.until("chunk", branch=1)
+        for index in range(5):  # more than the lead
+            fresh = viewer.until("chunk", branch=1, index=index) if index else fresh
+            viewer.has_frame(fresh["chunk"], fresh["num_frames"] - 1)
+            viewer.say(type="seen", chunk=fresh["chunk"])
+            viewer.say(type="seen", chunk=late[-1])
+        viewer.say(type="close")
+        viewer.until("ended")
+
+
 def test_a_retake_shares_the_past_and_a_rewind_goes_back(client: TestClient) -> None:
     take = begun(client)
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:

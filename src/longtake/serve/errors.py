@@ -79,6 +79,11 @@ def end_message(error: LongtakeError) -> str:
     return str(error)
 
 
+def code_of(error: LongtakeError) -> str:
+    """Name of the reason of an error, the same over HTTP and WebSockets."""
+    return next((code for kind, _, _, code in ERROR_RESPONSES if isinstance(error, kind)), "internal_error")
+
+
 def problem(error: Exception, *, request_id: str = "", validation_status: int = 422) -> JSONResponse:
     """Convert an error to a response: `{"error": {"message", "type", "param", "code"}}`.
 

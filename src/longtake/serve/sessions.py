@@ -266,7 +266,7 @@ class LiveSession(Recorded):
         match command:
             case SeenCommand():
                 with self._lock:
-                    self._viewers.show(viewer, self._tree[command.chunk])
+                    self._viewers.show(viewer, self._tree[command.chunk], self._tip)
                 self._touch()
                 return Done(event_id=command.event_id)
             case Keys():

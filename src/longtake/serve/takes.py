@@ -20,7 +20,7 @@ from starlette.concurrency import run_in_threadpool
 from longtake.core.errors import InputError, LongtakeError
 from longtake.media.animations import open_writer
 from longtake.media.live import jpeg_of, jpegs_of, pictures_of, write_mp4
-from longtake.serve.errors import ConflictError, ForbiddenError, RateLimitError
+from longtake.serve.errors import ConflictError, ForbiddenError, RateLimitError, code_of
 from longtake.serve.guard import key_of, owner_of
 from longtake.serve.host import Session
 from longtake.serve.log import Record, json_of
@@ -257,8 +257,7 @@ async def _leave(session: Session, viewer: Viewer) -> None:
 
 def refusal(error: LongtakeError, event_id: str | None) -> Refused:
     """Convert an error to the `refused` message."""
-    name = type(error).__name__.removesuffix("Error").lower()
-    return Refused(event_id=event_id, code=name, message=str(error))
+    return Refused(event_id=event_id, code=code_of(error), message=str(error))
 
 
 def summary(session: Session) -> dict[str, object]:

@@ -40,6 +40,12 @@ class ChunkTree:
             found.append(self._chunks[parent])
         return found[::-1]
 
+    def leads_to(self, chunk: int, tip: int | None) -> bool:
+        """Whether `chunk` is on the path to `tip`, or is `tip`; None is before all chunks."""
+        while tip is not None and self[tip].index > self[chunk].index:
+            tip = self[tip].parent
+        return tip == chunk
+
     def add(self, event: ChunkEvent) -> None:
         """Add a new chunk; it need not be in the log yet."""
         self._chunks.append(event)

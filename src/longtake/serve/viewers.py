@@ -54,8 +54,11 @@ class Viewers:
         """Move all viewers to a branch that begins after the chunk `tip`."""
         self._shown = dict.fromkeys(self._shown, tip)
 
-    def show(self, viewer: Viewer | None, event: ChunkEvent) -> None:
+    def show(self, viewer: Viewer | None, event: ChunkEvent, tip: int | None) -> None:
         """Record that a viewer has a complete chunk and shows it; None stands for all viewers over plain HTTP.
+
+        A chunk that is not on the path to `tip` was sent before the head moved: it does not count, or generation would
+        wait for a viewer who waits for the first chunk after the move.
 
         A viewer becomes slow when it shows a chunk more than `lead` + 2 chunk durations after it was generated, and
         stops being slow when it shows one within one chunk duration.
@@ -63,7 +66,7 @@ class Viewers:
         chunk_s = event.num_frames / self._fps
         waited_s = time.time() - event.made_at
         self._heard_s = time.monotonic()
-        for one in self._shown:
+        for one in self._shown if self._tree.leads_to(event.chunk, tip) else ():
             if one == viewer or (viewer is None and one.over_http):
                 self._shown[one] = event.chunk
                 slow = waited_s > chunk_s * (1 if one in self._slow else self._lead + 2)
