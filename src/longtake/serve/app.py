@@ -1,11 +1,13 @@
 """The server application: it combines hosts, jobs, routes and the page."""
 
 import asyncio
+import logging
 import mimetypes
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
@@ -66,6 +68,7 @@ class ServerSettings:
 
 
 page = APIRouter()
+logger = logging.getLogger("longtake.serve")
 
 
 def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_studio) -> FastAPI:
@@ -142,8 +145,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 async def _sweep_hourly(jobs: Jobs, retention: Retention) -> None:
     """Remove old uploads, takes and videos, at the start and every hour."""
     while True:
-        await run_in_threadpool(lambda: jobs.assets.sweep(jobs.assets_in_use()))
-        await run_in_threadpool(delete_outdated, retention, jobs)
+        for sweep in (lambda: jobs.assets.sweep(jobs.assets_in_use()), partial(delete_outdated, retention, jobs)):
+            try:
+                await run_in_threadpool(sweep)
+            except Exception:  # the next round tries again
+                logger.exception("old files could not be removed")
         await asyncio.sleep(3600)
 
 

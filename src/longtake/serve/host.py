@@ -42,6 +42,15 @@ class Session(Protocol):
         ...
 
     @property
+    def starred(self) -> bool:
+        """Whether the session is deleted only after all others, where only some are kept."""
+        ...
+
+    def star(self, *, on: bool) -> None:
+        """Star the session, or remove its star."""
+        ...
+
+    @property
     def tip(self) -> int | None:
         """Number of the chunk that the next one follows; None at the beginning."""
         ...

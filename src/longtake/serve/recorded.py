@@ -21,6 +21,7 @@ from longtake.studio.script import Script, runs_of
 EXPORTS = "exports"  # folder of files that are being sent
 FACTS = "session.json"
 LOG = "log"
+STAR = "starred"  # empty file in the folder of a starred session
 
 EndReason = Literal["closed", "source", "failed", "length", "lost"]
 
@@ -108,6 +109,24 @@ class Recorded:
     @property
     def size(self) -> PictureSize:
         return PictureSize(height=self.opened.height, width=self.opened.width)
+
+    @property
+    def starred(self) -> bool:
+        return (self.folder / STAR).exists()
+
+    def star(self, *, on: bool) -> None:
+        """Star the session, or remove its star.
+
+        Raises:
+            MediaError: the folder cannot be written.
+        """
+        try:
+            if on:
+                (self.folder / STAR).touch()
+            else:
+                (self.folder / STAR).unlink(missing_ok=True)
+        except OSError as error:
+            raise MediaError(f"cannot star the take: {reason(error)}") from error
 
     def chunks(self) -> Sequence[ChunkEvent]:
         return self._tree.all()

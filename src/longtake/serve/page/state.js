@@ -11,7 +11,7 @@ import { computed, signal } from './vendor/signals.js';
  * @typedef {{model: string, width: number, height: number, fps: number, examples: string[], strength: number,
  *   game: {subjects: string[], places: string[]} | null}} About
  * @typedef {{id: string, prompt: string, created_at: number, state: string, chunks: number, seconds: number,
- *   tip: number | null}} Listed a take in the gallery
+ *   tip: number | null, starred: boolean}} Listed a take in the gallery
  * @typedef {'text' | 'image' | 'webcam' | 'canvas' | 'video' | 'game'} SourceKind
  * @typedef {{asset: string, kind: 'image' | 'video', name: string}} Attachment an uploaded file that waits for words
  * @typedef {{firstFrameMs: number | null, cueMs: number | null, chunkMs: number | null, chunkS: number | null}} Numbers

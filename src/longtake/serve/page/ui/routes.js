@@ -1,6 +1,6 @@
 // Which page the address means: home, or a take.
 
-import { getJson } from '../api.js';
+import { base, getJson } from '../api.js';
 import * as state from '../state.js';
 import { join, leave } from '../take.js';
 
@@ -16,7 +16,7 @@ export async function route() {
     await join(id);
   } catch (error) {
     leave();
-    history.replaceState(null, '', '/');
+    history.replaceState(null, '', base.pathname);
     state.complain(error);
     await refreshGallery();
   }

@@ -1,5 +1,6 @@
 // The two pages: home, where a take begins, and the studio, where it runs.
 
+import { base } from '../api.js';
 import { hasVideoDecoder } from '../decoder.js';
 import * as state from '../state.js';
 import { current } from '../take.js';
@@ -22,13 +23,13 @@ function Header() {
   const inTake = state.take.value !== null;
   const about = state.about.value;
   return html`<header class="top">
-    <a class="brand" href="/" onClick=${openPage} aria-label="longtake, home"><${Mark} />longtake</a>
+    <a class="brand" href=${base.pathname} onClick=${openPage} aria-label="longtake, home"><${Mark} />longtake</a>
     ${about && html`<span class="model wide">${about.model}, ${about.width}×${about.height}</span>`}
     <span class="space"></span>
     <${Pill} />
     ${
       inTake &&
-      html`<a class="plain" href="/" onClick=${openPage} aria-label="New take">
+      html`<a class="plain" href=${base.pathname} onClick=${openPage} aria-label="New take">
       <${Icon} name="plus" /><span class="wide">New take</span>
     </a>`
     }
