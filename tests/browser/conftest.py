@@ -14,7 +14,7 @@ import pytest
 
 from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.guard import AccessPolicy
-from longtake.serve.schedule import Limits
+from longtake.serve.schedule import DeviceLimits
 from tests.browser.barcode import PRESET_WITH_ROOM, barcoded_studio
 from tests.serve.serving import listening
 from tests.tiny import write_model
@@ -103,7 +103,7 @@ def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     settings = ServerSettings(
         folder=tmp_path_factory.mktemp("kept"),
         model=str(model),
-        limits=Limits(takes=8),
+        limits=DeviceLimits(takes=8),
         access=AccessPolicy(names=(FAR,)),
     )
     with listening(create_app(settings, opener=barcoded_studio)) as base:

@@ -22,7 +22,7 @@ from longtake.serve.jobs import Jobs
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import events
 from longtake.serve.metrics import Metrics
-from longtake.serve.schedule import Limits
+from longtake.serve.schedule import DeviceLimits
 from longtake.serve.store import Store
 from longtake.studio.studio import Studio
 
@@ -34,7 +34,9 @@ class Server:
         self.store = Store(folder / "store.db")
         self.assets = Assets(folder / "assets", size=studio.size, fps=studio.fps, max_seconds=5.0)
         self.metrics = Metrics()
-        self.host = LocalHost(studio, folder / "takes", self.assets.path_of, limits=Limits(), metrics=self.metrics)
+        self.host = LocalHost(
+            studio, folder / "takes", self.assets.path_of, limits=DeviceLimits(), metrics=self.metrics
+        )
         self.jobs = Jobs(
             self.host, self.store, self.assets, folder / "videos", clock=studio.clock, metrics=self.metrics
         )

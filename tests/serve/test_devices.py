@@ -16,7 +16,7 @@ from longtake.core.errors import WeightsError
 from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.devices import Devices
 from longtake.serve.processes import ProcessHost
-from longtake.serve.schedule import Limits
+from longtake.serve.schedule import DeviceLimits
 from tests.serve.serving import Watcher
 from tests.tiny import write_model
 
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.slow  # each process takes some seconds to start
 def settings(tmp_path_factory: pytest.TempPathFactory) -> ServerSettings:
     model = write_model(tmp_path_factory.mktemp("model"))
     folder = tmp_path_factory.mktemp("kept")
-    return ServerSettings(folder=folder, model=str(model), devices=("cpu", "cpu"), limits=Limits(takes=1))
+    return ServerSettings(folder=folder, model=str(model), devices=("cpu", "cpu"), limits=DeviceLimits(takes=1))
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.guard import AccessPolicy
 from longtake.serve.local import LocalHost
 from longtake.serve.messages import ChunkEvent, Status, events
-from longtake.serve.schedule import Limits
+from longtake.serve.schedule import DeviceLimits
 from longtake.serve.sessions import LiveSession
 from longtake.serve.store import SCOPES
 from longtake.weights.manifest import write_manifest
@@ -41,7 +41,10 @@ def client(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequ
     model, num = write_model(tmp_path_factory.mktemp("model")), request.param
     write_manifest(model, PRESET, {}, Vocabulary(groups={"subjects": {"tiger": ("tiger",)}}, other=("walks",)))
     settings = ServerSettings(
-        folder=tmp_path_factory.mktemp("kept"), model=str(model), devices=("cpu",) * num, limits=Limits(takes=2 // num)
+        folder=tmp_path_factory.mktemp("kept"),
+        model=str(model),
+        devices=("cpu",) * num,
+        limits=DeviceLimits(takes=2 // num),
     )
     app = create_app(settings)
     with TestClient(app, base_url=HERE) as client:
@@ -412,7 +415,7 @@ def test_silent_viewers_give_their_place_to_who_waits_and_get_it_back(
 ) -> None:
     monkeypatch.setattr(viewers, "SILENT_S", 1.0)
     settings = ServerSettings(
-        folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), limits=Limits(takes=1)
+        folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), limits=DeviceLimits(takes=1)
     )
     with TestClient(create_app(settings), base_url=HERE) as client:
         takes = [begun(client) for _ in range(2)]
@@ -433,7 +436,7 @@ def test_silent_viewers_give_their_place_to_who_waits_and_get_it_back(
 def test_viewers_who_show_chunks_keep_their_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(viewers, "SILENT_S", 1.0)
     settings = ServerSettings(
-        folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), limits=Limits(takes=1)
+        folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), limits=DeviceLimits(takes=1)
     )
     with TestClient(create_app(settings), base_url=HERE) as client:
         takes = [begun(client) for _ in range(2)]
@@ -452,7 +455,7 @@ def test_viewers_who_show_chunks_keep_their_place(tmp_path: Path, monkeypatch: p
 
 def test_when_the_queue_is_full_the_next_is_told_to_come_back(tmp_path: Path) -> None:
     settings = ServerSettings(
-        folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), limits=Limits(takes=1, waiting=2)
+        folder=tmp_path / "kept", model=str(write_model(tmp_path / "model")), limits=DeviceLimits(takes=1, waiting=2)
     )
     with TestClient(create_app(settings), base_url=HERE) as client:
         answers = [client.post("/api/takes", json={"prompt": "a tiger"}) for _ in range(5)]

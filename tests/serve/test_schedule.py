@@ -13,8 +13,8 @@ from longtake.serve.schedule import (
     SHORT_GRACE_S,
     SLOT_GRACE_S,
     TYPICAL_TURN_S,
-    Limits,
-    Place,
+    DeviceLimits,
+    QueuePlace,
     Scheduler,
 )
 
@@ -46,7 +46,7 @@ def made(scheduler: Scheduler, sessions: list[Session], chunks: int) -> str:
     return ids
 
 
-def positions(changed: dict[str, Place | None]) -> dict[str, int | None]:
+def positions(changed: dict[str, QueuePlace | None]) -> dict[str, int | None]:
     return {i: None if place is None else place.position for i, place in changed.items()}
 
 
@@ -54,20 +54,20 @@ def positions(changed: dict[str, Place | None]) -> dict[str, int | None]:
 
 
 def test_live_sessions_take_turns() -> None:
-    assert made(Scheduler(Limits()), [Session("a"), Session("b"), Session("c")], 7) == "abcabca"
+    assert made(Scheduler(DeviceLimits()), [Session("a"), Session("b"), Session("c")], 7) == "abcabca"
 
 
 def test_jobs_are_made_one_after_the_other_where_nobody_watches() -> None:
-    assert made(Scheduler(Limits()), jobs("x", "y")[::-1], 3) == "xxx"
+    assert made(Scheduler(DeviceLimits()), jobs("x", "y")[::-1], 3) == "xxx"
 
 
 def test_a_job_gets_a_chunk_after_every_few_of_live_sessions() -> None:
     assert LIVE_CHUNKS_PER_JOB_CHUNK == 4
-    assert made(Scheduler(Limits()), [Session("a"), Session("b"), *jobs("j")], 15) == "ababjababjababj"
+    assert made(Scheduler(DeviceLimits()), [Session("a"), Session("b"), *jobs("j")], 15) == "ababjababjababj"
 
 
 def test_live_sessions_have_the_device_at_once_after_a_job() -> None:
-    scheduler, (job,) = Scheduler(Limits()), jobs("j")
+    scheduler, (job,) = Scheduler(DeviceLimits()), jobs("j")
     assert made(scheduler, [job], 9) == "j" * 9
     assert made(scheduler, [job, Session("a")], 6) == "aaaaja"
 
@@ -80,26 +80,26 @@ def test_only_ready_ones_of_one_kind_and_layout_share_a_step() -> None:
         *(Session(i, layout=1) for i in "def"),
         replace(jobs("j")[0], layout=1),
     ]
-    assert [s.id for s in Scheduler(Limits(batch=3)).turn(sessions)] == ["a", "d", "e"]
-    assert [s.id for s in Scheduler(Limits(batch=1)).turn(sessions)] == ["a"]
-    assert [s.id for s in Scheduler(Limits()).turn([Session("a"), Session("b")])] == ["a"], "None is no layout"
-    assert Scheduler(Limits()).turn([]) == []
+    assert [s.id for s in Scheduler(DeviceLimits(batch=3)).turn(sessions)] == ["a", "d", "e"]
+    assert [s.id for s in Scheduler(DeviceLimits(batch=1)).turn(sessions)] == ["a"]
+    assert [s.id for s in Scheduler(DeviceLimits()).turn([Session("a"), Session("b")])] == ["a"], "None is no layout"
+    assert Scheduler(DeviceLimits()).turn([]) == []
 
 
 # Slots and the queue.
 
 
 def test_the_oldest_get_the_slots_and_the_others_their_positions_and_times() -> None:
-    scheduler, sessions = Scheduler(Limits(takes=2)), [Session(i) for i in "abcd"]
-    waits = {"c": Place(1, TYPICAL_TURN_S / 2), "d": Place(2, TYPICAL_TURN_S)}
-    assert scheduler.assign(sessions, 0.0) == {"a": Place(), "b": Place(), **waits}
+    scheduler, sessions = Scheduler(DeviceLimits(takes=2)), [Session(i) for i in "abcd"]
+    waits = {"c": QueuePlace(1, TYPICAL_TURN_S / 2), "d": QueuePlace(2, TYPICAL_TURN_S)}
+    assert scheduler.assign(sessions, 0.0) == {"a": QueuePlace(), "b": QueuePlace(), **waits}
     assert scheduler.assign(sessions, 1.0) == {}, "only what has changed is told"
     sessions[1].over = True
     assert positions(scheduler.assign(sessions, 2.0)) == {"b": None, "c": 0, "d": 1}
 
 
 def test_the_time_to_wait_follows_how_long_slots_are_held() -> None:
-    scheduler, (a, b) = Scheduler(Limits(takes=1)), (Session("a"), Session("b"))
+    scheduler, (a, b) = Scheduler(DeviceLimits(takes=1)), (Session("a"), Session("b"))
     scheduler.assign([a, b], 0.0)
     a.over = True
     scheduler.assign([a, b], 10.0)  # it was held for 10 s
@@ -110,7 +110,7 @@ def test_the_time_to_wait_follows_how_long_slots_are_held() -> None:
 
 def test_a_slot_outlives_a_reload_of_the_page_but_not_long_while_others_wait() -> None:
     for others, grace_s in (([], SLOT_GRACE_S), ([Session("b")], SHORT_GRACE_S)):
-        scheduler, a = Scheduler(Limits(takes=1)), Session("a")
+        scheduler, a = Scheduler(DeviceLimits(takes=1)), Session("a")
         scheduler.assign([a, *others], 0.0)
         a.wants_slot = False
         assert "a" not in scheduler.assign([a, *others], grace_s)
@@ -118,7 +118,7 @@ def test_a_slot_outlives_a_reload_of_the_page_but_not_long_while_others_wait() -
 
 
 def test_silent_viewers_keep_their_slot_until_somebody_waits() -> None:
-    scheduler, a = Scheduler(Limits(takes=1)), Session("a")
+    scheduler, a = Scheduler(DeviceLimits(takes=1)), Session("a")
     scheduler.assign([a], 0.0)
     a.silent = True
     assert scheduler.assign([a], 60.0) == {}
@@ -126,7 +126,7 @@ def test_silent_viewers_keep_their_slot_until_somebody_waits() -> None:
 
 
 def test_jobs_need_no_slot_and_count_as_load() -> None:
-    scheduler, sessions = Scheduler(Limits(takes=1)), [*jobs("x", "y"), Session("a"), Session("b")]
+    scheduler, sessions = Scheduler(DeviceLimits(takes=1)), [*jobs("x", "y"), Session("a"), Session("b")]
     assert set(scheduler.assign(sessions, 0.0)) == {"a", "b"}
     assert scheduler.load(sessions, 0.0) == 4
     sessions[0].over = True
@@ -137,7 +137,7 @@ def test_jobs_need_no_slot_and_count_as_load() -> None:
 
 
 def test_so_many_run_so_many_wait_and_one_more_is_refused() -> None:
-    scheduler, sessions = Scheduler(Limits(takes=1, waiting=2)), list[Session]()
+    scheduler, sessions = Scheduler(DeviceLimits(takes=1, waiting=2)), list[Session]()
     for i in "abc":
         scheduler.check_room(sessions, 0.0)
         sessions.append(Session(i))
@@ -149,7 +149,7 @@ def test_so_many_run_so_many_wait_and_one_more_is_refused() -> None:
 
 
 def test_a_new_session_holds_its_place_until_its_viewer_has_had_time_to_come() -> None:
-    scheduler, new = Scheduler(Limits(takes=1, waiting=0)), Session("a", wants_slot=False)
+    scheduler, new = Scheduler(DeviceLimits(takes=1, waiting=0)), Session("a", wants_slot=False)
     scheduler.arrived(new, 100.0)
     assert scheduler.room([new], 100.0 + SLOT_GRACE_S - 0.1) == 0
     assert scheduler.room([new], 100.0 + SLOT_GRACE_S) == 1
@@ -171,9 +171,9 @@ def test_no_slot_is_shared_wasted_or_taken_out_of_turn(
     acts: list[tuple[int, str, float]], takes: int, waiting: int
 ) -> None:
     """Told places are those of the sessions: at most `takes` slots, positions 1 to n, oldest first, none idle."""
-    scheduler, now = Scheduler(Limits(takes=takes, waiting=waiting)), 0.0
+    scheduler, now = Scheduler(DeviceLimits(takes=takes, waiting=waiting)), 0.0
     sessions = [Session(str(i), created_at=i, wants_slot=False) for i in range(8)]
-    told: dict[str, Place] = {}
+    told: dict[str, QueuePlace] = {}
     for number, act, after_s in acts:
         now += after_s
         session = sessions[number]
@@ -202,7 +202,7 @@ def test_no_slot_is_shared_wasted_or_taken_out_of_turn(
 def test_nobody_who_is_ready_starves(live: list[bool], batch: int) -> None:
     """Every session is made within as many steps as there are sessions, for jobs as many as their turns take."""
     sessions = [Session(str(i), live=each, created_at=i) for i, each in enumerate(live)]
-    scheduler, num_live = Scheduler(Limits(batch=batch)), sum(live)
+    scheduler, num_live = Scheduler(DeviceLimits(batch=batch)), sum(live)
     since = dict.fromkeys((s.id for s in sessions if s.live), 0)
     since_job = 0
     for now in range(1, 60):

@@ -130,7 +130,7 @@ def test_an_impossible_event_is_refused_with_the_possible_ones() -> None:
 
 def test_an_actor_that_turns_comes_back_the_way_it_went() -> None:
     scene = _walker().with_events(("turns_around", 1))
-    start, turn = distance(scene, 0, 0), 9 + 4
+    start, turn = distance(scene, 0, 0), 8 + 4  # the ramp of 8 frames begins after frame 8
     assert distance(scene, 0, turn) > start
     assert distance(scene, 0, 2 * turn) == pytest.approx(start, abs=1e-6)
 
@@ -249,6 +249,23 @@ def test_on_a_grid_subjects_begin_at_multiples_of_it_and_move_by_whole_steps() -
                 assert torch.allclose(steps, steps.round(), atol=0.02)
                 moved |= {(step, round(float(each))) for each in steps}
     assert {(16, -1), (16, 0), (16, 1), (8, -1), (8, 0)} <= moved
+
+
+def test_events_leave_subjects_on_the_grid_when_their_ramps_are_over() -> None:
+    config = replace(SMALL, grid=16, event_probability=1.0, camera_probability=0.0, camera_range=0.0)
+    still, seen = torch.zeros(12), set()
+    for seed in range(300):
+        scene = sample_scene(config, seed)
+        if not scene.events:  # a subject for which nothing can happen
+            continue
+        (event,) = scene.events
+        pose = pose_at(scene, 0, range(0, 45, 4), still, still + 1)
+        for latent_frame, x in enumerate(pose.x.tolist()):
+            if event.kind in ("turns_around", "stops", "starts_moving") and not 0 < 4 * latent_frame - event.frame < 7:
+                seen.add(event.kind)
+                wrapped = x < 0 or abs(x - float(pose.x[0])) > 250
+                assert wrapped or abs(x / 16 - round(x / 16)) < 0.02, (event, latent_frame, x)
+    assert seen == {"turns_around", "stops", "starts_moving"}
 
 
 def test_the_position_of_a_subject_on_a_grid_gives_its_pose() -> None:

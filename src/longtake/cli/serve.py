@@ -75,7 +75,7 @@ def serve(
     from longtake.serve.guard import AccessPolicy
     from longtake.serve.logs import log_to_stderr
     from longtake.serve.retention import Retention
-    from longtake.serve.schedule import Limits
+    from longtake.serve.schedule import DeviceLimits
 
     loopback = host in ("127.0.0.1", "::1", "localhost")
     # A server with a name is reached through a proxy, whose requests come from this machine.
@@ -90,7 +90,7 @@ def serve(
         compiled=compiled,
         access=access,
         retention=Retention(takes=keep_takes, gb=keep_gb, days=keep_days),
-        limits=Limits(takes=max_takes, waiting=max_waiting, batch=max_batch),
+        limits=DeviceLimits(takes=max_takes, waiting=max_waiting, batch=max_batch),
     )
     app = create_app(settings)
     if access.keys_required and not app.state.store.all_keys():

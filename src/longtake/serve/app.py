@@ -31,7 +31,7 @@ from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
 from longtake.serve.models import router as models
 from longtake.serve.retention import Retention, delete_outdated
-from longtake.serve.schedule import LEAD, Limits
+from longtake.serve.schedule import LEAD, DeviceLimits
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
@@ -63,7 +63,7 @@ class ServerSettings:
     compiled: bool = False
     access: AccessPolicy = field(default_factory=AccessPolicy)
     retention: Retention = field(default_factory=Retention)
-    limits: Limits = field(default_factory=Limits)  # of each device
+    limits: DeviceLimits = field(default_factory=DeviceLimits)  # of each device
     max_video_s: float = 120.0  # maximum length of a job's video
 
 

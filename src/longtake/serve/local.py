@@ -23,7 +23,7 @@ from longtake.serve.messages import Close, Frames, GameRequest, Open, Opened
 from longtake.serve.metrics import Counts
 from longtake.serve.opening import begin_take
 from longtake.serve.recorded import EXPORTS, FACTS, LOG, Finished, Recorded, Register, SessionMeta, new_folder
-from longtake.serve.schedule import LEAD, LIVE_LEAD, Limits, Scheduler
+from longtake.serve.schedule import LEAD, LIVE_LEAD, DeviceLimits, Scheduler
 from longtake.serve.sessions import INTERNAL_ERROR, Fresh, LiveSession, PictureOf
 from longtake.serve.viewers import Viewer
 from longtake.studio.controller import make_chunks
@@ -46,7 +46,7 @@ class LocalHost:
         folder: Path,
         asset: PictureOf,
         *,
-        limits: Limits,
+        limits: DeviceLimits,
         metrics: Counts,
         restore: bool = True,
     ) -> None:

@@ -27,7 +27,7 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """Limits of what is kept; None: no limit."""
+    """DeviceLimits of what is kept; None: no limit."""
 
     takes: int | None = None  # number of takes and videos
     gb: float | None = None  # their size on disk, in units of 10^9 bytes

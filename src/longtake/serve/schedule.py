@@ -21,16 +21,16 @@ TYPICAL_TURN_S = 60.0  # initial estimate of the time that a live session holds 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Limits:
-    """Limits of one device."""
+class DeviceLimits:
+    """DeviceLimits of one device."""
 
     takes: int = 2  # live sessions that hold a slot at the same time
     waiting: int = 16  # live sessions that may wait in the queue; more are refused
     batch: int = 4  # sessions whose chunks are generated in one step
 
 
-class Place(NamedTuple):
-    """Place of a session: a slot, or a position in the queue."""
+class QueuePlace(NamedTuple):
+    """QueuePlace of a session: a slot, or a position in the queue."""
 
     position: int = 0  # 0: it holds a slot; 1, 2, ...: position in the queue
     wait_s: float = 0.0  # estimated seconds until it gets a slot
@@ -88,12 +88,12 @@ S = TypeVar("S", bound=Schedulable)
 class Scheduler:
     """State of one device's schedule. Times are seconds of a clock that never goes back."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: DeviceLimits) -> None:
         self.limits = limits
         self._wanted_s: dict[str, float] = {}  # session that holds a slot -> when it last wanted it
         self._since_s: dict[str, float] = {}  # session that holds a slot -> when it got it
         self._arrived_s: dict[str, float] = {}  # live session that has held no slot yet -> when it was opened
-        self._places: dict[str, Place] = {}
+        self._places: dict[str, QueuePlace] = {}
         self._turn_s = TYPICAL_TURN_S
         self._live_in_a_row = 0
 
@@ -137,7 +137,7 @@ class Scheduler:
 
     # Slots.
 
-    def assign(self, sessions: Sequence[Schedulable], now: float) -> dict[str, Place | None]:
+    def assign(self, sessions: Sequence[Schedulable], now: float) -> dict[str, QueuePlace | None]:
         """Give free slots to waiting live sessions, oldest first; returns the places that have changed.
 
         A session loses its slot when it ends, when it has not wanted it for a grace period, or when its viewers are
@@ -155,11 +155,11 @@ class Scheduler:
             self._wanted_s[session.id] = self._since_s[session.id] = now
             self._arrived_s.pop(session.id, None)
         self._arrived_s = {i: at for i, at in self._arrived_s.items() if i in there and now - at < SLOT_GRACE_S}
-        places = dict.fromkeys(self._wanted_s, Place())
+        places = dict.fromkeys(self._wanted_s, QueuePlace())
         for position, session in enumerate(waiting[max(0, free) :], 1):
             known = self._places.get(session.id)
             wait_s = round(position * self._turn_s / self.limits.takes, 1)
-            places[session.id] = known if known and known.position == position else Place(position, wait_s)
+            places[session.id] = known if known and known.position == position else QueuePlace(position, wait_s)
         before, self._places = self._places, places
         return {i: places.get(i) for i in before.keys() | places.keys() if before.get(i) != places.get(i)}
 

@@ -49,7 +49,7 @@ from longtake.serve.messages import (
     Status,
 )
 from longtake.serve.recorded import EndReason, Recorded, SessionMeta
-from longtake.serve.schedule import Place
+from longtake.serve.schedule import QueuePlace
 from longtake.serve.viewers import Viewer, Viewers
 from longtake.studio.commands import Position
 from longtake.studio.controller import Chunk, NoChunk
@@ -112,7 +112,7 @@ class LiveSession(Recorded):
         super().__init__(folder, facts, log)
         self._log = log
         self.changed: Callable[[], None] = lambda: None  # set by the host; called when `ready` may have changed
-        self.place = None if self.live else Place()  # set by the host; None: it has none yet, or has lost it
+        self.place = None if self.live else QueuePlace()  # set by the host; None: it has none yet, or has lost it
         self.last_made_s = 0.0
         self._asset = asset
         self._source = source

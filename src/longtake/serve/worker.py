@@ -18,7 +18,7 @@ from longtake.serve.local import LocalHost
 from longtake.serve.messages import Open, Status
 from longtake.serve.metrics import Counts
 from longtake.serve.recorded import SessionMeta
-from longtake.serve.schedule import Limits
+from longtake.serve.schedule import DeviceLimits
 from longtake.serve.viewers import Viewer
 from longtake.studio.studio import Studio
 from longtake.studio.timeline import Clock
@@ -39,7 +39,7 @@ class HostConfig:
     fp8: bool
     compiled: bool
     folder: Path  # the server's folder
-    limits: Limits
+    limits: DeviceLimits
     restore: bool  # whether to load the sessions of earlier processes
 
     @contextmanager

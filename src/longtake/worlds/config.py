@@ -9,7 +9,7 @@ from longtake.core.errors import ConfigError
 from longtake.core.shapes import PictureSize, Stride
 from longtake.worlds.assets import place_named, places, subject_named, subjects
 
-FORMAT = 5  # version to raise when the same (config, seed) gives another scene or another rendering
+FORMAT = 6  # version to raise when the same (config, seed) gives another scene or another rendering
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -275,7 +275,8 @@ def _clock(scene: Scene, actor_idx: int, frames: range, device: str) -> _Clock:
 
 
 def _linear(frames: range, start: int, device: str) -> Float[Tensor, " f"]:
-    since = torch.arange(frames.start, frames.stop, frames.step, device=device) - start
+    """Linear ramp over RAMP_FRAMES frames, 0 before frame `start`, above 0 from `start` on, finally 1."""
+    since = torch.arange(frames.start, frames.stop, frames.step, device=device) - start + 1
     return (since.float() / RAMP_FRAMES).clamp(0, 1)
 
 

@@ -268,7 +268,8 @@ def distance(scene: Scene, actor_idx: int, frame: int) -> float:
 def distances(scene: Scene, actor_idx: int, frames: range) -> list[float]:
     """Values of `distance` at each of `frames`."""
     pace = 1.0 if scene.actors[actor_idx].moving else 0.0
-    changes = [(event.frame, change) for event, change in pace_changes(scene, actor_idx)]
+    # The pace changes from the last frame before the event on: like latent frames, ramps end 4 or 8 frames after it.
+    changes = [(event.frame - 1, change) for event, change in pace_changes(scene, actor_idx)]
     gone = []
     for frame in frames:
         total = pace * frame

@@ -1,23 +1,7 @@
-"""Client of a longtake server: takes as iterators of chunks, which are directed while they run.
+"""Asynchronous connection to a server, its takes and their chunks."""
 
-    with Client("http://127.0.0.1:8000") as client:
-        take = client.take("a tiger walks through a forest", seed=3)
-        for chunk in take:
-            show(chunk.pictures())
-            if chunk.index == 2:
-                take.cue(change="snow starts to fall")
-            if chunk.index == 9:
-                break
-        take.save("take.mp4")
-
-`AsyncClient` and `AsyncTake` offer the same with `async for` and `await`; the synchronous classes run them in a thread.
-Videos of a fixed length are made through `/v1/videos`, with OpenAI's client. Install `longtake[client]`.
-"""
-
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
@@ -25,7 +9,6 @@ from weakref import WeakSet
 
 import anyio
 import httpx
-from anyio.from_thread import BlockingPortal, start_blocking_portal
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -78,7 +61,7 @@ class RequestError(LongtakeError, RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Chunk:
+class RemoteChunk:
     """A complete chunk of a take."""
 
     event: ChunkEvent
@@ -114,7 +97,7 @@ class _Log:
         self.ended = False
         self._pending: dict[int, tuple[ChunkEvent, list[bytes], list[Applied]]] = {}
 
-    def read(self, message: str | bytes) -> Chunk | None:
+    def read(self, message: str | bytes) -> RemoteChunk | None:
         """Read a message of the server; returns the chunk that it completes.
 
         Raises:
@@ -133,7 +116,7 @@ class _Log:
                 frames.append(payload)
                 if len(frames) == made.num_frames:
                     del self._pending[event.chunk]
-                    return Chunk(event=made, frames=tuple(frames), applied=tuple(applied), fps=self.fps)
+                    return RemoteChunk(event=made, frames=tuple(frames), applied=tuple(applied), fps=self.fps)
             case Ended(why="failed" | "lost"):
                 raise RequestError(event.message or f"the take is {event.why}", event.why)
             case Ended():
@@ -145,7 +128,7 @@ class _Log:
         return None
 
 
-class AsyncTake:
+class AsyncRemoteTake:
     """A live take on a server. Iteration yields its chunks until it ends; other methods direct it meanwhile."""
 
     def __init__(self, client: "AsyncClient", take_id: str, watch_id: str | None, opened: Opened) -> None:
@@ -155,7 +138,7 @@ class AsyncTake:
         self.opened = opened
         self._newest: int | None = None  # number of the newest complete chunk
 
-    def __aiter__(self) -> AsyncGenerator[Chunk]:
+    def __aiter__(self) -> AsyncGenerator[RemoteChunk]:
         """Iterate over complete chunks in order of generation, each once, over any number of connections.
 
         A chunk counts as seen when the next one is asked for: generation runs at most `opened.lead` chunks ahead.
@@ -167,7 +150,7 @@ class AsyncTake:
         self._client.iterations.add(chunks)
         return chunks
 
-    async def _chunks(self) -> AsyncGenerator[Chunk]:
+    async def _chunks(self) -> AsyncGenerator[RemoteChunk]:
         log, lost_s = _Log(self.opened.fps), None
         while True:
             try:
@@ -268,7 +251,7 @@ class AsyncClient:
         self.url = url.rstrip("/") + "/"
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._http = httpx.AsyncClient(base_url=self.url, headers=self._headers, timeout=timeout_s)
-        self.iterations: WeakSet[AsyncGenerator[Chunk]] = WeakSet()  # closed with the client, if they were left early
+        self.iterations = WeakSet[AsyncGenerator[RemoteChunk]]()  # closed with the client, if they were left early
 
     async def __aenter__(self) -> "AsyncClient":
         await self._http.__aenter__()
@@ -288,7 +271,7 @@ class AsyncClient:
         image: str | Path | None = None,
         clip: str | Path | None = None,
         **fields: Any,
-    ) -> AsyncTake:
+    ) -> AsyncRemoteTake:
         """Begin a take.
 
         Args:
@@ -307,12 +290,12 @@ class AsyncClient:
             opening = Open(prompt=prompt, **uploads, **fields)
         answer = await self.request("POST", "api/takes", json=opening.model_dump(mode="json"))
         told = answer.json()
-        return AsyncTake(self, told["id"], told["watch"], Opened.model_validate(told["opened"]))
+        return AsyncRemoteTake(self, told["id"], told["watch"], Opened.model_validate(told["opened"]))
 
-    async def watch(self, take_id: str) -> AsyncTake:
+    async def watch(self, take_id: str) -> AsyncRemoteTake:
         """Return a take that somebody has begun, by its id or watch id."""
         told = (await self.request("GET", f"api/takes/{take_id}")).json()
-        return AsyncTake(self, take_id, None, Opened.model_validate(told["opened"]))
+        return AsyncRemoteTake(self, take_id, None, Opened.model_validate(told["opened"]))
 
     async def upload(self, path: str | Path) -> str:
         """Upload a picture or a video; returns its id, for the fields `image` and `clip`."""
@@ -343,102 +326,6 @@ class AsyncClient:
         address = str(url.copy_with(scheme=scheme))
         # a reader that stops leaves messages unread, and then no answer to its farewell can be read
         return connect(address, additional_headers=self._headers, max_size=None, close_timeout=0.5)
-
-
-class Take:
-    """As `AsyncTake`, for code that is not asynchronous."""
-
-    def __init__(self, take: AsyncTake, portal: BlockingPortal) -> None:
-        self._take = take
-        self._portal = portal
-
-    @property
-    def id(self) -> str:
-        return self._take.id
-
-    @property
-    def watch_id(self) -> str | None:
-        return self._take.watch_id
-
-    @property
-    def opened(self) -> Opened:
-        return self._take.opened
-
-    def __iter__(self) -> Iterator[Chunk]:
-        chunks = self._take.__aiter__()
-        try:
-            while True:
-                try:
-                    yield self._portal.call(_following, chunks)
-                except StopAsyncIteration:
-                    return
-        finally:
-            with suppress(RuntimeError):  # the client is closed, and its connections with it
-                self._portal.call(chunks.aclose)
-
-    def cue(self, **fields: Any) -> AcceptedCue:
-        return self._call(self._take.cue, **fields)
-
-    def cancel(self, cue: int) -> Cancelled:
-        return self._call(self._take.cancel, cue)
-
-    def rewind(self, to: int | None) -> HeadEvent:
-        return self._call(self._take.rewind, to)
-
-    def retake(self, after: int | None, **fields: Any) -> HeadEvent:
-        return self._call(self._take.retake, after, **fields)
-
-    def pause(self) -> None:
-        self._call(self._take.pause)
-
-    def resume(self) -> None:
-        self._call(self._take.resume)
-
-    def close(self) -> None:
-        self._call(self._take.close)
-
-    def delete(self) -> None:
-        self._call(self._take.delete)
-
-    def script(self) -> Script:
-        return self._call(self._take.script)
-
-    def save(self, path: str | Path, *, scale: int = 1) -> Path:
-        return self._call(self._take.save, path, scale=scale)
-
-    def _call(self, method: Callable[..., Awaitable[T]], *args: Any, **rest: Any) -> T:
-        return self._portal.call(partial(method, *args, **rest))
-
-
-class Client:
-    """As `AsyncClient`, for code that is not asynchronous; a context manager."""
-
-    def __init__(self, url: str = "http://127.0.0.1:8000", key: str | None = None, *, timeout_s: float = 60.0) -> None:
-        self._stack = ExitStack()
-        self._portal = self._stack.enter_context(start_blocking_portal())
-        made = self._portal.call(partial(AsyncClient, url, key, timeout_s=timeout_s))
-        self._client = self._stack.enter_context(self._portal.wrap_async_context_manager(made))
-
-    def __enter__(self) -> "Client":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.close()
-
-    def take(
-        self, prompt: str, *, image: str | Path | None = None, clip: str | Path | None = None, **fields: Any
-    ) -> Take:
-        begin = partial(self._client.take, prompt, image=image, clip=clip, **fields)
-        return Take(self._portal.call(begin), self._portal)
-
-    def watch(self, take_id: str) -> Take:
-        return Take(self._portal.call(self._client.watch, take_id), self._portal)
-
-
-async def _following(chunks: AsyncIterator[Chunk]) -> Chunk:
-    return await anext(chunks)
 
 
 def _unpacked(message: str | bytes) -> tuple[Event, bytes]:
