@@ -160,7 +160,7 @@ def test_exports_leave_threads_to_commands(settings: ServerSettings, monkeypatch
         begun = time.monotonic()
         answer = client.post(f"/api/takes/{take}/commands", json={"type": "pause"})
         assert answer.status_code == 200
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 5, "exports last 10 s: the command did not wait for one"
         release.set()
         for export in exports:
             export.join()

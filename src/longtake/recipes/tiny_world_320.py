@@ -65,10 +65,10 @@ def recipe() -> Recipe:
             subject_weight=3.0,
             subject_share=0.75,
         ),
-        latents=LatentStage(num_clips=20000, latent_frames=12),
+        latents=LatentStage(num_clips=2500, latent_frames=12),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=17000,
+                steps=24000,
                 optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.998,
                 log_every=20,
@@ -76,10 +76,10 @@ def recipe() -> Recipe:
                 compile=True,
             ),
             phases=(
-                Phase(until=9000, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5, layers=4),
-                Phase(until=11500, latent_frames=12, batch=12, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5, layers=4),
-                Phase(until=15000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
-                Phase(until=17000, latent_frames=12, batch=6, shifts=(3.0, 8.0, 8.0, 12.0)),
+                Phase(until=13300, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5, layers=4),
+                Phase(until=17000, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5),
+                Phase(until=22000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
+                Phase(until=24000, latent_frames=12, batch=6, shifts=(3.0, 8.0, 8.0, 12.0)),
             ),
             subject_weight=3.0,
         ),
