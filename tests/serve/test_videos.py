@@ -293,7 +293,7 @@ def test_a_video_can_be_deleted_while_it_is_made(client: openai.OpenAI, server: 
     assert session_id not in [session.id for session in server.host.sessions()]
     finished = make(client)
     client.videos.delete(finished.id)
-    assert list(server.jobs.folder.iterdir()) == []
+    assert list(server.jobs.files.folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(

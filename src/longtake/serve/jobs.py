@@ -1,6 +1,5 @@
 """Jobs: videos of a given length, each a session that ends by itself, then a file. Jobs survive a restart.
 
-A `JobPlan` is all that is needed to regenerate a video bit for bit: its opening, the later changes, its length.
 If the session of an earlier video still exists, its chunks are shared instead of regenerated.
 """
 
@@ -16,68 +15,29 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from anyio import CapacityLimiter
-from PIL import Image
-from pydantic import BaseModel, ValidationError
 from sqlalchemy.exc import OperationalError
 
 from longtake.core.errors import InputError, LongtakeError, MediaError
-from longtake.core.shapes import PictureSize
-from longtake.media.clips import stream_video
 from longtake.media.live import fragmented_mp4, write_mp4
-from longtake.media.targets import Target
 from longtake.serve.assets import Assets
 from longtake.serve.errors import CANNOT_STORE, BusyError, ConflictError, LostError, NotFoundError, RateLimitError
+from longtake.serve.files import VideoFiles
 from longtake.serve.host import Session, SessionHost
 from longtake.serve.messages import ChunkEvent, CueCommand, Frame, Open, VideoRequest, events
 from longtake.serve.metrics import Metrics
+from longtake.serve.plans import JobPlan, continued, plan_of
 from longtake.serve.store import UNFINISHED, KeyRow, Store, VideoRow, random_id
 from longtake.studio.timeline import Clock
 
 MAX_UNFINISHED = 64  # unfinished videos of all keys together
 MAX_STREAMS = 32  # streams of unfinished videos; each occupies a thread
 KEPT_SESSIONS = 16  # sessions of finished videos, kept so that later videos can share their chunks
-SPRITES = 16
 CHECK_S = 1.0
 MAX_ATTEMPTS = 10  # attempts to make a video whose chunks cannot be stored
 RETRY_S = 600.0  # seconds during which storing a video is tried again, for example on a full disk
 STREAM_CHECK_S = 0.1
 
 logger = logging.getLogger("longtake.serve")
-
-
-class Change(BaseModel):
-    """A change of prompt and seed at a chunk."""
-
-    at: int  # number of chunks before the change
-    prompt: str
-    seed: int
-
-
-class JobPlan(BaseModel):
-    """All that is needed to generate a video; stored with its row."""
-
-    opening: Open
-    later: tuple[Change, ...] = ()
-    num_chunks: int | None  # None: until the source ends
-    expected_chunks: int  # `num_chunks`, or an estimate of it
-    first_idx: int = 0  # index of the first chunk; after a clip it is known once the video is finished
-    metadata: dict[str, str] = {}  # the client's own notes on the video
-
-
-def plan_of(row: VideoRow) -> JobPlan:
-    """The plan of a video.
-
-    Raises:
-        ConflictError: another version of longtake wrote it, in a form that this version does not know.
-    """
-    try:
-        return JobPlan.model_validate(row.request)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise ConflictError(
-            f"{row.id} was asked of another version of longtake ({where}: {first['msg']}); ask for it again"
-        ) from error
 
 
 @dataclass(frozen=True)
@@ -119,7 +79,7 @@ class Jobs:
         self.host = host
         self.store = store
         self.assets = assets
-        self.folder = folder
+        self.files = VideoFiles(folder, host.size, host.fps)
         self.clock = clock
         self.max_seconds = max_seconds
         self.streams = CapacityLimiter(MAX_STREAMS)
@@ -128,7 +88,6 @@ class Jobs:
         self._lock = threading.Lock()
         self._news: SimpleQueue[str | None] = SimpleQueue()
         self._finished: deque[str] = deque()  # ids of the kept sessions, oldest first
-        folder.mkdir(parents=True, exist_ok=True)
         self._watcher = threading.Thread(target=self._watch, name="longtake-jobs", daemon=True)
         self._watcher.start()
 
@@ -195,7 +154,7 @@ class Jobs:
             raise InputError("a video that follows another one can only be made anew as a whole: leave out from_chunk")
         if from_chunk and plan.opening.clip is not None and row.status != "completed":
             raise ConflictError(f"{row.id} is {row.status}; wait until it is completed, or leave out from_chunk")
-        changed = self._continued(plan, from_chunk, prompt, row.seed if seed is None else seed, plan.num_chunks)
+        changed = continued(plan, from_chunk, prompt, row.seed if seed is None else seed, plan.num_chunks)
         return self._add(changed, float(row.seconds), key, metadata, of=row, shared=from_chunk)
 
     def extend(
@@ -216,7 +175,7 @@ class Jobs:
         if plan.num_chunks is None:
             raise InputError("a video that follows another one ends with it; upload its mp4 to go on from there")
         longer = plan.num_chunks + self._more_chunks(seconds)
-        changed = self._continued(plan, plan.num_chunks, prompt, row.seed, longer)
+        changed = continued(plan, plan.num_chunks, prompt, row.seed, longer)
         return self._add(changed, total, key, metadata, of=row, shared=plan.num_chunks)
 
     def delete(self, row: VideoRow) -> None:
@@ -224,7 +183,7 @@ class Jobs:
         self._drop(row.id)
         self.store.delete_video(row.id)
         self._forget_session(row.session_id)
-        for path in self.files(row):
+        for path in self.files.all(row):
             path.unlink(missing_ok=True)
         self._count()
 
@@ -241,48 +200,6 @@ class Jobs:
         openings = [plan_of(row).opening for row in self.store.unfinished_videos()]
         used = [(o.image, o.clip, o.source.asset if isinstance(o.source, VideoRequest) else None) for o in openings]
         return {asset for assets in used for asset in assets if asset is not None}
-
-    # Files.
-
-    def files(self, row: VideoRow) -> Iterator[Path]:
-        """Paths of all files of a video: the mp4 and its pictures, as far as they exist."""
-        return self.folder.glob(f"{row.id}.*")
-
-    def file(self, row: VideoRow) -> Path:
-        """Path of the finished mp4.
-
-        Raises:
-            ConflictError: the video is unfinished or has failed.
-            NotFoundError: the file has been removed.
-        """
-        if row.status == "failed":
-            raise ConflictError(f"{row.id} has failed: {row.error}")
-        if row.status != "completed":
-            raise ConflictError(f"{row.id} is not ready: it is {row.status}; wait until it is completed")
-        path = self.folder / f"{row.id}.mp4"
-        if not path.exists():
-            raise NotFoundError(f"the file of {row.id} has been removed")
-        return path
-
-    def thumbnail(self, row: VideoRow) -> Path:
-        """Path of the first picture as WebP. Raises as `file`."""
-        video, path = self.file(row), self.folder / f"{row.id}.webp"
-        if not path.exists():
-            picture = next(stream_video(video, self.host.size, self.host.fps))[0]
-            _save(Image.fromarray(picture.numpy()), path)
-        return path
-
-    def spritesheet(self, row: VideoRow) -> Path:
-        """Path of a JPEG of up to sixteen pictures, four per row. Raises as `file`."""
-        video, path = self.file(row), self.folder / f"{row.id}.jpg"
-        if not path.exists():
-            small = _fitting(self.host.size, 320)
-            pictures = stream_video(video, small, SPRITES / float(row.seconds))
-            sheet = Image.new("RGB", (4 * small.width, 4 * small.height))
-            for i, picture in zip(range(SPRITES), pictures, strict=False):
-                sheet.paste(Image.fromarray(picture[0].numpy()), (i % 4 * small.width, i // 4 * small.height))
-            _save(sheet, path)
-        return path
 
     def growing(self, row: VideoRow, stop: threading.Event) -> Iterator[bytes] | None:
         """Stream a fragmented mp4 while the video is generated; None if it is not being generated.
@@ -301,15 +218,6 @@ class Jobs:
 
     def _more_chunks(self, seconds: float) -> int:
         return max(0, math.ceil(seconds * self.clock.fps / self.clock.chunk_frames - 1e-6))
-
-    def _continued(self, plan: JobPlan, at: int, prompt: str, seed: int, num_chunks: int | None) -> JobPlan:
-        """Plan of a video that equals another one before chunk `at` and has a new prompt and seed from there on."""
-        if at == 0:
-            opening = plan.opening.model_copy(update={"prompt": prompt, "seed": seed})
-            return plan.model_copy(update={"opening": opening, "later": ()})
-        before = tuple(change for change in plan.later if change.at < at)
-        later = (*before, Change(at=at, prompt=prompt, seed=seed))
-        return plan.model_copy(update={"later": later, "num_chunks": num_chunks, "expected_chunks": num_chunks})
 
     def _add(
         self,
@@ -439,7 +347,7 @@ class Jobs:
                 self._forget_session(session.id)
                 self._begin_again(self.store.video(video_id), job.attempt + 1)
             return
-        path = self.folder / f"{video_id}.mp4"
+        path = self.files.path(video_id)
         changes: dict[str, object]
         if why in ("length", "source") and session.tip is not None:
             made = _path(session)
@@ -526,16 +434,3 @@ def _frames_as_they_come(job: Job, stop: threading.Event) -> Iterator[bytes]:
             news.wait(STREAM_CHECK_S)
     finally:
         stop_listening()
-
-
-def _fitting(size: PictureSize, width: int) -> PictureSize:
-    """Scale a size down to at most `width` pixels wide; the aspect ratio stays."""
-    scale = min(1.0, width / size.width)
-    return PictureSize(height=round(size.height * scale), width=round(size.width * scale))
-
-
-def _save(picture: Image.Image, path: Path) -> None:
-    target = Target(path)
-    target.prepare()
-    picture.save(target.growing_path, quality=88)
-    target.commit(target.growing_path)

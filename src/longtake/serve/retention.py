@@ -69,7 +69,7 @@ def _items(jobs: Jobs) -> Iterator[Item]:
             delete = partial(jobs.host.forget, session)
             yield Item(created_at=session.created_at, num_bytes=num_bytes, starred=session.starred, delete=delete)
     for row in jobs.store.finished_videos():
-        num_bytes = _num_bytes(jobs.files(row))
+        num_bytes = _num_bytes(jobs.files.all(row))
         yield Item(created_at=row.created_at, num_bytes=num_bytes, delete=partial(jobs.delete, row))
 
 

@@ -174,7 +174,7 @@ async def edit(request: Request) -> dict[str, object]:
             row, asset = None, await jobs.assets.receive(pieces_of(asked.video))
         else:
             row = await run_in_threadpool(jobs.store.video, asked.video.id, owner_of(request))
-            asset = await run_in_threadpool(lambda: jobs.assets.keep(jobs.file(row)))
+            asset = await run_in_threadpool(lambda: jobs.assets.keep(jobs.files.mp4(row)))
     _check_is_video(asset)
     opening = Open(
         prompt=asked.prompt, seed=_seed(asked, row), source=VideoRequest(asset=asset.id), strength=asked.strength
@@ -230,9 +230,9 @@ async def content(
     """Return the mp4, which grows while the video is generated, or a picture of it."""
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     if variant == "thumbnail":
-        return FileResponse(await run_in_threadpool(jobs.thumbnail, row), headers=IMMUTABLE)
+        return FileResponse(await run_in_threadpool(jobs.files.thumbnail, row), headers=IMMUTABLE)
     if variant == "spritesheet":
-        return FileResponse(await run_in_threadpool(jobs.spritesheet, row), headers=IMMUTABLE)
+        return FileResponse(await run_in_threadpool(jobs.files.spritesheet, row), headers=IMMUTABLE)
     if row.status in UNFINISHED:
         stop = threading.Event()
         pieces = jobs.growing(row, stop)
@@ -244,7 +244,7 @@ async def content(
         row = await run_in_threadpool(_row, request, video_id)  # it has just been finished
     etag = f'"{row.id}"'
     headers = {**IMMUTABLE, "ETag": etag}
-    path = jobs.file(row)
+    path = jobs.files.mp4(row)
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     return FileResponse(path, media_type="video/mp4", headers=headers)
