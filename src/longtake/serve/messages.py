@@ -22,6 +22,10 @@ MAX_EVENT_ID = 64  # characters
 EventId = Annotated[str, Field(min_length=1, max_length=MAX_EVENT_ID)]
 
 
+OPENING = {"prompt": "a tiger walks through a forest", "seed": 3}  # examples in the API's reference
+CUE = {"type": "cue", "change": "snow starts to fall", "at_s": 4.0}
+
+
 class Message(BaseModel):
     """Base of all messages; unknown fields are refused, so that typing mistakes are reported."""
 

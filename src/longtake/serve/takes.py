@@ -20,7 +20,7 @@ from longtake.serve.errors import RateLimitError
 from longtake.serve.guard import key_of, owner_of
 from longtake.serve.host import Session
 from longtake.serve.log import Record, json_of
-from longtake.serve.messages import Command, Frame, Open
+from longtake.serve.messages import CUE, OPENING, Command, Frame, Open
 from longtake.serve.recorded import EXPORTS
 from longtake.serve.viewers import Viewer
 from longtake.serve.watching import (
@@ -55,7 +55,7 @@ Scale = Annotated[int, Query(ge=1, le=4)]
 
 
 @router.post("/api/takes", status_code=201)
-async def begin(request: Request, opening: Annotated[Open, Body()]) -> dict[str, object]:
+async def begin(request: Request, opening: Annotated[Open, Body(examples=[OPENING])]) -> dict[str, object]:
     """Open a session."""
     host, owner = request.app.state.host, _new_owner(request)
     return _begun(await run_in_threadpool(lambda: host.open(opening, owner=owner)))
@@ -103,7 +103,7 @@ def unstar(session: Found, session_id: str) -> None:
 
 
 @router.post("/api/takes/{session_id}/commands")
-async def say(session: Found, session_id: str, command: Annotated[Command, Body()]) -> Response:
+async def say(session: Found, session_id: str, command: Annotated[Command, Body(examples=[CUE])]) -> Response:
     """Execute one command, for clients without a WebSocket."""
     check_may_direct(yes=session_id == session.id)
     event = await run_in_threadpool(session.do, command)

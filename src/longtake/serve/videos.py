@@ -95,6 +95,25 @@ class Extend(Body):
     seconds: Seconds
 
 
+def body_of(asked: type[Body], example: dict[str, object]) -> dict[str, Any]:
+    """OpenAPI document of a request's body, JSON or a form, with an example; the routes read it themselves."""
+    schema = asked.model_json_schema(ref_template="#/components/schemas/{model}")
+    named = schema.pop("$defs", {})
+
+    def inlined(part: Any) -> Any:
+        if isinstance(part, list):
+            return [inlined(one) for one in part]
+        if not isinstance(part, dict):
+            return part
+        if "$ref" in part:
+            return inlined(named[part["$ref"].rpartition("/")[2]])
+        return {key: inlined(value) for key, value in part.items()}
+
+    content = {"schema": inlined(schema), "example": example}
+    forms = {"multipart/form-data": {"schema": content["schema"]}}
+    return {"requestBody": {"required": True, "content": {"application/json": content, **forms}}}
+
+
 class Form:
     """The fields of a request, a JSON object or a form. A context manager, which closes files of the form."""
 
@@ -125,7 +144,7 @@ class Form:
             await self._form.close()
 
 
-@router.post("")
+@router.post("", openapi_extra=body_of(Create, {"prompt": "a tiger walks through a forest", "seconds": "4", "seed": 3}))
 async def create(request: Request) -> dict[str, object]:
     """Start a video."""
     jobs = _jobs(request)
@@ -164,7 +183,10 @@ def listed(
     }
 
 
-@router.post("/edits")
+@router.post(
+    "/edits",
+    openapi_extra=body_of(Edit, {"prompt": "a tiger in the snow", "video": {"id": "video_0123456789abcdefghijklmn"}}),
+)
 async def edit(request: Request) -> dict[str, object]:
     """Start a video that restyles an uploaded video or one of this server."""
     jobs = _jobs(request)
@@ -182,7 +204,12 @@ async def edit(request: Request) -> dict[str, object]:
     return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request), asked.metadata), request)
 
 
-@router.post("/extensions")
+@router.post(
+    "/extensions",
+    openapi_extra=body_of(
+        Extend, {"prompt": "night falls", "video": {"id": "video_0123456789abcdefghijklmn"}, "seconds": "4"}
+    ),
+)
 async def extend(request: Request) -> dict[str, object]:
     """Start a video that continues an uploaded one, or that is a longer version of one of this server."""
     jobs = _jobs(request)
@@ -250,7 +277,7 @@ async def content(
     return FileResponse(path, media_type="video/mp4", headers=headers)
 
 
-@router.post("/{video_id}/remix")
+@router.post("/{video_id}/remix", openapi_extra=body_of(Remix, {"prompt": "a tiger hops", "from_chunk": 2}))
 async def remix(request: Request, video_id: str) -> dict[str, object]:
     """Start a video that shares the first `from_chunk` chunks (default 0) of another one."""
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)

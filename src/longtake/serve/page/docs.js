@@ -1,7 +1,7 @@
 // openapi.json as a page: a row a route, with what it takes and what it answers.
 
 /** @typedef {Record<string, any>} Json what openapi.json holds */
-/** @typedef {Record<string, {schema?: Json}>} Content schemas by media type */
+/** @typedef {Record<string, {schema?: Json, example?: Json}>} Content schemas by media type */
 
 const GROUPS = [
   ['Live takes', '/api/takes'],
@@ -35,7 +35,8 @@ function whole(schema, spec, depth = 3) {
 function schemas(label, content, spec) {
   return Object.entries(content ?? {})
     .filter(([, { schema }]) => schema && Object.keys(schema).length)
-    .flatMap(([type, { schema }]) => [
+    .flatMap(([type, { schema, example = schema?.examples?.[0] }]) => [
+      ...(example ? [element('p', 'For example'), element('pre', JSON.stringify(example, null, 1))] : []),
       element('p', `${label}, ${type}`),
       element('pre', JSON.stringify(whole(schema, spec), null, 1)),
     ]);
