@@ -86,7 +86,7 @@ def test_who_shows_the_truth_is_believed(judge: Judge, model: Model, monkeypatch
     monkeypatch.setattr(evaluate, "generate", shown)
     truth = truth_row(model, WORLD, judge, PLAN, quiet)
     believed = model_row("truth", model, WORLD, judge, PLAN, truth, quiet)
-    assert believed.metrics["adherence: place"].value > 0.6  # by chance 1 in 12; this judge had 80 steps
+    assert believed.metrics["adherence: place"].value > 0.6  # guessing gives 1/12; this judge was trained for 80 steps
     assert believed.metrics["spread across seeds"].value == pytest.approx(0, abs=1e-4)
 
 

@@ -217,7 +217,7 @@ def test_a_remix_shares_as_many_chunks_as_it_is_told(client: openai.OpenAI, serv
         for video in (original, anew, branch)
     )
     assert len(whole) == len(first) == len(second)
-    assert anew.seconds == branch.seconds == f"{len(whole) / 16:.2f}"  # of whole chunks
+    assert anew.seconds == branch.seconds == f"{len(whole) / 16:.2f}"  # the length of whole chunks
     assert torch.equal(second[:21], whole[:21])
     assert not torch.equal(second[21:], whole[21:])
     assert not torch.equal(first[:21], whole[:21])

@@ -49,7 +49,6 @@ PATIENCE_S = 30.0  # time for which a lost connection is tried again
 RETRY_S = 0.25  # interval between tries
 
 E = TypeVar("E", bound=Message)
-T = TypeVar("T")
 
 
 class RequestError(LongtakeError, RuntimeError):

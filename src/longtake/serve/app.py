@@ -63,7 +63,7 @@ class ServerSettings:
     compiled: bool = False
     access: AccessPolicy = field(default_factory=AccessPolicy)
     retention: Retention = field(default_factory=Retention)
-    limits: DeviceLimits = field(default_factory=DeviceLimits)  # of each device
+    limits: DeviceLimits = field(default_factory=DeviceLimits)  # limits that hold for each device
     max_video_s: float = 120.0  # maximum length of a job's video
 
 

@@ -32,9 +32,9 @@ MiB = 1024**2
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 KEYED = ("/v1/", "/api/", "/metrics")
-# addresses that <img>, <video> and links load without headers; the ids in them cannot be guessed
 HOST = re.compile(r"[A-Za-z0-9.:\[\]-]{1,255}")
 DIRECTING = re.compile(r"/api/takes/[^/]+/commands")
+# addresses that <img>, <video> and links load without headers; the ids in them cannot be guessed
 UNKEYED = re.compile(r"/api/(about|assets/[^/]+|takes/[^/]+/(chunks|paths)/[^/]+)")
 BODY_BYTES = (("/v1/videos", 210 * MiB), ("/api/assets", 210 * MiB), ("/", MiB))  # the first matching prefix counts
 HEADERS = {
@@ -186,9 +186,9 @@ class Guard:
         writes = scope["type"] == "websocket" or scope["method"] not in READING
         if writes and origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise ForbiddenError("this comes from a page of another site")
-        if int(headers.get("content-length", "0")) > (limit := _body_limit(path_of(scope))):
-            raise _too_large(limit)
         path = path_of(scope)
+        if int(headers.get("content-length", "0")) > (limit := _body_limit(path)):
+            raise _too_large(limit)
         reads = scope["type"] == "http" and scope["method"] in READING
         if not self._access.keys_required or not path.startswith(KEYED) or (reads and UNKEYED.fullmatch(path)):
             return

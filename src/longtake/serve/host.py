@@ -19,7 +19,7 @@ from longtake.studio.timeline import Clock
 class Session(Protocol):
     """A tree of chunks that is being generated, and its event log. Safe to use from any thread."""
 
-    facts: SessionMeta  # what its folder says of how it was opened
+    facts: SessionMeta  # description of how it was opened, as stored in its folder
     id: str  # grants the right to direct
     watch_id: str  # grants the right to watch
     owner: str | None  # id of the key that opened the session

@@ -97,7 +97,7 @@ class Extend(Body):
 
 def body_of(asked: type[Body], example: dict[str, object]) -> dict[str, Any]:
     """OpenAPI document of a request's body, JSON or a form, with an example; the routes read it themselves."""
-    schema = asked.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema = asked.model_json_schema()
     named = schema.pop("$defs", {})
 
     def inlined(part: Any) -> Any:
