@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 from tests.browser.barcode import number_of
 from tests.browser.conftest import FAR, Wire, wait
@@ -130,7 +131,7 @@ def test_a_take_that_is_over_goes_on_from_where_it_is_looked_at(visit: Visit, po
     wait(page, tree_has("c => c.parent === 1 && c.start_frame === 21 && c.prompt.includes('night falls')"))
     wait(page, "window.longtake.player.position().frame > 21")
     assert page.url != before
-    assert page.get_by_role("button", name="End this take").is_visible()
+    expect(page.get_by_role("button", name="End this take")).to_be_visible()
     page.evaluate("window.longtake.player.pause()")
     assert shown(page) == page.evaluate("window.longtake.player.position().frame")
 
@@ -145,15 +146,15 @@ def test_a_branch_is_starred_named_and_hidden_and_the_browser_remembers(visit: V
     page.get_by_role("button", name="Name branch 2").click()
     page.get_by_role("textbox", name="Name of branch 2").fill("the blue one")
     page.keyboard.press("Enter")
-    assert page.locator(".branch .what", has_text="the blue one").is_visible()
+    expect(page.locator(".branch .what", has_text="the blue one")).to_be_visible()
     page.get_by_role("button", name="Hide branch 1").click()
     page.get_by_role("button", name="Show 1 hidden").wait_for()
-    assert page.locator(".branch").count() == 1
+    expect(page.locator(".branch")).to_have_count(1)
     page.reload()
     page.locator(".branch .what", has_text="the blue one").wait_for()
-    assert page.get_by_role("button", name="Star branch 2").get_attribute("aria-pressed") == "true"
+    expect(page.get_by_role("button", name="Star branch 2")).to_have_attribute("aria-pressed", "true")
     page.get_by_role("button", name="Show 1 hidden").click()
-    assert page.locator(".branch").count() == 2
+    expect(page.locator(".branch")).to_have_count(2)
 
 
 def test_the_edge_of_a_span_is_dragged_to_say_its_words_earlier(visit: Visit, port: int) -> None:
@@ -180,7 +181,7 @@ def test_what_flashes_is_paused_until_the_viewer_says_so(visit: Visit, port: int
     assert not page.evaluate("window.longtake.player.position().playing")
     page.get_by_role("button", name="Play on").click()
     wait(page, "window.drawn.length > 40")
-    assert page.get_by_text("flashes quickly").count() == 0
+    expect(page.get_by_text("flashes quickly")).to_have_count(0)
 
 
 def test_a_reload_comes_back_to_the_take(visit: Visit, port: int) -> None:
@@ -198,7 +199,7 @@ def test_without_https_the_frames_come_as_pictures_and_the_page_says_why(visit: 
     """An address that is neither https nor localhost has no WebCodecs, no camera and no clipboard."""
     page = begun(visit, port, host=FAR)
     assert page.evaluate("!isSecureContext && !('VideoDecoder' in window) && !navigator.mediaDevices")
-    assert page.get_by_text("Sharper video and the webcam need https").is_visible()
+    expect(page.get_by_text("Sharper video and the webcam need https")).to_be_visible()
     wait(page, "window.drawn.length > 30")
     frames = drawn(page)
     assert frames == list(range(len(frames)))
@@ -262,7 +263,7 @@ def test_a_picture_that_is_dropped_begins_to_move(visit: Visit, port: int, tmp_p
 def test_without_https_the_page_offers_no_camera(visit: Visit, port: int) -> None:
     page = visit(f"http://{FAR}:{port}/")
     page.get_by_role("radio", name="Webcam").click()
-    assert page.get_by_text("only over https or on localhost").is_visible()
+    expect(page.get_by_text("only over https or on localhost")).to_be_visible()
 
 
 def test_a_camera_is_painted_over_while_it_runs(visit: Visit, port: int) -> None:
@@ -280,14 +281,14 @@ def test_a_camera_is_painted_over_while_it_runs(visit: Visit, port: int) -> None
     newest = "fetch('/api/takes').then(r => r.json()).then(g => fetch('/api/takes/' + g.takes[0].id))"
     assert page.evaluate(f"{newest}.then(r => r.json()).then(t => t.opened.source)") == "frames"
     preview = page.locator("section.panel canvas").first
-    assert preview.is_visible()
+    expect(preview).to_be_visible()
     picker = page.get_by_label("Camera", exact=True)
-    first, second = picker.locator("option").all()
-    assert picker.input_value() == first.get_attribute("value")
-    picker.select_option(second.get_attribute("value"))
+    first_device, second_device = (option.get_attribute("value") for option in picker.locator("option").all())
+    expect(picker).to_have_value(first_device)
+    picker.select_option(second_device)
     before = len(drawn(page))
     wait(page, "n => window.drawn.length > n", before + 24)  # the take goes on with the other one
-    assert picker.input_value() == second.get_attribute("value")
+    expect(picker).to_have_value(second_device)
     page.get_by_label("Freeze the picture").check()
     wait(page, "n => window.drawn.length > n", len(drawn(page)) + 24)  # a still picture is painted over as well
 
@@ -295,9 +296,9 @@ def test_a_camera_is_painted_over_while_it_runs(visit: Visit, port: int) -> None
 def test_the_list_of_routes_can_be_read_without_a_network(visit: Visit, port: int) -> None:
     page = visit(f"http://127.0.0.1:{port}/docs")
     wait(page, "document.querySelectorAll('details').length > 15")
-    assert page.get_by_role("heading", name="Live takes").is_visible()
-    assert page.locator("details", has_text="/v1/videos/{video_id}/remix").is_visible()
+    expect(page.get_by_role("heading", name="Live takes")).to_be_visible()
+    expect(page.locator("details", has_text="/v1/videos/{video_id}/remix")).to_be_visible()
     row = page.locator("details", has_text="POST/api/takes").first
     row.locator("summary").click()
-    assert "maxLength" in row.inner_text()
+    expect(row).to_contain_text("maxLength")
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from playwright.sync_api import expect
 
 from longtake.core.shapes import PictureSize
 from longtake.evals.preferences import Ballot, pairs_of
@@ -46,8 +47,8 @@ def test_three_keys_answer_all_pairs(page: Any, ballot: Ballot) -> None:
         page.keyboard.press(key)
         wait(page, f"document.getElementById('count').textContent === '{number + 1} of 3'")
         assert ballot.votes[-1].choice == choice
-    assert "Thank you" in page.locator("#message").inner_text()
-    assert not page.locator("#films").is_visible()
+    expect(page.locator("#message")).to_contain_text("Thank you")
+    expect(page.locator("#films")).to_be_hidden()
     page.reload()
     wait(page, "document.getElementById('message').textContent.includes('Thank you')")
 
