@@ -9,7 +9,7 @@ from longtake.core.errors import ConfigError
 from longtake.core.shapes import PictureSize, Stride
 from longtake.worlds.assets import place_named, places, subject_named, subjects
 
-FORMAT = 6  # version to raise when the same (config, seed) gives another scene or another rendering
+FORMAT = 7  # version to raise when the same (config, seed) gives another scene or another rendering
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,10 +21,10 @@ class WorldConfig:
     occurs in `views` is shown in those views only. `camera_range` is the fraction of a view's range of directions,
     around its middle, from which the camera's direction is drawn (0: fixed camera). `nearness` gives every subject one
     size and one row per place (0: farthest and smallest, 1: nearest and largest); with None sizes and rows are drawn.
-    `grid` is a distance in pixels, for worlds of few poses: subjects that move sideways begin at multiples of it and
-    move by multiples of it in every latent frame (rising and falling ones: of its half; ramps of events: any distance),
-    all rows and the columns of other subjects are multiples of twice the grid, and a subject's position on its path
-    gives the phase of its gait. With None, all of these are drawn freely.
+    `grid` is a distance in pixels, for worlds of few poses: subjects move sideways by multiples of it in every latent
+    frame (rising and falling ones: of its half; ramps of events: any distance), their rows and the columns at which
+    they begin are multiples of twice the grid, which motion and direction determine, and a subject's position on its
+    path gives the phase of its gait. With None, all of these are drawn freely.
     """
 
     places: tuple[str, ...]

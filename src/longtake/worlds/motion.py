@@ -25,6 +25,7 @@ from longtake.worlds.scenes import (
 _STRIDES_A_WIDTH = {"walks": 10.0, "runs": 10.0, "hops": 10.0, "drives": 20.0}
 _ROUND_KINDS = frozenset({"ball", "fruit", "sky", "vegetable"})
 LARGEST_GROWTH = 1.15  # largest size of a subject that grows or shrinks, relative to `Actor.height`
+_WRAP_PX = 16  # the largest step of a world's grid
 _THINNEST = 0.12  # smallest fraction of its width to which a turning subject is foreshortened
 
 
@@ -281,5 +282,9 @@ def _linear(frames: range, start: int, device: str) -> Float[Tensor, " f"]:
 
 
 def _wrap(position: Float[Tensor, " f"], length: float, margin: Float[Tensor, " f"] | float) -> Float[Tensor, " f"]:
-    """Wrap positions around, so that a subject leaving at one edge enters at the other, `margin` outside of both."""
+    """Wrap positions around, so that a subject leaving at one edge enters at the other, `margin` outside of both.
+
+    The margin is rounded up to whole steps of a world's grid: what comes back has the poses that it had before.
+    """
+    margin = _WRAP_PX * torch.ceil(torch.as_tensor(margin) / _WRAP_PX)
     return (position + margin) % (length + 2 * margin) - margin

@@ -34,6 +34,8 @@ _SPEEDS = {  # ranges of speed in picture widths per second
     "floats": (0.07, 0.12),
 }
 
+_START = 0.2  # distance from the middle, in picture widths, at which subjects of a grid world begin to move sideways
+
 _T = TypeVar("_T")
 
 
@@ -234,19 +236,21 @@ def _centre_paths(draw: Random, config: WorldConfig, scene: Scene) -> Scene:
     frames = range(0, min(scene.num_frames, 45), 4)
     actors = []
     for idx, actor in enumerate(scene.actors):
+        lateral = is_lateral(actor.motion, subject_named(actor.subject))
         sides = (0.5, 0.5) if len(scene.actors) == 1 else ((0.3, 0.7), (0.7, 0.3))[idx]
         side = sides[0] if actor.speed == 0 or actor.motion in VERTICAL else 0.5
-        if is_lateral(actor.motion, subject_named(actor.subject)):
-            sign = 1.0 if actor.direction == "right" else -1.0
+        sign = 1.0 if actor.direction == "right" else -1.0
+        if config.grid is not None:
+            x = 1 - actors[0].x if idx else (0.5 - sign * _START if lateral else side)
+            actors.append(_locked(replace(actor, x=round(_snapped(x, config, config.size.width, 2), 4))))
+            continue
+        if lateral:
             path = [sign * actor.speed * gone for gone in distances(scene, idx, frames)]
-            mid = (min(path) + max(path)) / 2
-            x = side - mid + draw.uniform(-0.08, 0.08)
+            x = side - (min(path) + max(path)) / 2 + draw.uniform(-0.08, 0.08)
         else:
             x = side + draw.uniform(-0.12, 0.12)
             if scene.camera.kind.startswith("pan"):  # a subject at rest drifts against the pan
                 drift = 0.4 * scene.camera.travel / scene.camera.field
                 x += drift if scene.camera.kind == "pan_right" else -drift
-        x = _snapped(x, config, config.size.width, 1 if is_lateral(actor.motion, subject_named(actor.subject)) else 2)
-        placed = replace(actor, x=round(x, 4))
-        actors.append(placed if config.grid is None else _locked(placed))
+        actors.append(replace(actor, x=round(x, 4)))
     return replace(scene, actors=tuple(actors))
