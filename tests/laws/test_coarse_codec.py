@@ -13,9 +13,7 @@ from longtake.nets.light_codec import CodecState
 FRAMES = 25
 CONFIG = CoarseCodecConfig(
     latent_channels=4,
-    enter_width=8,
     width=16,
-    encoder_blocks=2,
     decoder_blocks=2,
     middle_width=12,
     leave_width=8,
@@ -69,17 +67,30 @@ def test_chunked_encoding_equals_whole(splits: tuple[int, ...], dtype: torch.dty
 
 
 @torch.no_grad()
-def test_control_what_came_before_is_seen_in_both_directions() -> None:
+def test_control_the_decoder_sees_what_came_before() -> None:
     codec = codec_of()
-    frames = video(torch.float64)
-    latent, _ = codec.encode(frames, CodecState())
-    _, started = codec.encode(frames[:, :, :5], CodecState())
-    later, _ = codec.encode(frames[:, :, 5:], CodecState(tuple(0 * f for f in started.frames), started=True))
-    assert (later - latent[:, :, 2:]).abs().max() > 1e-3
+    latent, _ = codec.encode(video(torch.float64), CodecState())
     whole, _ = codec.decode(latent, CodecState())
     _, started = codec.decode(latent[:, :, :2], CodecState())
     late, _ = codec.decode(latent[:, :, 2:], CodecState(tuple(0 * f for f in started.frames), started=True))
     assert (late - whole[:, :, 5:]).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_the_encoder_mixes_latents_as_pixels_are_mixed() -> None:
+    codec, frames, share = codec_of(), video(torch.float64), 0.3
+    mixed, _ = codec.encode(share * frames + (1 - share) * frames.flip(0), CodecState())
+    latent, _ = codec.encode(frames, CodecState())
+    assert (mixed - share * latent - (1 - share) * latent.flip(0)).abs().max() < 1e-12
+
+
+@torch.no_grad()
+def test_a_cell_of_a_latent_is_of_its_own_pixels_alone() -> None:
+    codec, frames = codec_of(), video(torch.float64)
+    changed = frames.clone()
+    changed[:, :, 5:9, 16:32, 32:48] *= -1  # the third latent frame, second row, third column
+    before, after = (codec.encode(f, CodecState())[0] for f in (frames, changed))
+    assert ((before - after).abs().amax((0, 1)) > 0).nonzero().tolist() == [[2, 1, 2]]
 
 
 @torch.no_grad()

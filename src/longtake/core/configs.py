@@ -70,9 +70,7 @@ class CoarseCodecConfig:
 
     kind: Literal["coarse"] = "coarse"
     latent_channels: int = 16
-    enter_width: int = 64  # channels per 4x4-pixel patch in the encoder
     width: int = 256  # channels per latent cell
-    encoder_blocks: int = 2
     decoder_blocks: int = 5
     middle_width: int = 128  # channels per 8x8-pixel patch in the decoder
     middle_blocks: int = 2
@@ -81,7 +79,7 @@ class CoarseCodecConfig:
     local_basis: int = 16  # learned pixel patches per cell of the grid
 
     def __post_init__(self) -> None:
-        check_positive(self, "latent_channels", "width", "encoder_blocks", "decoder_blocks", "local_basis")
+        check_positive(self, "latent_channels", "width", "decoder_blocks", "local_basis")
 
     @property
     def stride(self) -> Stride:

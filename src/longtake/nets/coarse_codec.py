@@ -1,8 +1,12 @@
-r"""The coarse codec: a streaming, causal video autoencoder that computes mostly on the latent grid.
+r"""The coarse codec: a streaming, causal video autoencoder with a linear encoder, which computes on the latent grid.
 
-    4 frames -> patches of 4x4 pixels -> one block -> patches of 16x16 -> blocks -> latent
+    4 frames -> blocks of 16x16 pixels of 4 frames -> one linear map -> latent
     latent -> blocks -> x2 -> blocks -> x2 -> block -> patches of 4x4 pixels: a backdrop, a front, its opacity
                          \-> for each of the 4 frames: displacements of the front, changes of light
+
+The encoder projects every block of pixels onto principal components of such blocks (`train/principal.py`). It has no
+state and no neighbours, and being linear, it mixes a subject with its background as pixels do: a diffusion network
+learns such latents several times faster than those of a convolutional encoder (docs/experiments.md, 2026-12-01).
 
 A latent frame is decoded as layers (Wang and Adelson 1994): one backdrop and one front that moves before it,
 
@@ -10,8 +14,8 @@ A latent frame is decoded as layers (Wang and Adelson 1994): one backdrop and on
     (front_k, a_k) = (front, opacity) moved by displacement_k
 
 so that a moving object is drawn once instead of four times, and the backdrop cannot flicker within a latent frame.
-Each block also reads its input at the previous latent frame; before the first latent frame, that is the first itself,
-so that a still video is decoded alike from its start. No convolution runs at full resolution.
+Each block of the decoder also reads its input at the previous latent frame; before the first latent frame, that is the
+first itself, so that a still video is decoded alike from its start. No convolution runs at full resolution.
 
 If a grid is configured, every cell has a learned vector and learned pixel patches that the latent mixes
 (`LocalBasis`), so that fixed camera views are stored in the weights. Such a codec works only on pictures of that grid.
@@ -28,13 +32,13 @@ from torch.nn import functional
 
 from longtake.core.configs import CoarseCodecConfig
 from longtake.core.errors import ShapeError
-from longtake.core.shapes import Latent, Video
+from longtake.core.shapes import Latent, Stride, Video
 from longtake.nets.light_codec import CodecState, check_latent, check_video
 
 Maps = Float[Tensor, "bf c h w"]  # feature maps of all latent frames of all videos
 Origin = tuple[int, int]  # row and column of the grid at which a crop begins
 
-ENTER_PATCH = 4  # pixels along the side of the patches at the input and the output
+LEAVE_PATCH = 4  # pixels along the side of the patches at the output
 DISPLACEMENT_PX = 8  # pixels per unit of the motion head's output
 
 
@@ -93,32 +97,24 @@ class CoarseCodec(nn.Module):
         super().__init__()
         self.config = config
         time, space = config.stride.time, config.stride.space
-        self.cells = space // ENTER_PATCH  # patches along the side of a latent cell
-        pixels = 3 * time * ENTER_PATCH**2
-        self.enter = nn.Conv2d(pixels, config.enter_width, 1)
-        self.fine_encoder = ConvBlock(config.enter_width, 2, 5)
-        self.down = nn.Conv2d(config.enter_width * self.cells**2, config.width, 1)
-        self.encoder = nn.ModuleList(ConvBlock(config.width, 4, 7) for _ in range(config.encoder_blocks))
-        self.to_latent = nn.Conv2d(config.width, config.latent_channels, 1)
-
+        self.cells = space // LEAVE_PATCH  # patches along the side of a latent cell
+        self.encoder = nn.Conv2d(3 * time * space**2, config.latent_channels, 1)
         self.from_latent = nn.Conv2d(config.latent_channels, config.width, 1)
         self.decoder = nn.ModuleList(ConvBlock(config.width, 4, 7) for _ in range(config.decoder_blocks))
         self.grow = nn.Conv2d(config.width, 4 * config.middle_width, 1)
         self.middle_decoder = nn.ModuleList(ConvBlock(config.middle_width, 2, 5) for _ in range(config.middle_blocks))
         self.grow_again = nn.Conv2d(config.middle_width, 4 * config.leave_width, 1)
         self.fine_decoder = ConvBlock(config.leave_width, 2, 5)
-        self.head = nn.Conv2d(config.leave_width, (3 + 3 + 1) * ENTER_PATCH**2, 1)  # backdrop, front, opacity
+        self.head = nn.Conv2d(config.leave_width, (3 + 3 + 1) * LEAVE_PATCH**2, 1)  # backdrop, front, opacity
         self.motion_head = nn.Conv2d(config.middle_width, (2 + 3) * time, 1)  # displacements, light
         nn.init.zeros_(self.motion_head.weight)
         nn.init.zeros_(cast("Tensor", self.motion_head.bias))
 
-        self.encoder_cells: CellEmbedding | None = None
         self.decoder_cells: CellEmbedding | None = None
         self.fine_cells: CellEmbedding | None = None
         self.by_heart: LocalBasis | None = None
         if config.grid is not None:
             fine = config.grid[0] * self.cells, config.grid[1] * self.cells
-            self.encoder_cells = CellEmbedding(config.width, config.grid)
             self.decoder_cells = CellEmbedding(config.width, config.grid)
             self.fine_cells = CellEmbedding(config.leave_width, fine)
             self.by_heart = LocalBasis(config.width, config.local_basis, config.grid, space)
@@ -126,10 +122,10 @@ class CoarseCodec(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the weights. Inputs are converted to it; outputs have the precision of the inputs."""
-        return self.enter.weight.dtype
+        return self.encoder.weight.dtype
 
     def encode(self, video: Video, state: CodecState, origin: Origin | None = None) -> tuple[Latent, CodecState]:
-        """Encode the next piece of a video; see `LightCodec.encode`.
+        """Encode the next piece of a video; see `LightCodec.encode`. Its first frame is encoded as four of it.
 
         Args:
             video: pixels in [-1, 1].
@@ -139,28 +135,14 @@ class CoarseCodec(nn.Module):
         Raises:
             ShapeError: the number of frames does not fit, or the pictures are not those of the grid.
         """
-        config = self.config
-        check_video(video, config.stride, state)
-        rows, columns = video.shape[3] // config.stride.space, video.shape[4] // config.stride.space
-        at = self._checked_origin(rows, columns, origin)
+        stride = self.config.stride
+        check_video(video, stride, state)
+        self._checked_origin(video.shape[3] // stride.space, video.shape[4] // stride.space, origin)
         if not state.started:
-            video = torch.cat((video[:, :, :1].expand(-1, -1, config.stride.time - 1, -1, -1), video), 2)
-        patches = rearrange(
-            video.to(self.dtype),
-            "b c (f k) (h p) (w q) -> (b f) (c k p q) h w",
-            k=config.stride.time,
-            p=ENTER_PATCH,
-            q=ENTER_PATCH,
-        )
-        memory = BlockMemory(len(video), state)
-        x = memory.through([self.fine_encoder], self.enter(_channels_last(patches)))
-        x = rearrange(x, "n c (h p) (w q) -> n (c p q) h w", p=self.cells, q=self.cells)
-        x = self.down(_channels_last(x))
-        if self.encoder_cells is not None:
-            x = self.encoder_cells(x, at)
-        latent = self.to_latent(memory.through(self.encoder, x))
+            video = torch.cat((video[:, :, :1].expand(-1, -1, stride.time - 1, -1, -1), video), 2)
+        latent = self.encoder(_channels_last(blocks_of(video, stride).to(self.dtype)))
         latent = rearrange(latent, "(b f) c h w -> b c f h w", b=len(video)).contiguous()
-        return latent.to(video.dtype), memory.state()
+        return latent.to(video.dtype), CodecState(started=True)
 
     def decode(self, latent: Latent, state: CodecState, origin: Origin | None = None) -> tuple[Video, CodecState]:
         """Decode the next latent frames to pixels in [-1, 1]: 1 frame for the first of a video, 4 for each later one.
@@ -180,7 +162,7 @@ class CoarseCodec(nn.Module):
         fine = _channels_last(functional.pixel_shuffle(self.grow_again(middle), 2))
         if self.fine_cells is not None:
             fine = self.fine_cells(fine, (at[0] * self.cells, at[1] * self.cells))
-        layers = functional.pixel_shuffle(self.head(memory.through([self.fine_decoder], fine)), ENTER_PATCH)
+        layers = functional.pixel_shuffle(self.head(memory.through([self.fine_decoder], fine)), LEAVE_PATCH)
         backdrop, front, opacity = layers.split((3, 3, 1), 1)
         if self.by_heart is not None:
             backdrop = backdrop + self.by_heart(x, at)
@@ -208,6 +190,20 @@ class CoarseCodec(nn.Module):
                 f"got {columns * space}x{rows * space}; scale or crop them"
             )
         return origin or (0, 0)
+
+
+def blocks_of(video: Video, stride: Stride) -> Maps:
+    """Pixels of a video in blocks, one per cell of each latent frame; the number of frames is a multiple of the stride.
+
+    The values of a block are in the order of colours, frames, rows, columns.
+    """
+    return rearrange(
+        video,
+        "b c (f k) (h p) (w q) -> (b f) (c k p q) h w",
+        k=stride.time,
+        p=stride.space,
+        q=stride.space,
+    )
 
 
 class BlockMemory:

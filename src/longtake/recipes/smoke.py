@@ -38,9 +38,7 @@ def preset() -> Preset:
         ),
         codec=CoarseCodecConfig(
             latent_channels=8,
-            enter_width=16,
             width=32,
-            encoder_blocks=1,
             decoder_blocks=1,
             middle_width=16,
             middle_blocks=1,

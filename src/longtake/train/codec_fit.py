@@ -9,9 +9,11 @@ The loss is the sum of
                                                      normalisation statistics
 
 The decoder reads latents with a little noise added, which makes it robust to the errors of generated latents.
+
+The coarse codec's encoder is not trained by this loss: it is computed from the clips first (`principal.py`).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -25,7 +27,7 @@ from torch import Tensor
 from longtake.core.configs import WanVAEConfig
 from longtake.core.errors import TrainingError
 from longtake.core.files import atomic
-from longtake.core.shapes import Latent, Video
+from longtake.core.shapes import Latent, Stride, Video
 from longtake.flow.distortion import excess_change, moving_psnr, psnr
 from longtake.nets.coarse_codec import CoarseCodec, Origin
 from longtake.nets.codec import Codec, CodecSettings, codec_for
@@ -33,6 +35,7 @@ from longtake.nets.light_codec import CodecState, LightCodec
 from longtake.train.batches import pixels
 from longtake.train.ema import EMA
 from longtake.train.loop import LoopConfig
+from longtake.train.principal import fit_encoder
 from longtake.train.rendering import drawn_with_cover, rendered
 from longtake.train.stage import Context, seeded, train_and_keep
 from longtake.train.trainee import Trainee
@@ -46,6 +49,7 @@ STAGE = "codec"
 CLIPS = "clips.npy"
 CLIP_FRAMES = 21  # frames per rendered clip, from anywhere in its scene
 FROM_THE_START = 0.5  # share of the clips that begin with their scene
+FITTED = 200  # number of clips from which a coarse codec's encoder is computed
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +67,7 @@ class CodecStage:
     normal_weight: float = 0.02
     subject_weight: float = 1.0  # weight of subjects' pixels; 1: the same as all others
     subject_share: float = 0.0  # share of the batches that are cut around a subject; the others are cut anywhere
+    whitening: float = 0.5  # of a coarse codec's latents, in [0, 1] (`principal.fit_encoder`)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +93,11 @@ def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> 
         raise TrainingError("the Wan VAE is not trained here; the recipe's preset needs a light or a coarse codec")
     codec = seeded(stage.loop.seed, lambda: trainable(config)).to(context.device)
     clips = rendered_clips(world, stage, context)
+    if isinstance(codec, CoarseCodec):
+        fit_encoder(
+            codec, fitting_clips(clips, config.stride), subject_weight=stage.subject_weight, whitening=stage.whitening
+        )
+        codec.encoder.requires_grad_(requires_grad=False)
     ema = EMA(codec, stage.loop.ema_decay)
     code = stage.loop.maybe_compile(lambda video, noise, origin: coded(codec, video, noise, origin))
 
@@ -216,6 +226,14 @@ def rendered_clips(world: WorldConfig, stage: CodecStage, context: Context) -> n
                 context.progress("rendering", done, stage.num_clips, {})
             clips.flush()
     return np.load(path, mmap_mode="r")
+
+
+def fitting_clips(clips: np.ndarray, stride: Stride) -> Iterator[tuple[Video, Tensor]]:
+    """About `FITTED` clips as whole latent frames: pixels in [-1, 1], and the cover of their subjects."""
+    frames = clips.shape[1] // stride.time * stride.time
+    for clip in clips[:: max(1, len(clips) // FITTED), :frames]:
+        piece = torch.from_numpy(clip)[None]
+        yield pixels(piece[..., :3]), piece[:, None, ..., 3].float() / 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -42,7 +42,6 @@ from longtake.worlds.sampling import sample_scene
 from longtake.worlds.scenes import WorldConfig
 
 STAGE = "decoder"
-ENCODER = ("enter", "fine_encoder", "down", "encoder", "to_latent", "encoder_cells")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,7 +146,7 @@ def run(stage: DecoderStage, latents: LatentStage, world: WorldConfig, student: 
         raise TrainingError("the Wan VAE is not trained here; the recipe's preset needs a light or a coarse codec")
     codec.train()
     for name, p in codec.named_parameters():
-        p.requires_grad = name.split(".")[0] not in ENCODER
+        p.requires_grad = not name.startswith("encoder.")
     channels, space = preset.codec.latent_channels, preset.codec.stride.space
     critic = seeded(
         stage.loop.seed, lambda: PatchDiscriminator(channels, stage.widths, stage.kept, stage.patch, space)
