@@ -9,7 +9,7 @@ animate: PSNR of the first frame against the codec's own reconstruction of the p
 extend:  difference of the first new frame from the last given one, over the clip's own median difference from frame
          to frame. 1 is no seam.
 restyle: the plain look goes in, the full look is asked for; by the student alone at several strengths, and by the
-         model's painter. Silhouette IoU: what differs from the clip's median over time, against the scene's true
+         model's source adapter. Silhouette IoU: what differs from the clip's median over time, against the scene's true
          silhouettes; for the rendered full look itself the same measure gives `ceiling`. Luma PSNR against the
          rendered full look says how near the picture comes, against the plain one how much of the source is left.
          `adherence` is what the judge of `longtake evaluate` sees of what the scene shows.
@@ -41,7 +41,7 @@ from longtake.worlds.splits import Split
 
 SECONDS = 3.0
 STRENGTHS = (0.5, 0.65, 0.8, 0.9, 1.0)  # of the student alone
-PAINTED = (0.8, 1.0)  # of the painter
+ADAPTED = (0.8, 1.0)  # of the source adapter
 
 
 def scenes_of(world: WorldConfig, split: Split, num: int, num_frames: int) -> list[tuple[Scene, str]]:
@@ -148,8 +148,11 @@ def main() -> None:
         model = studio.model
     judge = judge_for(world, options.judge, lambda *_: None)
     rows = [Row(pictures=render([scene], "plain")[0], caption=f"source: {prompt}") for scene, prompt in chosen[:3]]
-    for by, strengths in (("student", STRENGTHS), ("painter", PAINTED if model.painter is not None else ())):
-        with Studio(model if by == "painter" else replace(model, painter=None)) as studio:
+    for by, strengths in (
+        ("student", STRENGTHS),
+        ("source_adapter", ADAPTED if model.source_adapter is not None else ()),
+    ):
+        with Studio(model if by == "source_adapter" else replace(model, source_adapter=None)) as studio:
             for strength in strengths:
                 measured = [restyled(studio, judge, *scene, strength) for scene in chosen]
                 summed_up("restyle", [metrics for metrics, _ in measured], by=by, strength=strength)

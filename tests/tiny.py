@@ -80,27 +80,27 @@ def shake(net: nn.Module) -> None:
                 p.add_(0.3 * torch.randn_like(p))
 
 
-def random_painter(dit: DiT, seed: int = 0) -> dict[str, Tensor]:
+def random_source_adapter(dit: DiT, seed: int = 0) -> dict[str, Tensor]:
     """Corrections that make a network follow a source, and matter."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        painter = add_low_rank(deepcopy(dit), rank=2)
-        painter.add_source()
-        assert painter.source_embedding is not None
-        torch.nn.init.normal_(painter.source_embedding.weight)
-        for name, p in painter.named_parameters():
+        source_adapter = add_low_rank(deepcopy(dit), rank=2)
+        source_adapter.add_source()
+        assert source_adapter.source_embedding is not None
+        torch.nn.init.normal_(source_adapter.source_embedding.weight)
+        for name, p in source_adapter.named_parameters():
             if name.endswith("lora_up"):
                 torch.nn.init.normal_(p, std=0.1)
-    return adapters(painter.state_dict())
+    return adapters(source_adapter.state_dict())
 
 
-def write_model(folder: Path, seed: int = 0, preset: Preset = PRESET, *, painter: bool = False) -> Path:
+def write_model(folder: Path, seed: int = 0, preset: Preset = PRESET, *, source_adapter: bool = False) -> Path:
     """A model folder as training exports it."""
     for i, name in enumerate(("student", "teacher")):
         dit = random_dit(preset.dit, seed + i, torch.float32)
         save_weights(folder, name, dit.state_dict(), dtype=torch.float16)
-        if painter and name == "student":
-            save_weights(folder, "painter", random_painter(dit), dtype=torch.float16)
+        if source_adapter and name == "student":
+            save_weights(folder, "source_adapter", random_source_adapter(dit), dtype=torch.float16)
     save_weights(folder, "codec", random_codec(seed, torch.float32).state_dict(), torch.float16)
     write_manifest(folder, preset, {"note": "random weights for tests"})
     return folder

@@ -28,4 +28,4 @@ def test_training_multiplies_in_bf16_where_there_are_units_for_it(
 
 def test_a_recipe_knows_which_of_its_stages_want_bf16() -> None:
     assert load_recipe("smoke").in_bf16 == ()
-    assert load_recipe("tiny-world").in_bf16 == ("codec", "teacher", "ode_pairs", "ode_init", "dmd", "painter")
+    assert load_recipe("tiny-world").in_bf16 == ("codec", "teacher", "ode_pairs", "ode_init", "dmd", "source_adapter")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from longtake.evals.fidelity import chunk_frames, first_frame, iou, looks, luma, painted, psnr, silhouettes
+from longtake.evals.fidelity import chunk_frames, first_frame, iou, looks, luma, psnr, restyled, silhouettes
 from longtake.sample.model import Model, open_model
 from longtake.studio.studio import Studio
 from longtake.worlds.sampling import sample_scene
@@ -16,7 +16,7 @@ from tests.tiny import PRESET, write_model
 
 @pytest.fixture(params=[False, True])
 def model(request: pytest.FixtureRequest, tmp_path: Path) -> Model:
-    return open_model(str(write_model(tmp_path / "model", painter=request.param)))
+    return open_model(str(write_model(tmp_path / "model", source_adapter=request.param)))
 
 
 @pytest.fixture
@@ -29,8 +29,8 @@ def test_a_painting_is_what_the_studio_makes(model: Model, studio: Studio) -> No
     rng = torch.Generator().manual_seed(0)
     source = torch.randint(256, (chunk_frames(model, 3), 32, 48, 3), dtype=torch.uint8, generator=rng)
     shown = torch.cat([chunk.frames for chunk in studio.restyle(iter([source]), "a tiger walks", seed=3).stream()])
-    assert torch.equal(painted(model, source, "a tiger walks", seed=3), shown)
-    assert not torch.equal(painted(model, source, "a tiger walks", seed=3, strength=0.3), shown)
+    assert torch.equal(restyled(model, source, "a tiger walks", seed=3), shown)
+    assert not torch.equal(restyled(model, source, "a tiger walks", seed=3, strength=0.3), shown)
 
 
 def test_the_first_frame_is_what_animate_shows(model: Model, studio: Studio) -> None:

@@ -494,22 +494,22 @@ def test_full_strength_is_text_to_video(studio: Studio) -> None:
             studio.restyle(iter([source]), "a", strength=strength)
 
 
-def test_a_model_with_a_painter_follows_a_source_at_full_strength(studio: Studio, tmp_path: Path) -> None:
+def test_a_model_with_a_source_adapter_follows_a_source_at_full_strength(studio: Studio, tmp_path: Path) -> None:
     bright = torch.full((21, 32, 48, 3), 200, dtype=torch.uint8)
-    with longtake.open(str(write_model(tmp_path / "painting", painter=True))) as painting:
-        restyled = painting.restyle(iter([bright]), "a tiger walks", seed=4)
+    with longtake.open(str(write_model(tmp_path / "adapted", source_adapter=True))) as adapted:
+        restyled = adapted.restyle(iter([bright]), "a tiger walks", seed=4)
         assert restyled.state.strength == 1.0
         followed = [chunk.frames for chunk in restyled.stream()]
-        dark = [c.frames for c in painting.restyle(iter([bright // 4]), "a tiger walks", seed=4).stream()]
+        dark = [c.frames for c in adapted.restyle(iter([bright // 4]), "a tiger walks", seed=4).stream()]
         assert not any(torch.equal(a, b) for a, b in zip(followed, dark, strict=True))
-        assert same([c.frames for c in painting.restyle(iter([bright]), "a tiger walks", seed=4).stream()], followed)
+        assert same([c.frames for c in adapted.restyle(iter([bright]), "a tiger walks", seed=4).stream()], followed)
         # What follows nothing is the student's own.
-        assert same(frames(painting.take("a tiger walks", seed=4), 2), frames(studio.take("a tiger walks", seed=4), 2))
+        assert same(frames(adapted.take("a tiger walks", seed=4), 2), frames(studio.take("a tiger walks", seed=4), 2))
 
 
-def test_a_restyled_takes_memory_is_made_again_by_the_painter(tmp_path: Path) -> None:
+def test_a_restyled_takes_memory_is_made_again_by_the_source_adapter(tmp_path: Path) -> None:
     source = torch.randint(256, (33, 32, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    model = str(write_model(tmp_path / "painting", painter=True))
+    model = str(write_model(tmp_path / "adapted", source_adapter=True))
     shown = []
     for snapshot_mib in (512, 0):  # with nothing kept, every chunk's memory is made of latents again
         with Studio(open_model(model), snapshot_mib=snapshot_mib) as studio:

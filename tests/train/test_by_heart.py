@@ -24,8 +24,8 @@ from longtake.train import (
     latents,
     ode_init,
     ode_pairs,
-    painter,
-    painter_pairs,
+    source_adapter,
+    source_pairs,
     teacher,
 )
 from longtake.train.ar_teacher import ArTeacherStage
@@ -35,7 +35,7 @@ from longtake.train.loop import LoopConfig
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
 from longtake.train.optim import OptimConfig
-from longtake.train.painter import PainterStage
+from longtake.train.source_adapter import SourceAdapterStage
 from longtake.train.stage import Context
 from longtake.train.teacher import Phase, TeacherStage, load_dit
 from longtake.weights.checkpoint import read_weights
@@ -73,7 +73,7 @@ DISTILLING = DmdStage(
     shift=3.0,
     guidance_scale=1.0,
 )
-PAINTING = PainterStage(loop=loop(300, FAST), batch=8, latent_frames=FRAMES, rank=8)
+ADAPTING = SourceAdapterStage(loop=loop(300, FAST), batch=8, latent_frames=FRAMES, rank=8)
 
 
 @pytest.fixture(scope="module")
@@ -126,11 +126,11 @@ def by_student(run: Context, stage: str) -> Tensor:
     return torch.cat([result.latent for result in rollout(sampler, plans)], 2)
 
 
-def by_painter(run: Context, source: Tensor) -> Tensor:
-    """What the student with its painter makes of a source."""
+def by_source_adapter(run: Context, source: Tensor) -> Tensor:
+    """What the student with its source adapter makes of a source."""
     dit = load_dit(run, run.folder(ode_init.STAGE), "student")
     dit.add_source()
-    dit.load_state_dict(corrected(dit.state_dict(), read_weights(run.folder(painter.STAGE), "lora")))
+    dit.load_state_dict(corrected(dit.state_dict(), read_weights(run.folder(source_adapter.STAGE), "lora")))
     schedule, cache, made = Schedule.of(dit, SMALL.student), KVCache(), []
     rng = torch.Generator().manual_seed(7)
 
@@ -169,12 +169,12 @@ def test_distribution_matching_forgets_nothing(
     assert error(by_student(own, dmd.STAGE)) < 0.1
 
 
-def test_a_painter_makes_of_a_source_what_the_student_alone_would_not(initialised: Context) -> None:
+def test_a_source_adapter_makes_of_a_source_what_the_student_alone_would_not(initialised: Context) -> None:
     source, shown = known().flip(4), known().flip(3)
-    folder = initialised.begin(painter_pairs.STAGE)
+    folder = initialised.begin(source_pairs.STAGE)
     captions = f'[["{PROMPT}", "{PROMPT}"]]'
     save_file({"latents": shown, "sources": source}, folder / "0.safetensors", {"captions": captions})
-    initialised.finish(painter_pairs.STAGE)
-    assert painter.run(PAINTING, ode_init.STAGE, initialised)
-    assert error(by_painter(initialised, source), shown) < 0.1
+    initialised.finish(source_pairs.STAGE)
+    assert source_adapter.run(ADAPTING, ode_init.STAGE, initialised)
+    assert error(by_source_adapter(initialised, source), shown) < 0.1
     assert error(by_student(initialised, ode_init.STAGE), shown) > 1

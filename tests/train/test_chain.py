@@ -73,14 +73,14 @@ def test_interrupted_at_every_turn_and_resumed_the_model_is_the_same(whole: Path
 
 def test_later_stages_made_anew_are_the_same(whole: Path, tmp_path: Path) -> None:
     shutil.copytree(whole, tmp_path / "run")
-    for stage in ("ode_pairs", "ode_init", "dmd", "painter_pairs", "painter", "model"):
+    for stage in ("ode_pairs", "ode_init", "dmd", "source_pairs", "source_adapter", "model"):
         shutil.rmtree(tmp_path / "run" / stage)
     assert run_recipe(load_recipe(RECIPE), out=tmp_path / "run", progress=nothing)
     assert hashes(tmp_path / "run" / "model") == hashes(whole / "model")
 
 
 def test_a_student_is_distilled_of_a_finished_models_teacher(whole: Path, tmp_path: Path) -> None:
-    recipe = replace(load_recipe(RECIPE), painter_pairs=None, painter=None).on_model(str(whole / "model"))
+    recipe = replace(load_recipe(RECIPE), source_pairs=None, source_adapter=None).on_model(str(whole / "model"))
     assert run_recipe(recipe, out=tmp_path, progress=nothing)
     made, taken = hashes(tmp_path / "model"), hashes(whole / "model")
     assert {name for name in taken if made.get(name) == taken[name]} == {"teacher", "codec"}

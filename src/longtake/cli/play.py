@@ -27,7 +27,7 @@ MOVE = re.compile(r"(left|right|up|down|wait)(\+(?:left|right|up|down))?:([0-9]+
 
 
 def play(
-    prompt: Annotated[str, typer.Argument(help="What the model paints.")] = "a tiger walks on the grass",
+    prompt: Annotated[str, typer.Argument(help="What the model makes of the game.")] = "a tiger walks on the grass",
     *,
     subject: Annotated[str, typer.Option(metavar="NAME", help="Who is steered.")] = "tiger",
     place: Annotated[
@@ -48,12 +48,13 @@ def play(
         typer.Option(metavar="MOVES", help='Play without a keyboard: "right:2s left:1s right+up:0.5s wait:1s".'),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write game and painting side by side: .mp4, .gif, .webp, .png.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the game and the take side by side: .mp4, .gif, .webp, .png."),
     ] = None,
 ) -> None:
     """Play a simple game that the model restyles.
 
-    In the terminal: arrow keys steer, n lets night fall, s lets it snow, r lets it rain, q ends. The painting is one
+    In the terminal: arrow keys steer, n lets night fall, s lets it snow, r lets it rain, q ends. The take is one
     chunk behind the game. With --keys nothing is shown; give --out to have it in a file.
     """
     moves = None if keys is None else parsed_moves(keys)
@@ -214,7 +215,7 @@ def in_terminal(  # noqa: PLR0915  (three loops that share local state)
             screen.put(None, timeout=2.0)
         threads[1].join(timeout=2.0)
         sys.stdout.write("\x1b[0m\x1b[?25h\n")
-    sys.stdout.write(f"{take.duration_s:.1f} s painted, {source.num_dropped} frames of the game were dropped\n")
+    sys.stdout.write(f"{take.duration_s:.1f} s made, {source.num_dropped} frames of the game were dropped\n")
 
 
 def half_blocks(picture: Any) -> str:

@@ -32,7 +32,7 @@ def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, prog
         scene = replace(one.scene, height_px=model.size.height, width_px=model.size.width)
         kept.append(psnr(first_frame(model, scene, one.prompt), render([scene], frames=range(1))[0, 0]))
         plain, full, truth = looks(scene, chunk_frames(model, CHUNKS))
-        shown = painted(model, plain, one.prompt, seed=num)
+        shown = restyled(model, plain, one.prompt, seed=num)
         near.append(psnr(luma(shown), luma(full)))
         answers = judge.see([shown], model.fps).answers
         met.append(mean(float(answers[task][0] == wanted) for task, wanted in one.expected.items()))
@@ -41,10 +41,10 @@ def fidelity(name: str, model: Model, asked: Sequence[Asked], judge: Judge, prog
         progress(f"{name}: given", num, len(asked), {})
     found = {
         "picture kept, dB": metric(kept),
-        "painting: adherence": metric(met),
-        "painting: luma to the truth, dB": metric(near),
+        "restyle: adherence": metric(met),
+        "restyle: luma to the truth, dB": metric(near),
     }
-    return found | ({"painting: shapes": metric(shapes)} if shapes else {})
+    return found | ({"restyle: shapes": metric(shapes)} if shapes else {})
 
 
 def first_frame(model: Model, scene: Scene, prompt: str) -> Tensor:
@@ -54,7 +54,7 @@ def first_frame(model: Model, scene: Scene, prompt: str) -> Tensor:
         return next(iter(take.stream(chunks=1))).frames[0]
 
 
-def painted(model: Model, plain: Pictures, prompt: str, *, seed: int, strength: float | None = None) -> Pictures:
+def restyled(model: Model, plain: Pictures, prompt: str, *, seed: int, strength: float | None = None) -> Pictures:
     """Restyle a source and return the frames of the take.
 
     Args:

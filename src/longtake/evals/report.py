@@ -20,7 +20,7 @@ GATED = {  # metrics that `regressions` compares; 1: higher is better, -1: lower
     "all of the prompt": 1,
     "change followed": 1,
     "distance to the truth": -1,
-    "painting: adherence": 1,
+    "restyle: adherence": 1,
 }
 FILMED = 3  # number of examples per row that are written as videos
 HUES = ("#f2b866", "#7cc3d6", "#8fca8a", "#e39bc4")

@@ -6,6 +6,6 @@ from longtake.train.run import Recipe, load_recipe
 
 
 def recipe() -> Recipe:
-    """The default recipe without the painter, which does not affect the student."""
+    """The default recipe without the source adapter, which does not affect the student."""
     default = load_recipe("tiny-world")
-    return replace(default, painter_pairs=None, painter=None)
+    return replace(default, source_pairs=None, source_adapter=None)

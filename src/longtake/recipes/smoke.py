@@ -12,9 +12,9 @@ from longtake.train.loop import LoopConfig
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
 from longtake.train.optim import OptimConfig
-from longtake.train.painter import PainterStage
-from longtake.train.painter_pairs import PainterPairsStage
 from longtake.train.run import Recipe
+from longtake.train.source_adapter import SourceAdapterStage
+from longtake.train.source_pairs import SourcePairsStage
 from longtake.train.teacher import Phase, TeacherStage
 from longtake.worlds.scenes import WorldConfig
 
@@ -91,8 +91,10 @@ def recipe() -> Recipe:
             shift=3.0,
             guidance_scale=2.0,
         ),
-        painter_pairs=PainterPairsStage(num_clips=4, latent_frames=6, clips_per_shard=2),
-        painter=PainterStage(loop=LoopConfig(steps=10, optim=optim, ema_decay=0.9), batch=2, latent_frames=6, rank=4),
+        source_pairs=SourcePairsStage(num_clips=4, latent_frames=6, clips_per_shard=2),
+        source_adapter=SourceAdapterStage(
+            loop=LoopConfig(steps=10, optim=optim, ema_decay=0.9), batch=2, latent_frames=6, rank=4
+        ),
         decoder=DecoderStage(
             loop=LoopConfig(steps=10, optim=OptimConfig(adam_lr=1e-3, warmup=2), ema_decay=0.9),
             discriminator=OptimConfig(adam_lr=3e-4, warmup=2),

@@ -11,9 +11,9 @@ from longtake.train.loop import LoopConfig
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
 from longtake.train.optim import OptimConfig
-from longtake.train.painter import PainterStage
-from longtake.train.painter_pairs import PainterPairsStage
 from longtake.train.run import Recipe
+from longtake.train.source_adapter import SourceAdapterStage
+from longtake.train.source_pairs import SourcePairsStage
 from longtake.train.teacher import Phase, TeacherStage
 from longtake.worlds.scenes import WorldConfig
 
@@ -120,8 +120,8 @@ def recipe() -> Recipe:
             shift=SHIFT,
             guidance_scale=2.0,
         ),
-        painter_pairs=PainterPairsStage(num_clips=500, latent_frames=15),
-        painter=PainterStage(
+        source_pairs=SourcePairsStage(num_clips=500, latent_frames=15),
+        source_adapter=SourceAdapterStage(
             loop=LoopConfig(
                 steps=800,
                 optim=OptimConfig(adam_lr=1e-3, muon_lr=1e-3, warmup=20, cooldown=0.5),

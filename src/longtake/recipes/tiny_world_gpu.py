@@ -27,8 +27,8 @@ def recipe() -> Recipe:
     assert default.ode_pairs is not None
     assert default.ode_init is not None
     assert default.dmd is not None
-    assert default.painter_pairs is not None
-    assert default.painter is not None
+    assert default.source_pairs is not None
+    assert default.source_adapter is not None
     assert default.decoder is not None
     slow = OptimConfig(adam_lr=5e-5, betas=(0.0, 0.999), warmup=10, max_grad_norm=10.0)
     return replace(
@@ -51,8 +51,8 @@ def recipe() -> Recipe:
             critic=slow,
             batch=48,
         ),
-        painter_pairs=replace(default.painter_pairs, num_clips=1500),
-        painter=replace(default.painter, loop=loop(500, 1e-3, cooldown=0.5), batch=32),
+        source_pairs=replace(default.source_pairs, num_clips=1500),
+        source_adapter=replace(default.source_adapter, loop=loop(500, 1e-3, cooldown=0.5), batch=32),
         decoder=replace(
             default.decoder,
             loop=loop(1200, 3e-4, cooldown=0.5),

@@ -27,7 +27,7 @@ class Model:
     digest: str  # hash of the weights, and of precision and window if these are not the preset's
     is_teacher: bool
     plan: MemoryPlan
-    painter: DiT | None = None  # variant of the student that follows a source video, if the model has one
+    source_adapter: DiT | None = None  # variant of the student that follows a source video, if the model has one
     vocabulary: Vocabulary | None = None  # words of the training captions, if known
 
     @classmethod
@@ -41,7 +41,7 @@ class Model:
             digest=nets.digest,
             is_teacher=is_teacher,
             plan=nets.plan,
-            painter=nets.painter,
+            source_adapter=nets.source_adapter,
             vocabulary=nets.vocabulary,
         )
 
@@ -53,7 +53,7 @@ class Model:
         """
         if not has_compiler():
             raise DeviceError("compiled programs need a C++ compiler, and neither g++ nor clang++ is on the path")
-        for dit in (self.dit, self.painter):
+        for dit in (self.dit, self.source_adapter):
             if dit is not None:
                 dit.compile_passes()
 
@@ -65,8 +65,8 @@ class Model:
 
     @property
     def following(self) -> "Model":
-        """Model with the painter, if there is one, as its network, to follow a source."""
-        return self if self.painter is None else replace(self, dit=self.painter)
+        """Model with the source adapter, if there is one, as its network, to follow a source."""
+        return self if self.source_adapter is None else replace(self, dit=self.source_adapter)
 
     @cached_property
     def words(self) -> Words | None:
@@ -75,8 +75,8 @@ class Model:
 
     @property
     def strength(self) -> float:
-        """Default strength of a source: 1 with a painter, which follows the source's shapes even so; else 0.6."""
-        return 0.6 if self.painter is None else 1.0
+        """Default strength of a source: 1 with a source adapter, which follows its shapes even so; else 0.6."""
+        return 0.6 if self.source_adapter is None else 1.0
 
     @property
     def name(self) -> str:

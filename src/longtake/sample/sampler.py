@@ -127,7 +127,7 @@ class Sampler:
         codec: Codec,
         text_encoder: TextEncoder,
         *,
-        painter: DiT | None = None,
+        source_adapter: DiT | None = None,
         size: PictureSize | None = None,
     ) -> None:
         """Create a sampler.
@@ -137,7 +137,7 @@ class Sampler:
             dit: the student.
             codec: its codec.
             text_encoder: its text encoder.
-            painter: network for takes that follow a source; None: `dit`.
+            source_adapter: network for takes that follow a source; None: `dit`.
             size: picture size; None: the size that the model was trained on.
 
         Raises:
@@ -149,7 +149,7 @@ class Sampler:
         self.stream = preset.stream
         self.device = dit.device
         self.student = Student(dit, preset, text_encoder)
-        self.follower = self.student if painter is None else Student(painter, preset, text_encoder)
+        self.follower = self.student if source_adapter is None else Student(source_adapter, preset, text_encoder)
         height, width = preset.latent_grid(self.size)
         self.shape = (1, preset.dit.in_dim, self.stream.chunk, height, width)
 
@@ -162,7 +162,9 @@ class Sampler:
         """
         if model.is_teacher:
             raise InputError("a teacher makes whole clips; open the student to direct a take")
-        return cls(model.preset, model.dit, model.codec, model.text_encoder, painter=model.painter, size=size)
+        return cls(
+            model.preset, model.dit, model.codec, model.text_encoder, source_adapter=model.source_adapter, size=size
+        )
 
     @torch.inference_mode()
     def step(self, requests: Sequence[ChunkRequest]) -> list[ChunkResult | None]:

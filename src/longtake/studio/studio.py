@@ -165,7 +165,7 @@ class Studio:
             source: a file that FFmpeg reads; an iterator of pictures, pulled as they are needed; or a `LiveSource`.
             prompt: what the video becomes.
             strength: noise level in (0, 1] to which the source is noised; 1 leaves nothing of its look. A model with a
-                painter follows the source's shapes at any strength. None: `Model.strength`.
+                source_adapter follows the source's shapes at any strength. None: `Model.strength`.
             seed: an integer, at most 2^53.
             fit: as in `animate`, for a file.
             settings: as in `animate`.

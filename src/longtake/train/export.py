@@ -1,4 +1,4 @@
-"""Export of the finished model: student, teacher, codec and painter in half precision, with a manifest."""
+"""Export of the finished model: student, teacher, codec and source adapter in half precision, with a manifest."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from longtake.core.configs import WanVAEConfig
 from longtake.core.vocabulary import Vocabulary
 from longtake.train.decoder_tuning import decoder_stage
-from longtake.train.painter import STAGE as PAINTER
+from longtake.train.source_adapter import STAGE as SOURCE_ADAPTER
 from longtake.train.stage import Context
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.weights.checkpoint import link_files, read_weights, save_weights
@@ -31,8 +31,10 @@ def export(context: Context, student: str, start: str | None = None, vocabulary:
         # The Wan VAE stays in fp32: other models read its latents.
         exact = name == "codec" and isinstance(context.preset.codec, WanVAEConfig)
         save_weights(folder, name, tensors, dtype=torch.float32 if exact else torch.float16)
-    if context.done(PAINTER):  # only its low-rank corrections: its other weights are the student's
-        save_weights(folder, "painter", read_weights(context.folder(PAINTER), "lora"), dtype=torch.float16)
+    if context.done(SOURCE_ADAPTER):  # only its low-rank corrections: its other weights are the student's
+        save_weights(
+            folder, "source_adapter", read_weights(context.folder(SOURCE_ADAPTER), "lora"), dtype=torch.float16
+        )
     if context.preset.text == "umt5":
         assert start is not None, "a recipe without a start has no text encoder of its own"
         (folder / TEXT).mkdir(exist_ok=True)

@@ -23,8 +23,8 @@ from longtake.train import (
     latents,
     ode_init,
     ode_pairs,
-    painter,
-    painter_pairs,
+    source_adapter,
+    source_pairs,
     teacher,
     videos,
 )
@@ -36,9 +36,9 @@ from longtake.train.export import export
 from longtake.train.loop import Limits
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
-from longtake.train.painter import PainterStage
-from longtake.train.painter_pairs import PainterPairsStage
 from longtake.train.ranks import ranks_of
+from longtake.train.source_adapter import SourceAdapterStage
+from longtake.train.source_pairs import SourcePairsStage
 from longtake.train.stage import Context, Progress
 from longtake.weights.checkpoint import weight_files
 from longtake.weights.presets import model_folder, open_text_encoder, preset_named
@@ -64,8 +64,8 @@ class Recipe:
     ode_init: OdeInitStage | None = None
     ar_teacher: ArTeacherStage | None = None
     consistency: ConsistencyStage | None = None
-    painter_pairs: PainterPairsStage | None = None
-    painter: PainterStage | None = None
+    source_pairs: SourcePairsStage | None = None
+    source_adapter: SourceAdapterStage | None = None
     decoder: DecoderStage | None = None  # tuning of the decoder, last, on the student's latents
 
     def __post_init__(self) -> None:
@@ -90,10 +90,13 @@ class Recipe:
             if (stage := getattr(self, what)) is not None:
                 lengths[what] = stage.latent_frames
         most = dict.fromkeys(lengths, longest)
-        if (self.painter is None) != (self.painter_pairs is None):
-            raise ConfigError("a recipe has both painter_pairs and painter, or neither")
-        if self.painter is not None and self.painter_pairs is not None:
-            lengths["painter"], most["painter"] = self.painter.latent_frames, self.painter_pairs.latent_frames
+        if (self.source_adapter is None) != (self.source_pairs is None):
+            raise ConfigError("a recipe has both source_pairs and source_adapter, or neither")
+        if self.source_adapter is not None and self.source_pairs is not None:
+            lengths["source_adapter"], most["source_adapter"] = (
+                self.source_adapter.latent_frames,
+                self.source_pairs.latent_frames,
+            )
         for what, length in lengths.items():
             if length % preset.stream.chunk or length > most[what]:
                 raise ConfigError(
@@ -176,10 +179,10 @@ class Recipe:
             found[dmd.STAGE] = lambda c: dmd.run(distilling, c)
         if (tuning := self.tuning) is not None:
             found[dmd.TUNING] = lambda c: dmd.run(tuning, c, dmd.TUNING)
-        if (shown := self.painter_pairs) is not None:
-            found[painter_pairs.STAGE] = lambda c: painter_pairs.run(shown, self.world, c)
-        if (painting := self.painter) is not None:
-            found[painter.STAGE] = lambda c: painter.run(painting, self.student, c)
+        if (shown := self.source_pairs) is not None:
+            found[source_pairs.STAGE] = lambda c: source_pairs.run(shown, self.world, c)
+        if (adapter := self.source_adapter) is not None:
+            found[source_adapter.STAGE] = lambda c: source_adapter.run(adapter, self.student, c)
         if (tuned := self.decoder) is not None and isinstance(made := self.latents, latents.LatentStage):
             found[decoder_tuning.STAGE] = lambda c: decoder_tuning.run(tuned, made, self.world, self.student, c)
         return found
@@ -225,8 +228,8 @@ class Recipe:
             codec=codec_fit.BaseCodec(model=about.model),
             latents=videos.PreparedLatents(folder=str(folder)),
             teacher=self.teacher.starting_from(about.model),
-            painter_pairs=None,  # videos have one look
-            painter=None,
+            source_pairs=None,  # videos have one look
+            source_adapter=None,
             decoder=None,
         )
 

@@ -12,7 +12,7 @@ from longtake.core.vocabulary import Vocabulary
 from longtake.weights.checkpoint import digest, weight_files, write_json
 
 FORMAT = 1
-NETS = ("student", "teacher", "codec", "painter")
+NETS = ("student", "teacher", "codec", "source_adapter")
 TEXT = "text"  # folder of the text encoder, in the layout of transformers
 HASHED_WHEN_OPENED = 256 * 2**20  # bytes; larger nets are checked by size, and by hash in `longtake models check`
 ADVICE = {

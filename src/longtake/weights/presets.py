@@ -49,7 +49,7 @@ class Nets:
     text_encoder: TextEncoder
     digest: str  # hash of network, codec and UMT5, with their precision and the window where these are not the default
     plan: MemoryPlan
-    painter: DiT | None = None  # version of the student that follows a source video, if the model has one
+    source_adapter: DiT | None = None  # version of the student that follows a source video, if the model has one
     vocabulary: Vocabulary | None = None  # vocabulary that it was trained on, if its manifest has one
 
 
@@ -155,11 +155,13 @@ def open_nets(
     codec = codec_for(preset.codec)
     load_into(dit, read_weights(folder, kind), f"{kind} in {folder}", placement.dtype)
     load_into(codec, read_weights(folder, "codec"), f"codec in {folder}")
-    painter = _painter(folder, preset, sha256, placement.dtype) if "painter" in sha256 and not teacher else None
+    source_adapter = (
+        _source_adapter(folder, preset, sha256, placement.dtype) if "source_adapter" in sha256 and not teacher else None
+    )
     with memory_advice(preset.name):
         _settled(dit, codec, placement)
-        if painter is not None:
-            _settled(painter, codec, placement)
+        if source_adapter is not None:
+            _settled(source_adapter, codec, placement)
     encoder = _text_encoder(
         folder,
         preset,
@@ -184,19 +186,19 @@ def open_nets(
         text_encoder=encoder,
         digest=digest,
         plan=planned,
-        painter=painter,
+        source_adapter=source_adapter,
         vocabulary=read_vocabulary(folder),
     )
 
 
-def _painter(folder: Path, preset: Preset, sha256: dict[str, str], dtype: torch.dtype) -> DiT:
-    """The painter: the student with the painter's corrections and its embedding of a source."""
-    check_digest(folder, "painter", sha256)
+def _source_adapter(folder: Path, preset: Preset, sha256: dict[str, str], dtype: torch.dtype) -> DiT:
+    """The source adapter: the student with the source adapter's corrections and its embedding of a source."""
+    check_digest(folder, "source_adapter", sha256)
     with torch.device("meta"):
         dit = DiT(preset.dit)
         dit.add_source()
-    tensors = corrected(read_weights(folder, "student"), read_weights(folder, "painter"))
-    load_into(dit, tensors, f"painter in {folder}", dtype)
+    tensors = corrected(read_weights(folder, "student"), read_weights(folder, "source_adapter"))
+    load_into(dit, tensors, f"source adapter in {folder}", dtype)
     return dit
 
 

@@ -1,4 +1,4 @@
-"""Stage 8: the painter, a version of the student that follows a source video.
+"""Stage 8: the source adapter, a version of the student that follows a source video.
 
 Low-rank corrections and an embedding of the source are trained on top of the finished student, by teacher forcing at
 the student's noise levels: each noisy chunk attends to the clean chunks before it and reads the latents of its source.
@@ -21,17 +21,17 @@ from longtake.nets.low_rank import add_low_rank
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.loop import LoopConfig
-from longtake.train.painter_pairs import STAGE as PAIRS
+from longtake.train.source_pairs import STAGE as PAIRS
 from longtake.train.stage import Context, seeded, train_and_keep
 from longtake.train.teacher import load_dit, placed
 from longtake.train.trainee import Trainee
 
-STAGE = "painter"
+STAGE = "source_adapter"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PainterStage:
-    """Configuration of the painter's training."""
+class SourceAdapterStage:
+    """Configuration of the source adapter's training."""
 
     loop: LoopConfig
     batch: int
@@ -39,8 +39,8 @@ class PainterStage:
     rank: int  # rank of the corrections
 
 
-def run(stage: PainterStage, student: str, context: Context) -> bool:
-    """Train the painter; return False when a limit stopped it first.
+def run(stage: SourceAdapterStage, student: str, context: Context) -> bool:
+    """Train the source adapter; return False when a limit stopped it first.
 
     Args:
         stage: configuration of the training.
@@ -74,6 +74,6 @@ def run(stage: PainterStage, student: str, context: Context) -> bool:
         context,
         STAGE,
         stage.loop,
-        [Trainee(name="painter", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
+        [Trainee(name="source_adapter", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
         facts=lambda: {"clips": len(clips)},
     )

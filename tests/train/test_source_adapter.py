@@ -13,13 +13,13 @@ from longtake.core.errors import ConfigError
 from longtake.flow.path import add_noise, velocity
 from longtake.flow.schedule import sigmas_of
 from longtake.nets.text import MiniLMEncoder
-from longtake.train import codec_fit, decoder_tuning, dmd, painter, painter_pairs
+from longtake.train import codec_fit, decoder_tuning, dmd, source_adapter, source_pairs
 from longtake.train.batches import LatentClips, normal
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
-from longtake.train.painter import PainterStage
-from longtake.train.painter_pairs import PainterPairsStage, sources
 from longtake.train.run import load_recipe
+from longtake.train.source_adapter import SourceAdapterStage
+from longtake.train.source_pairs import SourcePairsStage, sources
 from longtake.train.stage import Context
 from longtake.weights.checkpoint import read_weights, save_weights
 from longtake.worlds.render import render
@@ -29,7 +29,7 @@ from tests.tiny import PRESET, random_codec, random_dit
 from tests.train.tiny_run import context, done, trainees_of
 
 OPTIM = OptimConfig(adam_lr=3e-3, warmup=1)
-PAINTING = PainterStage(loop=LoopConfig(steps=0, optim=OPTIM), batch=4, latent_frames=6, rank=4)
+ADAPTING = SourceAdapterStage(loop=LoopConfig(steps=0, optim=OPTIM), batch=4, latent_frames=6, rank=4)
 FRAMES = 9
 
 
@@ -39,19 +39,19 @@ def run(tmp_path: Path) -> Context:
     made = context(tmp_path, MiniLMEncoder(PRESET.dit.text_len))
     shown = torch.randn(6, PRESET.dit.in_dim, FRAMES, 4, 6, generator=torch.Generator().manual_seed(0)).half()
     captions = json.dumps([["a tiger walks"] * 3] * 6)
-    folder = made.begin(painter_pairs.STAGE)
+    folder = made.begin(source_pairs.STAGE)
     save_file({"latents": shown.flip(3), "sources": shown}, folder / "0.safetensors", {"captions": captions})
-    made.finish(painter_pairs.STAGE)
+    made.finish(source_pairs.STAGE)
     save_weights(made.folder(dmd.STAGE), "student", random_dit(dtype=torch.float32).state_dict())
     done(made, dmd.STAGE)
     return made
 
 
 def test_the_loss_is_flow_matching_at_the_students_levels(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    (trainee,) = trainees_of(monkeypatch, lambda: painter.run(PAINTING, dmd.STAGE, run))
+    (trainee,) = trainees_of(monkeypatch, lambda: source_adapter.run(ADAPTING, dmd.STAGE, run))
     loss, _ = trainee.loss(0, torch.Generator().manual_seed(4))
     rng = torch.Generator().manual_seed(4)
-    batch = LatentClips(run.folder(painter_pairs.STAGE), run.encoder, 3, run.device).draw(4, 6, rng)
+    batch = LatentClips(run.folder(source_pairs.STAGE), run.encoder, 3, run.device).draw(4, 6, rng)
     assert batch.source is not None
     assert torch.equal(batch.source.flip(3), batch.x0)
     levels = torch.tensor(sigmas_of(PRESET.student))
@@ -65,22 +65,24 @@ def test_the_loss_is_flow_matching_at_the_students_levels(run: Context, monkeypa
 
 
 def test_only_corrections_and_the_sources_embedding_learn(run: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    (trainee,) = trainees_of(monkeypatch, lambda: painter.run(PAINTING, dmd.STAGE, run))
+    (trainee,) = trainees_of(monkeypatch, lambda: source_adapter.run(ADAPTING, dmd.STAGE, run))
     trainee.loss(0, torch.Generator().manual_seed(0))[0].backward()
     learned = {n for n, p in trainee.net.named_parameters() if p.grad is not None}
     assert learned == {n for n, _ in trainee.net.named_parameters() if "lora_" in n or "source_embedding" in n}
 
 
 def test_it_learns_to_follow_and_only_what_it_learned_is_shipped(run: Context) -> None:
-    stage = replace(PAINTING, loop=LoopConfig(steps=60, optim=replace(OPTIM, muon_lr=3e-3), ema_decay=0.5, log_every=1))
-    assert painter.run(stage, dmd.STAGE, run)
-    folder = run.folder(painter.STAGE)
-    losses = [json.loads(line).get("painter/loss") for line in (folder / "events.jsonl").read_text().splitlines()]
+    stage = replace(ADAPTING, loop=LoopConfig(steps=60, optim=replace(OPTIM, muon_lr=3e-3), ema_decay=0.5, log_every=1))
+    assert source_adapter.run(stage, dmd.STAGE, run)
+    folder = run.folder(source_adapter.STAGE)
+    losses = [
+        json.loads(line).get("source_adapter/loss") for line in (folder / "events.jsonl").read_text().splitlines()
+    ]
     losses = [value for value in losses if value is not None]
     assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
     learned = read_weights(folder, "lora")
     assert {key.split(".")[1] for key in learned} == {"blocks", "source_embedding"}
-    student, whole = read_weights(run.folder(dmd.STAGE), "student"), read_weights(folder, "painter")
+    student, whole = read_weights(run.folder(dmd.STAGE), "student"), read_weights(folder, "source_adapter")
     assert whole.keys() - student.keys() == {"source_embedding.weight", "source_embedding.bias"}
     assert torch.equal(whole["head.head.weight"], student["head.head.weight"])
 
@@ -99,14 +101,14 @@ def test_sources_show_the_same_moves_in_other_looks() -> None:
 
 
 def test_pairs_are_made_of_both_looks_and_made_again_alike(tmp_path: Path) -> None:
-    stage = PainterPairsStage(num_clips=4, latent_frames=3, clips_per_shard=2)
+    stage = SourcePairsStage(num_clips=4, latent_frames=3, clips_per_shard=2)
     found = []
     for name in ("one", "other"):
         made = context(tmp_path / name, MiniLMEncoder(PRESET.dit.text_len))
         save_weights(made.folder(codec_fit.STAGE), "codec", random_codec(dtype=torch.float32).state_dict())
         done(made, codec_fit.STAGE)
-        assert painter_pairs.run(stage, WorldConfig.small(), made)
-        paths = sorted(made.folder(painter_pairs.STAGE).glob("*.safetensors"))
+        assert source_pairs.run(stage, WorldConfig.small(), made)
+        paths = sorted(made.folder(source_pairs.STAGE).glob("*.safetensors"))
         assert len(paths) == 2
         with safe_open(paths[1], framework="pt") as shard:
             found.append({key: shard.get_tensor(key) for key in ("latents", "sources")})
@@ -117,8 +119,8 @@ def test_pairs_are_made_of_both_looks_and_made_again_alike(tmp_path: Path) -> No
 
 def test_a_recipe_has_both_stages_and_clips_that_are_long_enough() -> None:
     recipe = load_recipe("smoke")
-    assert [*recipe.stages()][-3:] == [painter_pairs.STAGE, painter.STAGE, decoder_tuning.STAGE]
-    with pytest.raises(ConfigError, match="both painter_pairs and painter"):
-        replace(recipe, painter_pairs=None)
-    with pytest.raises(ConfigError, match=r"painter has 6 latent frames.* at most the 3"):
-        replace(recipe, painter_pairs=PainterPairsStage(num_clips=4, latent_frames=3))
+    assert [*recipe.stages()][-3:] == [source_pairs.STAGE, source_adapter.STAGE, decoder_tuning.STAGE]
+    with pytest.raises(ConfigError, match="both source_pairs and source_adapter"):
+        replace(recipe, source_pairs=None)
+    with pytest.raises(ConfigError, match=r"source_adapter has 6 latent frames.* at most the 3"):
+        replace(recipe, source_pairs=SourcePairsStage(num_clips=4, latent_frames=3))

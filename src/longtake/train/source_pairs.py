@@ -1,4 +1,4 @@
-"""Stage 7: clips of the world in two looks, the painter's source and its target."""
+"""Stage 7: clips of the world in two looks, the source adapter's source and its target."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ from longtake.train.stage import Context
 from longtake.worlds.render import render
 from longtake.worlds.scenes import MOTION_EVENTS, Scene, WorldConfig
 
-STAGE = "painter_pairs"
+STAGE = "source_pairs"
 
 PLAIN = 0.67  # share of sources in the plain look; the others are in the full look, at a random time and weather
 AIRS = (("day", "clear"), ("night", "clear"), ("sunset", "clear"), ("day", "snow"), ("day", "fog"))  # time, weather
@@ -22,7 +22,7 @@ LEAST_GAIN, MOST_GAIN = 0.6, 1.3  # random gain of a source's colours, so that c
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PainterPairsStage:
+class SourcePairsStage:
     """Number and length of the pairs."""
 
     num_clips: int
@@ -31,7 +31,7 @@ class PainterPairsStage:
     first_seed: int = 2_000_000
 
 
-def run(stage: PainterPairsStage, world: WorldConfig, context: Context) -> bool:
+def run(stage: SourcePairsStage, world: WorldConfig, context: Context) -> bool:
     """Render and encode both looks, except pairs in existing shards; return False when a limit stopped it first."""
     context.begin(STAGE, stage, world, after=(CODEC,))
     if context.done(STAGE):
@@ -42,7 +42,7 @@ def run(stage: PainterPairsStage, world: WorldConfig, context: Context) -> bool:
 
 
 def sources(scenes: Sequence[Scene]) -> UInt8[Tensor, "b f h w c"]:
-    """Source clips for the painter, one per scene; a pure function of the scenes."""
+    """Source clips for the source adapter, one per scene; a pure function of the scenes."""
     return torch.cat([_source(scene) for scene in scenes])
 
 
