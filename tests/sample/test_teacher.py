@@ -54,3 +54,19 @@ def test_guidance_leads_away_from_the_negative_prompt() -> None:
     negative = teacher_clip(dit, one, noise, uncond, uncond)
     guided = teacher_clip(dit, replace(one, guidance_scale=3.0), noise, text, uncond)
     assert (guided - (negative + 3 * (cond - negative))).abs().max() < 1e-12
+
+
+def test_guidance_begins_at_the_noise_level_that_is_set() -> None:
+    """Levels of three steps with shift 3: 1, 0.857, 0.6. The state is the unguided one until the first guided step."""
+    dit = random_dit()
+    free, guided, late = (
+        list(teacher_states(dit, sampling, *inputs()))
+        for sampling in (
+            replace(SAMPLING, guidance_scale=1.0),
+            SAMPLING,
+            replace(SAMPLING, guidance_below=0.86),
+        )
+    )
+    assert torch.equal(late[0], free[0])
+    assert [torch.equal(a, b) for a, b in zip(late, free, strict=True)] == [True, False, False]
+    assert not any(torch.equal(a, b) for a, b in zip(late, guided, strict=True))

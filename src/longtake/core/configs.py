@@ -133,6 +133,7 @@ class SamplingConfig:
     num_steps: int
     shift: float
     guidance_scale: float = 1.0
+    guidance_below: float = 1.0  # highest noise level with guidance (Kynkaanniemi et al. 2024); 1: all have it
     sigmas: tuple[float, ...] = ()  # noise levels of the student's distillation; (): evenly spaced, then shifted
     solver: Literal["euler", "heun", "unipc"] = "euler"  # integrator of the teacher's many-step sampler
 

@@ -38,7 +38,7 @@ def preset() -> Preset:
         codec=CoarseCodecConfig(latent_channels=48, grid=(12, 20)),
         stream=StreamConfig(chunk=3, window=9),
         student=SamplingConfig(num_steps=4, shift=SHIFT),
-        teacher=SamplingConfig(num_steps=50, shift=SHIFT, guidance_scale=3.0),
+        teacher=SamplingConfig(num_steps=50, shift=SHIFT, guidance_scale=3.0, guidance_below=0.8),
         size=PictureSize(height=192, width=320),
         fps=16.0,
         clip_latent_frames=12,

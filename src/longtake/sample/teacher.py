@@ -30,7 +30,7 @@ def teacher_states(
     def velocity(x: Latent, sigma: float) -> Latent:
         level = x.new_full((len(x), x.shape[2]), sigma)
         cond = dit(x, level, text)
-        if sampling.guidance_scale == 1:
+        if sampling.guidance_scale == 1 or sigma > sampling.guidance_below:
             return cond
         return guide(cond, dit(x, level, uncond), sampling.guidance_scale)
 

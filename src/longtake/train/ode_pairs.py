@@ -73,6 +73,7 @@ def run(stage: OdePairStage, context: Context) -> bool:
         num_steps=stage.num_steps,
         shift=preset.student.shift,
         guidance_scale=preset.teacher.guidance_scale,
+        guidance_below=preset.teacher.guidance_below,
     )
     folder = context.begin(STAGE, stage, sampling, preset.student, after=(LATENTS, TEACHER))
     if context.done(STAGE):
