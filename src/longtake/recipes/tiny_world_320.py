@@ -68,7 +68,7 @@ def recipe() -> Recipe:
         latents=LatentStage(num_clips=4000, latent_frames=12),
         teacher=TeacherStage(
             loop=LoopConfig(
-                steps=16000,
+                steps=12000,
                 optim=OptimConfig(adam_lr=2e-3, muon_lr=2e-3, warmup=50, cooldown=0.3),
                 ema_decay=0.998,
                 log_every=20,
@@ -76,10 +76,10 @@ def recipe() -> Recipe:
                 compile=True,
             ),
             phases=(
-                Phase(until=4000, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5, layers=4),
-                Phase(until=8000, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5),
-                Phase(until=14000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
-                Phase(until=16000, latent_frames=12, batch=6, shifts=(3.0, 8.0, 8.0, 12.0)),
+                Phase(until=1500, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5, layers=4),
+                Phase(until=6000, latent_frames=3, batch=24, shifts=(2.0, 5.0, 9.0), kept=0.5, layers=4),
+                Phase(until=11000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
+                Phase(until=12000, latent_frames=12, batch=6, shifts=(3.0, 8.0, 8.0, 12.0)),
             ),
             subject_weight=3.0,
         ),

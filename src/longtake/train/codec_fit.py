@@ -232,7 +232,7 @@ def fitting_clips(clips: np.ndarray, stride: Stride) -> Iterator[tuple[Video, Te
     """About `FITTED` clips as whole latent frames: pixels in [-1, 1], and the cover of their subjects."""
     frames = clips.shape[1] // stride.time * stride.time
     for clip in clips[:: max(1, len(clips) // FITTED), :frames]:
-        piece = torch.from_numpy(clip)[None]
+        piece = torch.from_numpy(np.array(clip))[None]
         yield pixels(piece[..., :3]), piece[:, None, ..., 3].float() / 255
 
 
