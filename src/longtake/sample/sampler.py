@@ -30,7 +30,7 @@ from longtake.sample.denoise import Guidance, Schedule, denoise
 from longtake.sample.memory import CacheWriter, Memory, joined_cache, joined_state, joined_text, split_cache
 from longtake.sample.model import Model
 from longtake.sample.plans import ChunkPlan, InitFrames, Wording
-from longtake.sample.window import Window
+from longtake.sample.window import LatentWindow
 from longtake.weights.plan import KEPT_WORDINGS
 
 ShouldContinue = Callable[[bool], bool]  # function of whether denoising is done -> whether the chunk is still wanted
@@ -54,7 +54,7 @@ class ChunkRequest:
     memory: Memory = field(default_factory=Memory)  # memory after the previous chunk; empty at the start
     source: Latent | None = None  # source latents of the chunk's shape, noised to `plan.strength`
     known: Latent | None = None  # the chunk's latents if made before, to recompute only the memory
-    window: Window | None = None  # the latents to rebuild the memory from, where the plan says so
+    window: LatentWindow | None = None  # the latents to rebuild the memory from, where the plan says so
     should_continue: ShouldContinue = never_cancel  # called before each denoising step, and once after the last
 
     def layout(self, stream: StreamConfig) -> tuple[object, ...] | None:
@@ -225,7 +225,7 @@ class Sampler:
         return to_pictures(frames), state
 
     @torch.inference_mode()
-    def decoder_after(self, window: Window) -> CodecState:
+    def decoder_after(self, window: LatentWindow) -> CodecState:
         """State of the decoder after the latents of a window, without those before its last gap."""
         state = CodecState()
         for _, latent in window.pieces[window.num_apart :]:
@@ -310,7 +310,7 @@ class Sampler:
         memory = Memory(cache, newest, request.plan.wording, decoder)
         return ChunkResult(latent=latent, pictures=shown, memory=memory, timings=watch.read())
 
-    def _rebuilt(self, student: Student, window: Window) -> Memory:
+    def _rebuilt(self, student: Student, window: LatentWindow) -> Memory:
         """Memory recomputed from the latents of a window, a pure function of them and of their text."""
         where = self.device, student.dit.latent_dtype
         *earlier, (stop, newest) = [(start, latent.to(*where)) for start, latent in window.pieces]

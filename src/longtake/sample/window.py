@@ -18,7 +18,7 @@ Frames = tuple[int, int]  # first latent frame in the take, and the one after th
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Window:
+class LatentWindow:
     """Latents that a memory is rebuilt from, the newest chunk's last, each with its first latent frame."""
 
     pieces: tuple[tuple[int, Tensor], ...]

@@ -22,10 +22,11 @@ from longtake.media.live import fragmented_mp4, write_mp4
 from longtake.serve.assets import Assets
 from longtake.serve.errors import CANNOT_STORE, BusyError, ConflictError, LostError, NotFoundError, RateLimitError
 from longtake.serve.files import VideoFiles
-from longtake.serve.host import Session, SessionHost
+from longtake.serve.host import SessionHost
 from longtake.serve.messages import ChunkEvent, CueCommand, Frame, Open, VideoRequest, events
 from longtake.serve.metrics import Metrics
 from longtake.serve.plans import JobPlan, continued, plan_of
+from longtake.serve.session import Session
 from longtake.serve.store import UNFINISHED, KeyRow, Store, VideoRow, random_id
 from longtake.studio.timeline import Clock
 
@@ -79,7 +80,7 @@ class Jobs:
         self.host = host
         self.store = store
         self.assets = assets
-        self.files = VideoFiles(folder, host.size, host.fps)
+        self.files = VideoFiles(folder, host.about.size, host.about.fps)
         self.clock = clock
         self.max_seconds = max_seconds
         self.streams = CapacityLimiter(MAX_STREAMS)
@@ -208,7 +209,7 @@ class Jobs:
         """
         with self._lock:
             job = self._running.get(row.id)
-        return None if job is None else fragmented_mp4(_frames_as_they_come(job, stop), self.host.fps)
+        return None if job is None else fragmented_mp4(_frames_as_they_come(job, stop), self.host.about.fps)
 
     # Generation.
 
@@ -242,9 +243,9 @@ class Jobs:
             session_id=session.id,
             owner=owner,
             prompt=last.prompt,
-            model=self.host.model,
+            model=self.host.about.model,
             seconds=f"{seconds:g}",
-            size=str(self.host.size),
+            size=str(self.host.about.size),
             seed=last.seed,
             created_at=int(time.time()),
             remixed_from=None if of is None else of.id,
@@ -355,9 +356,11 @@ class Jobs:
                 chunks = [session.frames(chunk.chunk) for chunk in made]
             except ConflictError:
                 return  # the last frames are still being written; their entries trigger another call
-            write_mp4(path, chunks, self.host.fps)
+            write_mp4(path, chunks, self.host.about.fps)
             changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
-            changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"  # whole chunks, and a clip
+            changes["seconds"] = (
+                f"{round(sum(map(len, chunks)) / self.host.about.fps, 2):g}"  # whole chunks, and a clip
+            )
             if job.plan.opening.clip is not None:  # the part of the clip in the video is known only now
                 changes["request"] = job.plan.model_copy(update={"first_idx": made[0].index}).model_dump(mode="json")
         else:

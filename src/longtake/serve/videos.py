@@ -314,7 +314,7 @@ def shown(row: VideoRow, request: Request) -> dict[str, object]:
         "size": row.size,
         "status": row.status,
         "seed": row.seed,
-        "fps": _jobs(request).host.fps,
+        "fps": _jobs(request).host.about.fps,
         "stream_url": f"{request.scope.get('root_path', '')}/v1/videos/{row.id}/content",
     }
 
@@ -341,10 +341,10 @@ def _checked(kind: type[Any], fields: dict[str, Any]) -> Any:
 
 
 def _check_can_be(jobs: Jobs, asked: Create) -> None:
-    if asked.model not in (None, jobs.host.model) and not str(asked.model).startswith("sora-"):
-        raise InputError(f'the model here is "{jobs.host.model}", got "{asked.model}"')
-    if asked.size not in (None, str(jobs.host.size)):
-        raise InputError(f'the model here makes videos of size "{jobs.host.size}", got "{asked.size}"')
+    if asked.model not in (None, jobs.host.about.model) and not str(asked.model).startswith("sora-"):
+        raise InputError(f'the model here is "{jobs.host.about.model}", got "{asked.model}"')
+    if asked.size not in (None, str(jobs.host.about.size)):
+        raise InputError(f'the model here makes videos of size "{jobs.host.about.size}", got "{asked.size}"')
 
 
 def _check_is_video(asset: Asset) -> None:

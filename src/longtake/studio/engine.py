@@ -19,7 +19,7 @@ from longtake.sample.memory import Memory
 from longtake.sample.model import Model
 from longtake.sample.plans import InitFrames
 from longtake.sample.sampler import ChunkRequest, ChunkResult, Sampler, ShouldContinue, never_cancel
-from longtake.sample.window import Window, kept_frames, num_apart
+from longtake.sample.window import LatentWindow, kept_frames, num_apart
 from longtake.studio.session import TakeState
 from longtake.studio.snapshots import Snapshots
 from longtake.studio.sources import checked_pictures
@@ -151,15 +151,15 @@ class Engine:
             self.snapshots.keep(node, memory)
         return memory
 
-    def _window_before(self, node: Node) -> Window | None:
-        """Window that the memory before a chunk is rebuilt from; None if its plan does not say so."""
+    def _window_before(self, node: Node) -> LatentWindow | None:
+        """LatentWindow that the memory before a chunk is rebuilt from; None if its plan does not say so."""
         if not node.plan.rebuilt or node.parent is None:
             return None
         path = path_to(node.parent)
         nodes = {earlier.idx: earlier for earlier in path}
         frames = kept_frames((earlier.plan for earlier in path), self.sampler.stream)
         pieces = tuple((start, self._latents(nodes, start, stop)) for start, stop in frames)
-        return Window(pieces=pieces, wording=node.parent.plan.wording, num_apart=num_apart(frames))
+        return LatentWindow(pieces=pieces, wording=node.parent.plan.wording, num_apart=num_apart(frames))
 
     def _latents(self, nodes: Mapping[int, Node], start: int, stop: int) -> Latent:
         """Latent frames `start` to `stop` of a path, which lie in one chunk; a clip's belong to the last."""

@@ -1,6 +1,6 @@
-"""A live session: takes of one studio that share earlier chunks, the event log that records them, and the viewers.
+"""A session in the process that makes it: takes of one studio that share earlier chunks, their cues and viewers.
 
-Commands may come from any thread. The host's maker thread generates chunks (`make_chunk`); its writer thread encodes
+Commands may come from any thread. The worker's maker thread generates chunks (`make_chunk`); its writer thread encodes
 them and appends them to the log (`publish`), so that the device never waits for video encoding.
 """
 
@@ -8,9 +8,8 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,11 +19,10 @@ from PIL import Image
 
 from longtake.core.cue import CueFields
 from longtake.core.errors import InputError, LongtakeError, MediaError
-from longtake.core.shapes import Pictures
-from longtake.media.live import ChunkEncoder
+from longtake.core.shapes import PictureSize
 from longtake.media.targets import reason
-from longtake.serve.errors import end_message
-from longtake.serve.log import EventLog
+from longtake.serve.errors import INTERNAL_ERROR, end_message
+from longtake.serve.handover import Handover, WaitingCue
 from longtake.serve.messages import (
     AcceptedCue,
     Applied,
@@ -37,7 +35,6 @@ from longtake.serve.messages import (
     Done,
     Ended,
     Event,
-    Frame,
     HeadEvent,
     Keys,
     Pause,
@@ -48,18 +45,20 @@ from longtake.serve.messages import (
     SeenCommand,
     Status,
 )
-from longtake.serve.recorded import EndReason, Recorded, SessionMeta
+from longtake.serve.publishing import Fresh, Publisher
+from longtake.serve.recorded import EndReason
+from longtake.serve.resuming import tip_of
 from longtake.serve.schedule import QueuePlace
+from longtake.serve.tree import ChunkTree
 from longtake.serve.viewers import Viewer, Viewers
+from longtake.serve.writer import SessionWriter
 from longtake.studio.commands import Position
 from longtake.studio.controller import Chunk, NoChunk
 from longtake.studio.games import GameSource
-from longtake.studio.script import Script
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.takes import Take
 
 PictureOf = Callable[[str], Path]  # asset id -> path of the file
-INTERNAL_ERROR = "internal error; the server's log has the details"
 
 logger = logging.getLogger("longtake.serve")
 
@@ -68,71 +67,69 @@ class SaidCue(NamedTuple):
     """A cue that was accepted."""
 
     branch: int
-    number: int  # id of the cue in that branch's take
+    number: int  # id of the cue in that branch's take; 0: it waits no more
     event_id: str | None
     said_s: float  # `time.monotonic()` when it was accepted, or when a rebuild has ended since
 
 
-@dataclass(frozen=True, kw_only=True)
-class Fresh:
-    """A chunk that was generated and is not yet in the log."""
-
-    event: ChunkEvent
-    pictures: Pictures
-    applied: tuple[Applied, ...]
-    waited_s: tuple[float, ...]  # seconds that those cues waited for the chunk
-
-
-class LiveSession(Recorded):
-    """A session whose chunks this process generates; implements `host.Session`."""
+class LiveSession:
+    """A session whose chunks this process generates; implements `schedule.Schedulable`."""
 
     def __init__(
         self,
-        folder: Path,
-        facts: SessionMeta,
-        log: EventLog,
+        handover: Handover,
+        writer: SessionWriter,
+        takes: Sequence[Take | None],
         *,
-        take: Take | None,
-        source: Source | None = None,
+        source: Source | None,
         asset: PictureOf,
+        tell: Callable[[Status], None],
     ) -> None:
-        """Create a session, or restore one that has ended.
+        """Begin a session, or go on with one.
 
         Args:
-            folder: the session's own folder.
-            facts: how the session was opened.
-            log: the event log in `folder`; its first entry is `opened`.
-            take: the take of the first branch; None: the session has ended and can only be watched.
+            handover: the session so far.
+            writer: writes its log.
+            takes: its takes by branch; the last one goes on.
             source: the source that the take follows, if any.
             asset: returns the path of an uploaded picture, given its id.
-
-        Raises:
-            LookupError: the log is empty.
+            tell: called with each new status.
         """
-        super().__init__(folder, facts, log)
-        self._log = log
-        self.changed: Callable[[], None] = lambda: None  # set by the host; called when `ready` may have changed
-        self.place = None if self.live else QueuePlace()  # set by the host; None: it has none yet, or has lost it
+        take = takes[-1]
+        assert take is not None
+        self.id = handover.facts.id
+        self.live = handover.facts.live
+        self.created_at = handover.facts.created_at
+        self.opened = handover.opened
+        self.size = PictureSize(height=self.opened.height, width=self.opened.width)
+        self.changed: Callable[[], None] = lambda: None  # set by the worker; called when `ready` may have changed
+        self.place = None if self.live else QueuePlace()  # set by the worker; None: it has none yet, or has lost it
         self.last_made_s = 0.0
+        self.ended: EndReason | None = None
+        self.failure: str | None = None
+        self._num_chunks = handover.facts.num_chunks
+        self._writer = writer
+        self._publisher = Publisher(writer, self.size, self.opened.fps)
+        self._tell = tell
         self._asset = asset
         self._source = source
-        self._encoder: ChunkEncoder | None = None
+        self._follows = self.opened.source is not None  # then there is no script
         self._lock = threading.RLock()
-        self._take = take
-        self._takes = [take]  # indexed by branch
+        self._tree = ChunkTree(handover.chunks)
+        self._tip = tip_of(handover)
+        self._take: Take | None = take
+        self._takes = list(takes)  # indexed by branch
+        self._branch = len(takes) - 1
         self._ended_s: float | None = None
-        self._branch = 0
         self._complete = False  # whether the path to the tip has `num_chunks` chunks
         self._verdict: Ended | None = None  # final event, appended after all chunks are in the log
-        self._scripted: set[int] = set()  # branches whose script is on disk
-        self._past: ChunkEvent | None = None  # last chunk to rebuild before new ones are made
-        self._cues: list[SaidCue] = []  # indexed by the cue's number in the protocol, minus 1
-        self._paused = False
-        self._listeners: list[Callable[[Status], object]] = []
+        self._scripted: set[int] = set()  # branches whose script is kept as it is
+        # last chunk to make again, before new ones are made
+        self._past = None if take.head is not None or self._tip is None else self._tree[self._tip]
+        self._cues = _said(handover.cues, take)  # indexed by the cue's number in the protocol, minus 1
+        self._paused = handover.paused
         self._told: Status | None = None
         self._viewers = Viewers(self._tree, lead=self.opened.lead, fps=self.opened.fps)
-        if take is None:
-            self._read_log()
 
     # State.
 
@@ -155,26 +152,31 @@ class LiveSession(Recorded):
             )
 
     def _rebuilt(self) -> float | None:
-        """Fraction of the past chunks that have been rebuilt, in [0, 1]; None if no rebuild is due."""
-        if self._past is None or self._take is None or self._ended is not None:
+        """Fraction of the past chunks that have been made again, in [0, 1]; None if none has to be."""
+        if self._past is None or self._take is None or self.ended is not None:
             return None
         first = self._tree[0].index  # above 0 if the take begins with given pictures
         made = 0 if self._take.head is None else self._take.head.idx + 1 - first
         return round(made / (self._past.index + 1 - first), 2)
 
     def has_memory(self) -> bool:
+        """Whether another take can continue from the chunks at once."""
         return self._take is not None and self._past is None
 
     def release_memory(self, after_s: float) -> None:
         """Let go of the memory of a session that ended `after_s` ago; a take can still go on from its script."""
         with self._lock:
-            if self._ended_s is not None and time.monotonic() - self._ended_s > after_s:
+            if self.ended_longer_than(after_s):
                 self._take, self._takes = None, []
+
+    def ended_longer_than(self, seconds: float) -> bool:
+        """Whether it ended so long ago."""
+        return self._ended_s is not None and time.monotonic() - self._ended_s > seconds
 
     def _state(  # noqa: PLR0911  (one return per state)
         self,
     ) -> Literal["queued", "rebuilding", "running", "buffered", "paused", "waiting_for_input", "idle", "ended"]:
-        if self._ended is not None or self._take is None:
+        if self.ended is not None or self._take is None:
             return "ended"
         if self._paused:
             return "paused"
@@ -191,7 +193,7 @@ class LiveSession(Recorded):
 
     @property
     def over(self) -> bool:
-        return self._ended is not None
+        return self.ended is not None
 
     @property
     def layout(self) -> Hashable | None:
@@ -215,39 +217,39 @@ class LiveSession(Recorded):
         with self._lock:
             return self._state() in ("running", "rebuilding")
 
-    def script(self, chunk: int) -> Script:
-        return self.take_after(chunk).script() if self.has_memory() else super().script(chunk)
-
-    def listen(self, listener: Callable[[Status], object]) -> Callable[[], None]:
-        """Register a callback, run by the thread that changes the status; returns a function that unregisters it."""
-        with self._lock:
-            self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+    @property
+    def num_viewers(self) -> int:
+        """Number of connections that watch."""
+        return len(self._viewers)
 
     def tell(self) -> None:
-        """Call the listeners if the status has changed."""
+        """Tell the status if it has changed; under the lock, so that an older one never follows a newer one."""
         with self._lock:
             status = self.status
-            if status == self._told:
-                return
-            self._told = status
-            listeners = list(self._listeners)
-        for listener in listeners:
-            listener(status)
+            if status != self._told:
+                self._told = status
+                self._tell(status)
 
     # Viewers and source.
 
     def watched(self, viewer: Viewer) -> None:
+        """Add a viewer."""
         with self._lock:
             self._viewers.come(viewer, self._tip)
         self._touch()
 
     def left(self, viewer: Viewer) -> None:
+        """Remove a viewer."""
         with self._lock:
             self._viewers.go(viewer)
         self._touch()
 
     def push(self, picture: bytes) -> None:
+        """Add a picture, the bytes of an image file, to the live source.
+
+        Raises:
+            InputError: the session has no live source, or the picture cannot be used.
+        """
         if not isinstance(self._source, LiveSource):
             raise InputError("this session follows no live source; open one with a source of frames")
         try:
@@ -263,6 +265,11 @@ class LiveSession(Recorded):
     # Commands.
 
     def do(self, command: Command, viewer: Viewer | None = None) -> Event:  # noqa: PLR0911  (one return per command)
+        """Execute a command and return the resulting event; `viewer` is None for plain HTTP requests.
+
+        Raises:
+            LongtakeError: the command is refused; nothing has changed.
+        """
         match command:
             case SeenCommand():
                 with self._lock:
@@ -294,21 +301,30 @@ class LiveSession(Recorded):
     def end(self, why: EndReason, message: str | None = None, event_id: str | None = None) -> Ended:
         """End the session and append `Ended` to the log. A second call changes nothing; it returns the same reason."""
         with self._lock:
-            if self._ended is None:
-                self._ended, self.failure = why, message
-                self._ended_s = time.monotonic()
-                self._encoder = None
-                if self._take is not None:
-                    self._take.controller.stop()
-                if isinstance(self._source, LiveSource | GameSource):
-                    self._source.close()
+            if self.ended is None:
+                self._stop()
+                self.ended, self.failure = why, message
                 ended = Ended(event_id=event_id, why=why, message=message)
-                with suppress(MediaError):  # the disk is full; `ended` and `failure` hold the reason all the same
-                    ended = self._log.append(ended)
+                with suppress(MediaError):  # the disk is full; the server knows the reason all the same
+                    ended = self._writer.append(ended)
             else:
-                ended = Ended(event_id=event_id, why=self._ended, message=self.failure)
+                ended = Ended(event_id=event_id, why=self.ended, message=self.failure)
         self._touch()
         return ended
+
+    def surrender(self) -> int:
+        """Stop the session, which another worker goes on with; returns the number of entries of its log."""
+        with self._lock:
+            self._stop()
+            self.ended = "lost"
+            return self._writer.close()
+
+    def _stop(self) -> None:
+        self._ended_s = time.monotonic()
+        if self._take is not None:
+            self._take.controller.stop()
+        if isinstance(self._source, LiveSource | GameSource):
+            self._source.close()
 
     def _cue(self, command: CueCommand) -> Event:
         image = None if command.image is None else self._asset(command.image)
@@ -323,15 +339,16 @@ class LiveSession(Recorded):
                 accepted_at=point(receipt.accepted_at),
                 due_at=point(receipt.due_at),
             )
-            return self._log.append(accepted)
+            self._keep_script(self._branch)
+            return self._writer.append(accepted)
 
     def _when(self, cue: CueCommand) -> int | None:
         """Index of the chunk at which a cue is due; None if the cue names none.
 
-        During a rebuild, a cue without chunk and time is due at the first new chunk.
+        While the past is made again, a cue without chunk and time is due at the first new chunk.
 
         Raises:
-            InputError: the cue is due at a chunk that is being rebuilt.
+            InputError: the cue is due at a chunk that is being made again.
         """
         if self._past is None:
             return cue.at
@@ -346,7 +363,8 @@ class LiveSession(Recorded):
             if command.cue > len(self._cues) or self._cues[command.cue - 1].branch != self._branch:
                 raise InputError(f"cue {command.cue} is not waiting on this branch")
             take.cancel(self._cues[command.cue - 1].number)
-            return self._log.append(Cancelled(event_id=command.event_id, cue=command.cue))
+            self._keep_script(self._branch)
+            return self._writer.append(Cancelled(event_id=command.event_id, cue=command.cue))
 
     def _branch_off(self, command: Retake) -> Event:
         with self._lock:
@@ -355,7 +373,8 @@ class LiveSession(Recorded):
                 raise InputError("the take is made again up to where it goes on; go back when that is done")
             after = None if command.after is None else self._tree[command.after]
             take = self._takes[0 if after is None else after.branch]
-            assert take is not None
+            if take is None:
+                raise InputError("that branch was left before the take moved here; open a take that goes on from it")
             changed = {
                 name: getattr(command, name) for name in command.model_fields_set & CueFields.model_fields.keys()
             }
@@ -368,12 +387,13 @@ class LiveSession(Recorded):
             self._tip = None if after is None else after.chunk
             self._viewers.turn_to(self._tip)
             prompt = command.prompt or other.state.in_force.prompt
+            self._keep_script(self._branch)
             head = HeadEvent(event_id=command.event_id, branch=self._branch, chunk=self._tip, prompt=prompt)
-            head = self._log.append(head)
+            head = self._writer.append(head)
         self._touch()
         return head
 
-    # Generation, called from the host's threads.
+    # Generation, called from the worker's threads.
 
     def make_chunk(self) -> Fresh | None:
         """Generate the next chunk; None if it was cancelled, is part of a rebuild, or no more will come."""
@@ -399,7 +419,7 @@ class LiveSession(Recorded):
         if isinstance(made, NoChunk):
             return None
         with self._lock:
-            if take is not self._take or self._ended is not None:
+            if take is not self._take or self.ended is not None:
                 return None
             return self._registered(take, made)
 
@@ -407,7 +427,11 @@ class LiveSession(Recorded):
         node, branch = take.head, self._branch
         assert node is not None
         self.last_made_s = now = time.monotonic()
+        latent = None if self._follows else take.latents()
         if self._past is not None:  # a rebuild: the log has this chunk already
+            if latent is not None:
+                again = next(event for event in self._tree.path(self._past.chunk) if event.index == node.idx)
+                self._writer.keep_latents(again.chunk, latent)
             if node.idx == self._past.index:
                 self._past = None
                 self._cues = [said._replace(said_s=now) for said in self._cues]  # latency counts from here
@@ -431,9 +455,9 @@ class LiveSession(Recorded):
         applied = [Applied(event_id=self._cues[i - 1].event_id, cue=i, chunk=event.chunk, at=at) for i in numbers]
         self._tree.add(event)
         self._tip = event.chunk
-        self._complete = self.num_chunks is not None and len(self.path(event.chunk)) >= self.num_chunks
+        self._complete = self._num_chunks is not None and len(self._tree.path(event.chunk)) >= self._num_chunks
         waited_s = tuple(now - self._cues[i - 1].said_s for i in numbers)
-        return Fresh(event=event, pictures=made.frames, applied=tuple(applied), waited_s=waited_s)
+        return Fresh(event=event, pictures=made.frames, applied=tuple(applied), waited_s=waited_s, latent=latent)
 
     def conclude(self) -> None:
         """End the session if generation has stopped for good. Call it after the last chunk is in the log."""
@@ -441,15 +465,14 @@ class LiveSession(Recorded):
             self.end(self._verdict.why, self._verdict.message)
 
     def publish(self, fresh: Fresh) -> None:
-        """Encode a chunk and append it to the log, each frame as soon as it is encoded."""
+        """Encode a chunk and append it to the log."""
+        event = fresh.event
         try:
-            encoder = self._encoder = self._encoder or ChunkEncoder(self.size, self.opened.fps)
-            event = self._write(fresh.event)
-            self._keep_script(event)  # before the frames, so that every complete chunk has a script
-            for applied in fresh.applied:
-                self._log.append(applied)
-            for k, data in enumerate(encoder.encode(fresh.pictures)):
-                self._write_frame(event, k, data)
+            with self._lock:  # before the frames, so that every complete chunk has a script
+                if event.cues or event.branch not in self._scripted:
+                    self._keep_script(event.branch)
+                    self._scripted.add(event.branch)
+            self._publisher.publish(fresh)
         except MediaError as error:
             logger.exception("session %s fails", self.id)
             self.end("failed", end_message(error))
@@ -460,79 +483,56 @@ class LiveSession(Recorded):
             return
         if self._complete and event.chunk == self._tip:
             self.end("length")
-        if self._ended is not None:
-            self._encoder = None  # releases its memory
+        if self.ended is not None:
+            self._publisher.release()
         self._touch()
 
-    def share(self, other: Recorded, chunk: int | None) -> None:
-        """Copy another session's chunks, up to and including `chunk`, into this session's empty log; None: no chunk.
-
-        A take that did not generate them rebuilds them before it continues, to have its key/value cache.
-        """
-        if chunk is None:
-            return
-        other.script(chunk).save(self._script_path(0))
-        for event in other.path(chunk):
-            changes = {"chunk": len(self._tree), "parent": self._tip, "branch": 0, "cues": []}
-            fresh = event.model_copy(update=changes)
-            self._tree.add(fresh)
-            self._write(fresh)
-            self._tip = fresh.chunk
-            for k, data in enumerate(other.frames(event.chunk)):
-                self._write_frame(fresh, k, data)
-        if self.take.head is None:
-            self._past = self.chunks()[-1]
-
-    def take_after(self, chunk: int | None) -> Take:
-        """Return a new take that continues after `chunk`; None: from the beginning.
+    def take_after(self, chunk: int) -> Take:
+        """Return a new take that continues after `chunk`.
 
         Raises:
             InputError: there is no such chunk, or no take can continue from it.
         """
         with self._lock:
-            event = None if chunk is None else self._tree[chunk]
-            take = self._takes[0 if event is None else event.branch]
+            event = self._tree[chunk]
+            take = self._takes[event.branch] if self._takes else None
         if take is None:
             raise InputError("the session is over; play its script to go on from it")
-        return take.retake(at=0 if event is None else event.index + 1)
+        return take.retake(at=event.index + 1)
 
     # Helpers.
 
-    def _write(self, event: ChunkEvent) -> ChunkEvent:
-        """Append a chunk to the log and put its entry number into the tree; its frames follow."""
-        written = self._log.append(event)
-        self._tree.put(written)
-        return written
-
-    def _write_frame(self, event: ChunkEvent, k: int, data: bytes) -> None:
-        self._log.append(Frame(chunk=event.chunk, k=k, frame=event.start_frame + k), data)
-
-    def _keep_script(self, event: ChunkEvent) -> None:
-        """Save the script of a branch for later processes, whenever it has changed."""
-        path = self._script_path(event.branch)
-        wanted = event.cues or event.branch not in self._scripted
-        if wanted and self._source is None and self.opening.source is None:
-            self.script(event.chunk).save(path)
-            self._scripted.add(event.branch)
+    def _keep_script(self, branch: int) -> None:
+        """Keep the script of a branch, with the cues that wait."""
+        take = self._takes[branch] if self._takes else None
+        if take is not None and not self._follows:
+            self._writer.keep_script(branch, take.full_script())
 
     def _running(self) -> Take:
-        if self._ended is not None or self._take is None:
+        if self.ended is not None or self._take is None:
             raise InputError("the session has ended; begin another one")
         return self._take
 
     def _touch(self) -> None:
-        """Notify the host and the listeners of a possible change."""
+        """Notify the worker and the server of a possible change."""
         self.changed()
         self.tell()
 
-    def _read_log(self) -> None:
-        """Restore the state from an earlier process's log; cut incomplete chunks off its end, add a missing `Ended`."""
-        good, ended = self._recall()
-        if good < len(self.log):
-            self._log.cut(good)
-        if ended is None or ended.n >= good:
-            ended = self._log.append(ended or Ended(why="closed", message="the server was started again"))
-        self._ended, self.failure = ended.why, ended.message
+
+def _said(cues: Sequence[WaitingCue], take: Take) -> list[SaidCue]:
+    """Cues of a session's log, with the numbers that those that wait have in the take.
+
+    Of several cues for a chunk, those of the log were said last: others came with the branch.
+    """
+    now = time.monotonic()
+    left: dict[int, list[int]] = {}
+    for pending in take.state.pending:
+        left.setdefault(pending.at, []).append(pending.cue_id)
+    said = []
+    for cue in reversed(cues):
+        waiting = left.get(cue.due, []) if cue.due is not None else []
+        said.append(SaidCue(cue.branch, waiting.pop() if waiting else 0, cue.event_id, now))
+    return said[::-1]
 
 
 def point(place: Position) -> Point:
