@@ -33,6 +33,7 @@ class WorkerState:
     name: str
     node: str
     device: str
+    pid: int
     state: str  # "ready", "draining", "drained" or "lost"
     sessions: int
     free_bytes: int
@@ -146,7 +147,7 @@ class SessionHost:
             if worker is not None and (load is None or not worker.is_alive):
                 state = "lost"
             sessions, free_bytes = (0, 0) if load is None else (load.sessions, load.free_bytes)
-            found.append(WorkerState(name, about.node, about.device, state, sessions, free_bytes))
+            found.append(WorkerState(name, about.node, about.device, about.pid, state, sessions, free_bytes))
         return found
 
     def balance(self) -> None:
