@@ -103,6 +103,9 @@ def test_latents_are_read_back_and_one_that_a_crash_cut_off_is_left_out(tmp_path
     assert all(torch.equal(found[number], latent) for number, latent in latents.items())
     data = (tmp_path / LATENTS).read_bytes()
     (tmp_path / LATENTS).write_bytes(data[:-5])
+    kept = LatentsFile(tmp_path)
     assert kept.read().keys() == {0, 1}
+    kept.append({2: latents[0]})
+    assert kept.read()[2].equal(latents[0])
     kept.remove()
     assert kept.read() == {}

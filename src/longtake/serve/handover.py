@@ -5,7 +5,7 @@ All of it is plain values that can be sent to another machine. The server's fold
 
 import io
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,7 +111,11 @@ class LatentsFile:
     """Latents of a session's chunks in one file beside its log, from which another worker goes on."""
 
     def __init__(self, folder: Path) -> None:
+        """Open the file, if there is one; what a crash cut off at its end is removed."""
         self._path = folder / LATENTS
+        if self._path.exists():
+            with self._path.open("r+b") as file:
+                file.truncate(max((stop for _, _, stop in _arrays(self._path.read_bytes())), default=0))
 
     def append(self, latents: Mapping[int, Tensor]) -> None:
         """Add the latents of chunks.
@@ -133,19 +137,25 @@ class LatentsFile:
             raise MediaError(f"cannot write {self._path}: {reason(error)}") from error
 
     def read(self) -> dict[int, Tensor]:
-        """Read the latents by chunk; of one that was made twice, the later. One that a crash cut off is left out."""
+        """Read the latents by chunk; of one that was made twice, the later."""
         if not self._path.exists():
             return {}
-        data, at, found = self._path.read_bytes(), 0, {}
-        while at + LATENTS_HEADER.size <= len(data):
-            chunk, length = LATENTS_HEADER.unpack_from(data, at)
-            at += LATENTS_HEADER.size
-            if at + length > len(data):
-                break
-            found[chunk] = torch.from_numpy(np.load(io.BytesIO(data[at : at + length]), allow_pickle=False))
-            at += length
-        return found
+        data = self._path.read_bytes()
+        return {
+            chunk: torch.from_numpy(np.load(io.BytesIO(data[start:stop]), allow_pickle=False))
+            for chunk, start, stop in _arrays(data)
+        }
 
     def remove(self) -> None:
         """Delete the file of a session that has ended."""
         self._path.unlink(missing_ok=True)
+
+
+def _arrays(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield the chunk, start and stop of each whole array in the bytes of a file of latents."""
+    at = 0
+    while at + LATENTS_HEADER.size <= len(data):
+        chunk, length = LATENTS_HEADER.unpack_from(data, at)
+        start, at = at + LATENTS_HEADER.size, at + LATENTS_HEADER.size + length
+        if at <= len(data):
+            yield chunk, start, at

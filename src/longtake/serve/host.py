@@ -14,7 +14,7 @@ from longtake.sample.words import UnknownWord
 from longtake.serve.errors import INTERNAL_ERROR, LostError, NotFoundError
 from longtake.serve.handover import CountNews, Entries, StatusNews, WorkerEvent, WorkerInfo
 from longtake.serve.log import EventLog
-from longtake.serve.messages import Frames, GameRequest, Open, Opened
+from longtake.serve.messages import Frames, GameRequest, Open, Opened, Status
 from longtake.serve.metrics import Counts
 from longtake.serve.recorded import EXPORTS, FACTS, LOG, SessionMeta, new_folder
 from longtake.serve.register import Register
@@ -319,6 +319,8 @@ class SessionHost:
             return
         if target is not None:
             self._place(session)
+        else:  # until there is a worker
+            session.tell(Status(state="queued", viewers=session.status.viewers))
 
     def _on(self, worker: WorkerClient) -> list[Session]:
         return [s for s in self._sessions.all() if s.worker is worker and s.ended is None]
