@@ -426,6 +426,7 @@ def test_silent_viewers_give_their_place_to_who_waits_and_get_it_back(
         with first as one, second as two:
             silent, waiting = Watcher(one), Watcher(two)
             silent.until("status", state="buffered")
+            silent.has_frame(0, 8)  # which may be written after it is said to be ahead
             waiting.until("status", state="queued", position=1)
             waiting.until("chunk")  # given up by the first, which still has a viewer
             waiting.until("status", state="buffered")

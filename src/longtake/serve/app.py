@@ -151,7 +151,7 @@ def open_host(settings: ServerSettings, opener: Callable[..., Studio], metrics: 
     uploads = settings.folder / "assets"
     with ExitStack() as stack:
         if settings.ray is not None or settings.workers is not None or len(settings.devices) > 1:
-            from longtake.serve.rays import FleetPlan, open_fleet  # noqa: PLC0415  (Ray need not be installed)
+            from longtake.serve.supervision import FleetPlan, open_fleet  # noqa: PLC0415  (Ray need not be installed)
 
             devices = [device for device in settings.devices if device is not None]
             plan = FleetPlan(address=settings.ray or "auto", num_workers=settings.workers, devices=devices)

@@ -1,8 +1,6 @@
 """The sessions of a server and their workers: where a session is made, and where it goes on."""
 
 import logging
-import secrets
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +12,11 @@ from longtake.sample.words import UnknownWord
 from longtake.serve.errors import INTERNAL_ERROR, LostError, NotFoundError
 from longtake.serve.handover import CountNews, Entries, StatusNews, WorkerEvent, WorkerInfo
 from longtake.serve.log import EventLog
-from longtake.serve.messages import Frames, GameRequest, Open, Opened, Status
+from longtake.serve.messages import Open, Status
 from longtake.serve.metrics import Counts
-from longtake.serve.recorded import EXPORTS, FACTS, LOG, SessionMeta, new_folder
+from longtake.serve.opening import opened_by
+from longtake.serve.recorded import EXPORTS, FACTS, LOG, SessionMeta, new_facts, new_folder
 from longtake.serve.register import Register
-from longtake.serve.schedule import LEAD, LIVE_LEAD
 from longtake.serve.session import MAX_LOSSES, Session
 from longtake.serve.workers import WorkerClient
 from longtake.studio.script import ScriptCue
@@ -349,27 +347,3 @@ class SessionHost:
         """The worker that has the memory of a session's takes; the least busy one if none has."""
         worker = session.worker
         return worker if worker is not None and session.has_memory() and worker in self._ready() else self._least_busy()
-
-
-def new_facts(opening: Open, *, num_chunks: int | None, live: bool, owner: str | None) -> SessionMeta:
-    """Facts of a new session, with random ids."""
-    return SessionMeta(
-        id=secrets.token_urlsafe(16), watch_id=secrets.token_urlsafe(16), created_at=time.time(), opening=opening,
-        num_chunks=num_chunks, live=live, owner=owner, folder=secrets.token_hex(12),
-    )  # fmt: skip
-
-
-def opened_by(opening: Open, about: WorkerInfo) -> Opened:
-    """First log entry of a session that a worker makes."""
-    follows = isinstance(opening.source, Frames | GameRequest)
-    return Opened(
-        model=about.model,
-        prompt=opening.prompt,
-        seed=opening.seed,
-        fps=about.fps,
-        width=about.size.width,
-        height=about.size.height,
-        codec=about.codec,
-        lead=LIVE_LEAD if follows else LEAD,
-        source=opening.source.kind if opening.source else None,
-    )

@@ -1,6 +1,8 @@
 """A session as recorded in its folder: how it was opened, its event log, and the chunks in the log."""
 
 import json
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +15,8 @@ from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.targets import Target, reason
 from longtake.serve.errors import ConflictError
-from longtake.serve.log import LogReader
-from longtake.serve.messages import ChunkEvent, Open, Opened, events
+from longtake.serve.log import EventLog, LogReader
+from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, events
 from longtake.serve.tree import ChunkTree
 from longtake.studio.script import Script, runs_of
 
@@ -41,6 +43,14 @@ class SessionMeta(BaseModel):
     @property
     def folder_name(self) -> str:
         return self.folder or self.id
+
+
+def new_facts(opening: Open, *, num_chunks: int | None, live: bool, owner: str | None) -> SessionMeta:
+    """Facts of a new session, with random ids."""
+    return SessionMeta(
+        id=secrets.token_urlsafe(16), watch_id=secrets.token_urlsafe(16), created_at=time.time(), opening=opening,
+        num_chunks=num_chunks, live=live, owner=owner, folder=secrets.token_hex(12),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -178,3 +188,20 @@ class Recorded:
 
     def _script_path(self, branch: int) -> Path:
         return self.folder / f"branch-{branch}.take.json"
+
+
+def repair(log: EventLog) -> None:
+    """Cut a chunk off a log's end whose frames are incomplete after a crash, but not how the session ended."""
+    last, frames, ended = None, 0, None
+    for n in range(1, len(log)):
+        event = events.validate_json(log.record(n).event)
+        if isinstance(event, ChunkEvent):
+            last, frames = event, 0
+        elif isinstance(event, Frame):
+            frames += 1
+        elif isinstance(event, Ended):
+            ended = event
+    if last is not None and frames < last.num_frames:
+        log.cut(last.n)
+        if ended is not None and ended.n >= last.n:
+            log.append(ended)

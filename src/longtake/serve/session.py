@@ -37,7 +37,7 @@ from longtake.serve.messages import (
     Status,
     events,
 )
-from longtake.serve.recorded import EndReason, Recorded, SessionMeta
+from longtake.serve.recorded import EndReason, Recorded, SessionMeta, repair
 from longtake.serve.viewers import Viewer
 from longtake.serve.workers import WorkerClient
 from longtake.studio.script import ScriptCue
@@ -75,7 +75,7 @@ class Session(Recorded):
         self._cues: list[WaitingCue] = []
         self._paused = False
         with self._lock:
-            self._repair()
+            repair(log)
             for n in range(1, len(log)):
                 record = log.record(n)
                 if not record.payload:
@@ -325,22 +325,6 @@ class Session(Recorded):
                 raise BusyError("the take is being moved to another worker; try again later")
 
     # The log.
-
-    def _repair(self) -> None:
-        """Cut a chunk off the log's end whose frames are incomplete after a crash, but not how the session ended."""
-        last, frames, ended = None, 0, None
-        for n in range(1, len(self.log)):
-            event = events.validate_json(self.log.record(n).event)
-            if isinstance(event, ChunkEvent):
-                last, frames = event, 0
-            elif isinstance(event, Frame):
-                frames += 1
-            elif isinstance(event, Ended):
-                ended = event
-        if last is not None and frames < last.num_frames:
-            self._log.cut(last.n)
-            if ended is not None and ended.n >= last.n:
-                self._log.append(ended)
 
     def _apply(self, event: Event) -> None:
         """Update the state from a log entry."""
