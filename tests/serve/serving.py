@@ -14,12 +14,13 @@ from fastapi import FastAPI
 from PIL import Image
 
 from longtake.serve import assets, videos
+from longtake.serve.app import add_local_worker
 from longtake.serve.assets import Assets
 from longtake.serve.connections import server_config
 from longtake.serve.errors import HANDLERS
 from longtake.serve.guard import AccessPolicy, Guard
+from longtake.serve.host import SessionHost
 from longtake.serve.jobs import Jobs
-from longtake.serve.local import LocalHost
 from longtake.serve.messages import events
 from longtake.serve.metrics import Metrics
 from longtake.serve.schedule import DeviceLimits
@@ -34,9 +35,9 @@ class Server:
         self.store = Store(folder / "store.db")
         self.assets = Assets(folder / "assets", size=studio.size, fps=studio.fps, max_seconds=5.0)
         self.metrics = Metrics()
-        self.host = LocalHost(
-            studio, folder / "takes", self.assets.path_of, limits=DeviceLimits(), metrics=self.metrics
-        )
+        self.host = SessionHost(folder / "takes", self.metrics)
+        add_local_worker(self.host, studio, self.assets.folder, DeviceLimits())
+        self.host.restore()
         self.jobs = Jobs(
             self.host, self.store, self.assets, folder / "videos", clock=studio.clock, metrics=self.metrics
         )

@@ -18,14 +18,17 @@ from longtake.core.shapes import PictureSize
 from longtake.core.vocabulary import Vocabulary
 from longtake.media.animations import open_writer
 from longtake.media.live import pictures_of
-from longtake.serve import local, viewers
+from longtake.serve import viewers, worker
 from longtake.serve.app import ServerSettings, create_app
 from longtake.serve.guard import AccessPolicy
-from longtake.serve.local import LocalHost
-from longtake.serve.messages import ChunkEvent, Status, events
+from longtake.serve.live import LiveSession
+from longtake.serve.messages import Frame, Numbered, Status, events
 from longtake.serve.schedule import DeviceLimits
-from longtake.serve.sessions import LiveSession
 from longtake.serve.store import SCOPES
+from longtake.serve.worker import Worker
+from longtake.serve.writer import SessionWriter
+from longtake.studio.script import Script
+from longtake.studio.studio import Studio
 from longtake.weights.manifest import write_manifest
 from tests.serve.serving import Watcher, listening
 from tests.tiny import PRESET, write_model
@@ -116,11 +119,12 @@ def test_the_model_runs_only_so_far_ahead_of_what_is_seen(client: TestClient) ->
 def test_on_a_slow_link_it_is_one_chunk_ahead_until_chunks_come_in_time(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if len(client.app.state.host.hosts) > 1:  # type: ignore[attr-defined]
+    if worker_of(client) is None:
         pytest.skip("the clock of another process cannot be set")
 
     def made(viewer: Watcher, chunks: int) -> None:
         viewer.until("status", state="buffered")
+        viewer.has_frame(chunks - 1, 11 if chunks > 1 else 8)
         assert len(client.get(f"/api/takes/{take['id']}").json()["tree"]) == chunks
 
     take = begun(client)
@@ -337,18 +341,17 @@ def test_the_same_events_come_over_plain_http_and_frames_as_jpegs(client: TestCl
 def test_who_watches_jpegs_hears_of_a_chunk_that_is_cut_off(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, fault: Exception
 ) -> None:
-    host = client.app.state.host.hosts[0]  # type: ignore[attr-defined]
-    if not isinstance(host, LocalHost):
+    if worker_of(client) is None:
         pytest.skip("the fault is put into this process")
     take = begun(client)
-    session, write = host.session(take["id"]), LiveSession._write_frame
+    append = SessionWriter.append
 
-    def cut_off(self: LiveSession, event: ChunkEvent, k: int, data: bytes) -> None:
-        if self is session and (event.chunk, k) == (1, 5):
+    def cut_off(self: SessionWriter, event: Numbered, payload: bytes = b"") -> Numbered:
+        if isinstance(event, Frame) and (event.chunk, event.k) == (1, 5):
             raise fault
-        write(self, event, k, data)
+        return append(self, event, payload)
 
-    monkeypatch.setattr(LiveSession, "_write_frame", cut_off)
+    monkeypatch.setattr(SessionWriter, "append", cut_off)
     with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live?frames=jpeg") as socket:
         viewer = Watcher(socket)
         viewer.whole_chunk(0)
@@ -423,6 +426,7 @@ def test_silent_viewers_give_their_place_to_who_waits_and_get_it_back(
         with first as one, second as two:
             silent, waiting = Watcher(one), Watcher(two)
             silent.until("status", state="buffered")
+            silent.has_frame(0, 8)  # which may be written after it is said to be ahead
             waiting.until("status", state="queued", position=1)
             waiting.until("chunk")  # given up by the first, which still has a viewer
             waiting.until("status", state="buffered")
@@ -492,9 +496,32 @@ def test_an_earlier_process_is_remembered(tmp_path: Path) -> None:
         assert [client.get(f"/api/takes/{take['id']}/paths/{c}.json").json() for c in (1, 4)] == scripts
         with client.websocket_connect(f"{SOCKETS}/api/takes/{take['id']}/live") as socket:
             viewer = Watcher(socket)
-            viewer.until("frame", chunk=1, k=11)
-            viewer.say(type="cue", event_id="late", change="night falls")
-            assert "has ended" in viewer.until("refused", event_id="late")["message"]
+            for chunk in range(5):
+                viewer.whole_chunk(chunk)
+            viewer.say(type="cue", event_id="late", change="fog")  # it goes on when somebody comes back
+            applied = viewer.until("applied", event_id="late", cue=2)
+            viewer.whole_chunk(applied["chunk"])
+            assert [e["n"] for e in viewer.entries] == list(range(len(viewer.entries)))
+            script = client.get(f"/api/takes/{take['id']}/paths/{applied['chunk']}.json").json()
+            assert len(script["cues"]) == 2
+            assert len(script["rebuilt"]) == 1
+            viewer.say(type="close")
+            viewer.until("ended", why="closed")
+        replayed = torch.cat([chunk.frames for chunk in live_studio(client).replay(Script(**script)).stream()])
+        assert replayed[-12:].equal(shown(client, take["id"])[: len(replayed)][-12:])
+
+
+def worker_of(client: TestClient) -> Worker | None:
+    """The worker, if it is in this process."""
+    worker = client.app.state.host.workers[0]  # type: ignore[attr-defined]
+    return worker if isinstance(worker, Worker) else None
+
+
+def live(client: TestClient, take: str) -> LiveSession:
+    """A session where it is made."""
+    worker = worker_of(client)
+    assert worker is not None
+    return worker._session(take)
 
 
 def followed(client: TestClient, take: dict[str, Any], chunks: int) -> Watcher:
@@ -512,10 +539,15 @@ def gone_on(client: TestClient, take: dict[str, Any], chunk: int) -> dict[str, A
     return answer.json()
 
 
+def live_studio(client: TestClient) -> Studio:
+    worker = worker_of(client)
+    assert worker is not None
+    return worker.studio
+
+
 def shown(client: TestClient, take: str) -> torch.Tensor:
     """All that a take of a host in this process has made, before H.264."""
-    host = client.app.state.host.hosts[0]  # type: ignore[attr-defined]
-    return torch.cat(list(host.session(take).take.frames()))
+    return torch.cat(list(live(client, take).take.frames()))
 
 
 def test_a_take_that_is_over_goes_on_as_another(client: TestClient) -> None:
@@ -527,7 +559,7 @@ def test_a_take_that_is_over_goes_on_as_another(client: TestClient) -> None:
     assert other["opened"] == take["opened"]
     viewer = followed(client, other, 4)
     assert all(viewer.frames[key] == data for key, data in before.items() if key[0] < 2)
-    if isinstance(client.app.state.host.hosts[0], LocalHost):  # type: ignore[attr-defined]
+    if worker_of(client) is not None:
         frames = 9 + 3 * 12
         assert shown(client, other["id"])[:frames].equal(shown(client, take["id"])[:frames])
     assert "rebuilding" not in [e["state"] for e in viewer.others if e["type"] == "status"]  # it was still known
@@ -625,14 +657,14 @@ def test_unknown_words_are_told_with_what_is_nearest(client: TestClient) -> None
 def test_memory_of_a_take_that_is_over_is_released_and_it_still_goes_on(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if len(client.app.state.host.hosts) > 1:  # type: ignore[attr-defined]
+    if worker_of(client) is None:
         pytest.skip("the limit in another process cannot be set")
     take = begun(client)
     before = followed(client, take, 3).frames
-    session = client.app.state.host.hosts[0].session(take["id"])  # type: ignore[attr-defined]
+    session = live(client, take["id"])
     client.post(f"/api/takes/{take['id']}/commands", json={"type": "close"})
     assert session.has_memory()  # to go on from at once
-    monkeypatch.setattr(local, "MEMORY_S", 0.0)
+    monkeypatch.setattr(worker, "MEMORY_S", 0.0)
     deadline = time.monotonic() + 10
     while session.has_memory() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -7,11 +7,13 @@ import pytest
 from pydantic import BaseModel
 
 from longtake.serve.app import ServerSettings, create_app
+from longtake.serve.fleet import Drain
 from longtake.serve.messages import Open, commands
 from longtake.serve.videos import Create, Edit, Extend, Remix
 
 BODIES: dict[str, type[BaseModel]] = {
     "/api/takes": Open,
+    "/api/fleet/drain": Drain,
     "/v1/videos": Create,
     "/v1/videos/edits": Edit,
     "/v1/videos/extensions": Extend,

@@ -3,7 +3,7 @@
 import base64
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from longtake.core.errors import MediaError
 from longtake.media.clips import read_video
 from longtake.media.encode import Mp4Writer
 from longtake.serve import jobs
-from longtake.serve.log import EventLog
+from longtake.serve.log import EventLog, Record
 from longtake.serve.messages import Pause, Resume
 from longtake.serve.store import Store, VideoRow
 from longtake.studio.studio import Studio
@@ -168,7 +168,9 @@ def test_a_video_can_be_watched_while_it_is_made(
         time.sleep(0.01)
     state = client.videos.with_raw_response.retrieve(video.id)
     assert state.headers["openai-poll-after-ms"] == "500"
-    assert state.parse().status == "in_progress"
+    until_s = time.monotonic() + 60
+    while client.videos.retrieve(video.id).status != "in_progress":
+        assert time.monotonic() < until_s
     for variant in ("thumbnail", "spritesheet"):
         with pytest.raises(openai.ConflictError, match="not ready"):
             client.videos.download_content(video.id, variant=variant)
@@ -455,15 +457,15 @@ def test_a_create_while_the_store_is_locked_is_told_to_come_again_and_leaves_not
 def test_a_video_whose_chunks_cannot_be_stored_is_begun_again(
     client: openai.OpenAI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right, left = EventLog.append, [2]
+    right, left = EventLog.extend, [2]
 
-    def full(self: EventLog, event: Any, payload: bytes = b"") -> Any:
-        if event.type == "frame" and left[0]:
+    def full(self: EventLog, records: Sequence[Record]) -> None:
+        if any(record.payload for record in records) and left[0]:
             left[0] -= 1
             raise MediaError("no space left on device")
-        return right(self, event, payload)
+        right(self, records)
 
     monkeypatch.setattr(jobs, "CHECK_S", 0.05)
-    monkeypatch.setattr(EventLog, "append", full)
+    monkeypatch.setattr(EventLog, "extend", full)
     assert make(client).status == "completed"
     assert left == [0]

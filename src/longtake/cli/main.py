@@ -16,6 +16,7 @@ from longtake.cli import show_notice
 from longtake.cli.bench import bench
 from longtake.cli.data import data
 from longtake.cli.evaluate import evaluate
+from longtake.cli.fleet import fleet
 from longtake.cli.generate import generate
 from longtake.cli.models import models
 from longtake.cli.play import play
@@ -51,6 +52,7 @@ app.add_typer(vbench, name="vbench")
 app.command()(prefer)
 app.command()(serve)
 app.add_typer(keys, name="keys")
+app.add_typer(fleet, name="fleet")
 
 
 def _version(asked: bool | None) -> None:

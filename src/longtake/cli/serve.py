@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -28,7 +29,14 @@ def serve(
     model: Annotated[str, typer.Option(metavar="NAME", help="A preset or a folder.")] = "tiny-world",
     device: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="cpu, cuda, cuda:1; several share the takes. The first GPU, if not given."),
+        typer.Option(metavar="NAME", help="cpu, cuda:1; several are workers on Ray. If not given, the first GPU."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="On Ray, a GPU or a share of the cores each.", min=1)
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Of a Ray cluster to join; auto starts Ray on this machine."),
     ] = None,
     fp8: Fp8 = False,
     compiled: Compiled = False,
@@ -67,6 +75,8 @@ def serve(
 ) -> None:
     """Serve the studio to browsers, and an API that video clients already speak."""
     check_installed()
+    if ray is not None or workers is not None or len(device or ()) > 1:
+        check_fleet(device or (), workers)
     leave_a_core()
     import uvicorn
 
@@ -91,6 +101,8 @@ def serve(
         access=access,
         retention=Retention(takes=keep_takes, gb=keep_gb, days=keep_days),
         limits=DeviceLimits(takes=max_takes, waiting=max_waiting, batch=max_batch),
+        ray=ray,
+        workers=workers,
     )
     app = create_app(settings)
     if access.keys_required and not app.state.store.all_keys():
@@ -162,6 +174,18 @@ def check_installed() -> None:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise InputError(f'serving needs {", ".join(missing)}; install them with: pip install "longtake[serve]"')
+
+
+def check_fleet(devices: Sequence[str], workers: int | None) -> None:
+    """Check that several workers can be started.
+
+    Raises:
+        InputError: Ray is missing, or the number of workers is not that of the devices.
+    """
+    if find_spec("ray") is None:
+        raise InputError('several workers need ray; install it with: pip install "longtake[fleet]"')
+    if devices and workers not in (None, len(devices)):
+        raise InputError(f"--workers {workers} does not fit {len(devices)} times --device; leave one of them out")
 
 
 def leave_a_core() -> None:

@@ -1,6 +1,7 @@
 """Memory of a take, and its change at a change of prompt. All functions are pure: they return new caches.
 
 append    add the clean pass of a finished chunk, under the text it was made with
+rebuild   recompute the keys and values of all kept chunks under the text they have, from their latents alone
 recache   recompute the keys and values of all kept chunks under another text (LongLive, Yang et al. 2025, 3.1)
 flush     keep the sink and the last latent frame
 cut       keep nothing
@@ -45,11 +46,14 @@ class CacheWriter:
         """Cache after `newest`, with every kept block recomputed from its latents under `text`."""
         stop = cache.stop + newest.shape[2]
         pieces = [*((block.start, block.latent) for block in cache.blocks), (cache.stop, newest)]
+        return self.rebuild([piece for piece in pieces if is_kept(piece[0], stop, self.stream)], text, stop)
+
+    def rebuild(self, pieces: Sequence[tuple[int, Tensor]], text: TextKV, stop: int) -> KVCache:
+        """Cache of latents, each with its first latent frame in the take; the cache stops at latent frame `stop`."""
         rebuilt = KVCache()
         for start, latent in pieces:
-            if is_kept(start, stop, self.stream):
-                rebuilt = self.append(replace(rebuilt, stop=start), latent, text)
-        return rebuilt
+            rebuilt = self.append(replace(rebuilt, stop=start), latent, text)
+        return replace(rebuilt, stop=stop)
 
     def flush(self, cache: KVCache, newest: Latent, text: TextKV) -> KVCache:
         """Cache after `newest`, reduced to the sink's blocks and the last latent frame under `text`."""

@@ -32,4 +32,5 @@ class ChunkPlan:
     transition: Transition | None = None  # change of memory before this chunk; None: no change
     given: InitFrames | None = None  # pictures that replace this chunk and all memory before it
     strength: float | None = None  # sigma to which the source is noised; None: there is no source
+    rebuilt: bool = False  # whether the memory before this chunk is rebuilt from the latents in its window alone
     threads: int | None = None  # CPU threads, on which results depend by rounding; None: as many as torch has

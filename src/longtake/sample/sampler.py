@@ -30,6 +30,7 @@ from longtake.sample.denoise import Guidance, Schedule, denoise
 from longtake.sample.memory import CacheWriter, Memory, joined_cache, joined_state, joined_text, split_cache
 from longtake.sample.model import Model
 from longtake.sample.plans import ChunkPlan, InitFrames, Wording
+from longtake.sample.window import LatentWindow
 from longtake.weights.plan import KEPT_WORDINGS
 
 ShouldContinue = Callable[[bool], bool]  # function of whether denoising is done -> whether the chunk is still wanted
@@ -53,12 +54,13 @@ class ChunkRequest:
     memory: Memory = field(default_factory=Memory)  # memory after the previous chunk; empty at the start
     source: Latent | None = None  # source latents of the chunk's shape, noised to `plan.strength`
     known: Latent | None = None  # the chunk's latents if made before, to recompute only the memory
+    window: LatentWindow | None = None  # the latents to rebuild the memory from, where the plan says so
     should_continue: ShouldContinue = never_cancel  # called before each denoising step, and once after the last
 
     def layout(self, stream: StreamConfig) -> tuple[object, ...] | None:
         """Key under which requests can share a step; None: the request needs a step of its own."""
         plan = self.plan
-        if plan.given is not None or self.known is not None:
+        if plan.given is not None or self.known is not None or plan.rebuilt:
             return None
         alike = plan.settings.steps, plan.settings.guidance, plan.strength, plan.transition, plan.threads
         return (*alike, self.memory.layout(stream))
@@ -183,8 +185,10 @@ class Sampler:
         compute_with(first.plan.threads)
         if first.plan.given is not None:
             return [self._prefill(first, first.plan.given) if first.should_continue(True) else None]
-        plans = [request.plan for request in requests]
         student = self.student if first.plan.strength is None else self.follower
+        if first.window is not None:  # alone in its step, see `ChunkRequest.layout`
+            requests = [replace(first, memory=self._rebuilt(student, first.window))]
+        plans = [request.plan for request in requests]
         watch = Stopwatch(self._synchronise)
         with watch.span("text"):
             text = joined_text([student.text(plan.wording) for plan in plans])
@@ -221,6 +225,14 @@ class Sampler:
         """Decode latents to pictures."""
         frames, state = self.codec.decode(latent.to(self.device), state)
         return to_pictures(frames), state
+
+    @torch.inference_mode()
+    def decoder_after(self, window: LatentWindow) -> CodecState:
+        """State of the decoder after the latents of a window, without those before its last gap."""
+        state = CodecState()
+        for _, latent in window.pieces[window.num_apart :]:
+            _, state = self.codec.decode(latent.to(self.device, self.student.dit.latent_dtype), state)
+        return state
 
     def _caches(self, student: Student, requests: Sequence[ChunkRequest], text: TextKV) -> list[KVCache]:
         """Cache of each take for its next chunk, after the deferred clean pass or the transition."""
@@ -299,6 +311,13 @@ class Sampler:
             cache = student.writer.prefill(earlier, student.text(request.plan.wording), start)
         memory = Memory(cache, newest, request.plan.wording, decoder)
         return ChunkResult(latent=latent, pictures=shown, memory=memory, timings=watch.read())
+
+    def _rebuilt(self, student: Student, window: LatentWindow) -> Memory:
+        """Memory recomputed from the latents of a window, a pure function of them and of their text."""
+        where = self.device, student.dit.latent_dtype
+        *earlier, (stop, newest) = [(start, latent.to(*where)) for start, latent in window.pieces]
+        cache = student.writer.rebuild(earlier, student.text(window.wording), stop)
+        return Memory(cache, newest, window.wording, self.decoder_after(window))
 
     def _synchronise(self) -> None:
         """Wait for the device, so that timings are those of finished work."""

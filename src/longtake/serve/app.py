@@ -4,8 +4,8 @@ import asyncio
 import logging
 import mimetypes
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.resources import files
@@ -20,11 +20,12 @@ from starlette.concurrency import run_in_threadpool
 
 from longtake.core.limits import MAX_PROMPT_CHARACTERS
 from longtake.core.version import __version__
-from longtake.serve.assets import Assets
+from longtake.serve.assets import Assets, find_asset
 from longtake.serve.assets import router as assets
-from longtake.serve.devices import Devices, open_devices
 from longtake.serve.errors import HANDLERS
+from longtake.serve.fleet import router as fleet
 from longtake.serve.guard import AccessPolicy, Guard
+from longtake.serve.host import SessionHost
 from longtake.serve.jobs import Jobs
 from longtake.serve.lock import FolderLock
 from longtake.serve.messages import VERSION
@@ -35,7 +36,7 @@ from longtake.serve.schedule import LEAD, DeviceLimits
 from longtake.serve.store import DATABASE, Store
 from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
-from longtake.serve.worker import HostConfig
+from longtake.serve.worker import Worker, WorkerConfig
 from longtake.studio.studio import Studio, open_studio
 from longtake.worlds.config import WorldConfig
 
@@ -63,7 +64,9 @@ class ServerSettings:
     compiled: bool = False
     access: AccessPolicy = field(default_factory=AccessPolicy)
     retention: Retention = field(default_factory=Retention)
-    limits: DeviceLimits = field(default_factory=DeviceLimits)  # limits that hold for each device
+    limits: DeviceLimits = field(default_factory=DeviceLimits)  # limits that hold for each worker
+    ray: str | None = None  # address of a Ray cluster; "auto": a Ray of this server; None: that, if it needs workers
+    workers: int | None = None  # number of Ray workers; None: as suits the cluster
     max_video_s: float = 120.0  # maximum length of a job's video
 
 
@@ -94,7 +97,7 @@ def create_app(settings: ServerSettings, opener: Callable[..., Studio] = open_st
     app.state.settings, app.state.opener, app.state.store, app.state.metrics = settings, opener, store, metrics
     app.state.started_at = int(time.time())
     app.add_middleware(Guard, access=settings.access, store=store, metrics=metrics)
-    for router in (takes, assets, videos, models, page):
+    for router in (takes, assets, videos, models, fleet, page):
         app.include_router(router)
     # some systems register another type for .js, and browsers refuse such modules
     mimetypes.add_type("text/javascript", ".js")
@@ -110,27 +113,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         stack.callback(app.state.store.close)
         stack.callback(FolderLock(settings.folder).release)
         app.state.exports = CapacityLimiter(MAX_EXPORTS)
-        configs = [
-            HostConfig(
-                opener=app.state.opener,
-                model=settings.model,
-                device=device,
-                fp8=settings.fp8,
-                compiled=settings.compiled,
-                folder=settings.folder,
-                limits=settings.limits,
-                restore=i == 0,
-            )
-            for i, device in enumerate(settings.devices)
-        ]
-        host = await run_in_threadpool(stack.enter_context, open_devices(configs, app.state.metrics))
-        uploads = Assets(settings.folder / "assets", size=host.size, fps=host.fps)
+        host = await run_in_threadpool(stack.enter_context, open_host(settings, app.state.opener, app.state.metrics))
+        uploads = Assets(settings.folder / "assets", size=host.about.size, fps=host.about.fps)
         jobs = Jobs(
             host,
             app.state.store,
             uploads,
             settings.folder / "videos",
-            clock=host.clock,
+            clock=host.about.clock,
             metrics=app.state.metrics,
             max_seconds=settings.max_video_s,
         )
@@ -140,6 +130,52 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         sweeping = asyncio.create_task(_sweep_hourly(jobs, settings.retention))
         stack.callback(sweeping.cancel)
         yield
+
+
+@contextmanager
+def open_host(settings: ServerSettings, opener: Callable[..., Studio], metrics: Metrics) -> Iterator[SessionHost]:
+    """Open the workers: one in this process, or several as Ray actors.
+
+    Raises:
+        LongtakeError: the model cannot be opened on one of them, or the Ray cluster cannot be joined.
+    """
+    config = WorkerConfig(
+        opener=opener,
+        model=settings.model,
+        device=settings.devices[0],
+        fp8=settings.fp8,
+        compiled=settings.compiled,
+        limits=settings.limits,
+    )
+    host = SessionHost(settings.folder / "takes", metrics)
+    uploads = settings.folder / "assets"
+    with ExitStack() as stack:
+        if settings.ray is not None or settings.workers is not None or len(settings.devices) > 1:
+            from longtake.serve.supervision import FleetPlan, open_fleet  # noqa: PLC0415  (Ray need not be installed)
+
+            devices = [device for device in settings.devices if device is not None]
+            plan = FleetPlan(address=settings.ray or "auto", num_workers=settings.workers, devices=devices)
+            stack.enter_context(open_fleet(plan, config, host, partial(find_asset, uploads)))
+        else:
+            studio = stack.enter_context(config.open())
+            add_local_worker(host, studio, uploads, config.limits)
+            stack.callback(host.close)
+        host.restore()
+        yield host
+
+
+def add_local_worker(host: SessionHost, studio: Studio, uploads: Path, limits: DeviceLimits) -> None:
+    """Add a worker of this process to a host, which closes it, but not the studio.
+
+    Args:
+        host: the server's sessions.
+        studio: the model.
+        uploads: folder of the server's uploads.
+        limits: how many sessions run, wait and share a step.
+    """
+    asset = partial(find_asset, uploads)
+    worker = Worker(studio, "w0", asset, lambda event: host.receive(worker, event), limits=limits)
+    host.add(worker)
 
 
 async def _sweep_hourly(jobs: Jobs, retention: Retention) -> None:
@@ -168,18 +204,18 @@ def docs() -> FileResponse:
 @page.get("/api/about")
 def about(request: Request) -> dict[str, object]:
     """Return the server's versions, model, sizes, examples and games."""
-    host: Devices = request.app.state.host
+    host: SessionHost = request.app.state.host
     world = WorldConfig.small()
     return {
         "version": __version__,
         "protocol": VERSION,
-        "model": host.model,
-        "width": host.size.width,
-        "height": host.size.height,
-        "fps": host.fps,
-        "chunk_frames": host.clock.chunk_frames,
+        "model": host.about.model,
+        "width": host.about.size.width,
+        "height": host.about.size.height,
+        "fps": host.about.fps,
+        "chunk_frames": host.about.clock.chunk_frames,
         "lead": LEAD,
-        "strength": host.strength,
+        "strength": host.about.strength,
         "examples": EXAMPLES,
         "game": {"subjects": world.subjects, "places": world.places},
     }
@@ -191,8 +227,8 @@ def words(request: Request, prompt: Annotated[str, Query(max_length=MAX_PROMPT_C
 
     Unknown words are only reported: a prompt with unknown words is accepted.
     """
-    host: Devices = request.app.state.host
-    known = {} if host.vocabulary is None else host.vocabulary.groups
+    host: SessionHost = request.app.state.host
+    known = {} if host.about.vocabulary is None else host.about.vocabulary.groups
     return {"known": known, "unknown": [asdict(word) for word in host.unknown_words(prompt)]}
 
 
@@ -204,11 +240,16 @@ def healthz() -> dict[str, str]:
 
 @page.get("/readyz")
 def readyz(request: Request) -> Response:
-    """Report whether chunks can be generated, and name devices that have stopped; 503 if none is left."""
-    host: Devices = request.app.state.host
-    ready = len(host.stopped) < len(host.hosts)
-    status = "ready" if ready else "the maker of chunks has stopped"
-    return JSONResponse({"status": status, "stopped": host.stopped}, 200 if ready else 503)
+    """Report whether chunks can be generated, and the workers; 503 if none is left."""
+    host: SessionHost = request.app.state.host
+    workers = host.states()
+    ready = any(worker.state == "ready" for worker in workers)
+    body = {
+        "status": "ready" if ready else "the makers of chunks have stopped",
+        "stopped": [worker.name for worker in workers if worker.state == "lost"],
+        "workers": {worker.name: worker.state for worker in workers},
+    }
+    return JSONResponse(body, 200 if ready else 503)
 
 
 @page.get("/metrics", include_in_schema=False)

@@ -116,12 +116,7 @@ class Assets:
         Raises:
             NotFoundError: there is no such asset, or it has been deleted.
         """
-        if len(asset_id) == ID_LENGTH and asset_id.isascii() and asset_id.isalnum():
-            for suffix, is_a in ((".png", "image"), (".mp4", "video")):
-                path = self.folder / f"{asset_id}{suffix}"
-                if kind in (None, is_a) and path.exists():
-                    return path
-        raise NotFoundError(f"there is no {kind or 'upload'} {asset_id[:ID_LENGTH]}; uploads are kept for a day")
+        return find_asset(self.folder, asset_id, kind)
 
     def preview_of(self, asset_id: str) -> Path:
         """Return the path of a JPEG of an asset's first picture."""
@@ -164,6 +159,16 @@ class Assets:
                 writer.push(picture)
         (self.folder / f"{asset_id}.jpg").write_bytes(preview)
         return writer.frames_written
+
+
+def find_asset(folder: Path, asset_id: str, kind: Kind | None = None) -> Path:
+    """Return the path of an asset in a folder; see `Assets.path_of`."""
+    if len(asset_id) == ID_LENGTH and asset_id.isascii() and asset_id.isalnum():
+        for suffix, is_a in ((".png", "image"), (".mp4", "video")):
+            path = folder / f"{asset_id}{suffix}"
+            if kind in (None, is_a) and path.exists():
+                return path
+    raise NotFoundError(f"there is no {kind or 'upload'} {asset_id[:ID_LENGTH]}; uploads are kept for a day")
 
 
 @router.post("/api/assets", status_code=201)

@@ -69,6 +69,7 @@ ERROR_RESPONSES: tuple[tuple[type[LongtakeError], int, str, str], ...] = (
 )
 
 
+INTERNAL_ERROR = "internal error; the server's log has the details"
 CANNOT_STORE = "the server cannot store the take, as on a full disk; its log has the details"
 
 

@@ -237,7 +237,7 @@ class Guard:
 
 def _needed_scope(scope: ConnectionScope, path: str) -> Scope:
     """Scope that a request needs. A WebSocket needs "watch"; its commands are checked one by one."""
-    if path == "/metrics":
+    if path == "/metrics" or path.startswith("/api/fleet"):
         return "admin"
     if scope["type"] == "websocket" or scope["method"] in READING:
         return "watch"

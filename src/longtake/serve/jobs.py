@@ -5,12 +5,10 @@ If the session of an earlier video still exists, its chunks are shared instead o
 
 import logging
 import math
-import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
@@ -22,10 +20,12 @@ from longtake.media.live import fragmented_mp4, write_mp4
 from longtake.serve.assets import Assets
 from longtake.serve.errors import CANNOT_STORE, BusyError, ConflictError, LostError, NotFoundError, RateLimitError
 from longtake.serve.files import VideoFiles
-from longtake.serve.host import Session, SessionHost
-from longtake.serve.messages import ChunkEvent, CueCommand, Frame, Open, VideoRequest, events
+from longtake.serve.host import SessionHost
+from longtake.serve.job import Job, frames_as_they_come, path_of, progress_of
+from longtake.serve.messages import CueCommand, Open, VideoRequest
 from longtake.serve.metrics import Metrics
 from longtake.serve.plans import JobPlan, continued, plan_of
+from longtake.serve.session import Session
 from longtake.serve.store import UNFINISHED, KeyRow, Store, VideoRow, random_id
 from longtake.studio.timeline import Clock
 
@@ -35,20 +35,8 @@ KEPT_SESSIONS = 16  # sessions of finished videos, kept so that later videos can
 CHECK_S = 1.0
 MAX_ATTEMPTS = 10  # attempts to make a video whose chunks cannot be stored
 RETRY_S = 600.0  # seconds during which storing a video is tried again, for example on a full disk
-STREAM_CHECK_S = 0.1
 
 logger = logging.getLogger("longtake.serve")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A video that is being generated."""
-
-    session: Session
-    plan: JobPlan
-    stop_listening: Callable[[], None]
-    attempt: int = 1
-    over: threading.Event = field(default_factory=threading.Event)  # set when no more frames will be logged
 
 
 class Jobs:
@@ -79,7 +67,7 @@ class Jobs:
         self.host = host
         self.store = store
         self.assets = assets
-        self.files = VideoFiles(folder, host.size, host.fps)
+        self.files = VideoFiles(folder, host.about.size, host.about.fps)
         self.clock = clock
         self.max_seconds = max_seconds
         self.streams = CapacityLimiter(MAX_STREAMS)
@@ -208,7 +196,7 @@ class Jobs:
         """
         with self._lock:
             job = self._running.get(row.id)
-        return None if job is None else fragmented_mp4(_frames_as_they_come(job, stop), self.host.fps)
+        return None if job is None else fragmented_mp4(frames_as_they_come(job, stop), self.host.about.fps)
 
     # Generation.
 
@@ -242,9 +230,9 @@ class Jobs:
             session_id=session.id,
             owner=owner,
             prompt=last.prompt,
-            model=self.host.model,
+            model=self.host.about.model,
             seconds=f"{seconds:g}",
-            size=str(self.host.size),
+            size=str(self.host.about.size),
             seed=last.seed,
             created_at=int(time.time()),
             remixed_from=None if of is None else of.id,
@@ -263,7 +251,7 @@ class Jobs:
         if of is not None and shared and plan.num_chunks is not None:
             try:
                 session = self.host.session(of.session_id or "")
-                path = _path(session)
+                path = path_of(session)
                 if len(path) >= shared:
                     last = plan.later[-1]
                     opening = plan.opening.model_copy(update={"prompt": last.prompt, "seed": last.seed})
@@ -305,7 +293,7 @@ class Jobs:
                 try:
                     if job.session.ended is not None:
                         self._finish(video_id, job)
-                    elif told.get(video_id) != (now := _progress(job)):
+                    elif told.get(video_id) != (now := progress_of(job)):
                         told[video_id] = now
                         self.store.update_video(video_id, status=now[0], progress=now[1])
                         self._count()
@@ -350,14 +338,16 @@ class Jobs:
         path = self.files.path(video_id)
         changes: dict[str, object]
         if why in ("length", "source") and session.tip is not None:
-            made = _path(session)
+            made = path_of(session)
             try:
                 chunks = [session.frames(chunk.chunk) for chunk in made]
             except ConflictError:
                 return  # the last frames are still being written; their entries trigger another call
-            write_mp4(path, chunks, self.host.fps)
+            write_mp4(path, chunks, self.host.about.fps)
             changes = {"status": "completed", "progress": 100, "completed_at": int(time.time())}
-            changes["seconds"] = f"{round(sum(map(len, chunks)) / self.host.fps, 2):g}"  # whole chunks, and a clip
+            changes["seconds"] = (
+                f"{round(sum(map(len, chunks)) / self.host.about.fps, 2):g}"  # whole chunks, and a clip
+            )
             if job.plan.opening.clip is not None:  # the part of the clip in the video is known only now
                 changes["request"] = job.plan.model_copy(update={"first_idx": made[0].index}).model_dump(mode="json")
         else:
@@ -399,38 +389,3 @@ class Jobs:
         counts = self.store.num_videos()
         for state in (*UNFINISHED, "completed", "failed"):
             self._metrics.jobs_counted(state, counts.get(state, 0))
-
-
-def random_seed() -> int:
-    """Return a random seed in [0, 2^31), for requests without one."""
-    return secrets.randbelow(2**31)
-
-
-def _path(session: Session) -> list[ChunkEvent]:
-    return [] if session.tip is None else list(session.path(session.tip))
-
-
-def _progress(job: Job) -> tuple[str, int]:
-    made = len(_path(job.session))
-    running = made > 0 or job.session.status.state == "running"
-    return ("in_progress" if running else "queued"), min(99, 100 * made // job.plan.expected_chunks)
-
-
-def _frames_as_they_come(job: Job, stop: threading.Event) -> Iterator[bytes]:
-    """Yield the frames in a session's log, then new ones, until the video is done or `stop` is set."""
-    log, news, n = job.session.log, threading.Event(), 0
-    stop_listening = log.listen(news.set)
-    try:
-        while not stop.is_set():
-            news.clear()
-            over = job.over.is_set()
-            while n < len(log):
-                record = log.record(n)
-                if isinstance(events.validate_json(record.event), Frame):
-                    yield record.payload
-                n += 1
-            if over:
-                return
-            news.wait(STREAM_CHECK_S)
-    finally:
-        stop_listening()

@@ -10,7 +10,7 @@ import os
 import struct
 import threading
 from array import array
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
 
 class LogReader:
-    """Reads entries 0, 1, 2, ... of a log that a subclass or another process appends to. Any thread may read.
+    """Reads entries 0, 1, 2, ... of a log that a subclass appends to. Any thread may read.
 
     The file is open only while it is read or written, so that any number of sessions needs no descriptors.
     """
@@ -85,16 +85,6 @@ class LogReader:
             self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
-    def look(self) -> None:
-        """Find entries that another process has appended, and call the listeners; a deleted log has no new ones."""
-        with self._lock:
-            try:
-                self._scan()
-            except MediaError:
-                if self.path.exists():
-                    raise
-        self._tell()
-
     async def tail(self, after: int = -1) -> AsyncGenerator[Record]:
         """Yield all entries after entry `after`, then new ones as they are appended, until the log is deleted."""
         loop, news = asyncio.get_running_loop(), asyncio.Event()
@@ -121,7 +111,8 @@ class LogReader:
         finally:
             stop()
 
-    def _tell(self) -> None:
+    def tell(self) -> None:
+        """Call the listeners."""
         with self._lock:
             listeners = list(self._listeners)
         for listener in listeners:
@@ -183,15 +174,30 @@ class EventLog(LogReader):
         """
         with self._lock:
             numbered = event.model_copy(update={"n": len(self._offsets)})
-            data = Record(numbered.n, json_of(numbered), payload).framed
-            with self._open(os.O_RDWR | os.O_APPEND) as file:
-                if os.write(file, data) < len(data):
-                    os.ftruncate(file, self._end)
-                    raise MediaError(f"cannot write {self.path}: the disk is full")
-            self._offsets.append(self._end)
-            self._end += len(data)
-        self._tell()
+            self._write([Record(numbered.n, json_of(numbered), payload)])
+        self.tell()
         return numbered
+
+    def extend(self, records: Sequence[Record]) -> None:
+        """Append entries that have their numbers already, all of them or none; the listeners are not called.
+
+        Raises:
+            MediaError: as `append`.
+        """
+        with self._lock:
+            assert [record.n for record in records] == list(range(len(self), len(self) + len(records)))
+            self._write(records)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        framed = [record.framed for record in records]
+        data = b"".join(framed)
+        with self._open(os.O_RDWR | os.O_APPEND) as file:
+            if os.write(file, data) < len(data):
+                os.ftruncate(file, self._end)
+                raise MediaError(f"cannot write {self.path}: the disk is full")
+        for one in framed:
+            self._offsets.append(self._end)
+            self._end += len(one)
 
     def cut(self, n: int) -> None:
         """Remove entry `n` and all later ones. Call it only before the log has readers."""

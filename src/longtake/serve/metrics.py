@@ -11,7 +11,7 @@ CUE_S = (0.1, 0.2, 0.3, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 
 @runtime_checkable
 class Counts(Protocol):
-    """Counts that a host reports."""
+    """Counts that a worker reports."""
 
     def chunk_made(self, num_frames: int, seconds: float) -> None:
         """Count a chunk, its frames and the seconds it took."""
@@ -25,8 +25,8 @@ class Counts(Protocol):
         """Count frames that live sources dropped."""
         ...
 
-    def takes_counted(self, device: str, open_now: int, viewers: int, waiting: int) -> None:
-        """Set the current number of open live takes, viewers and waiting takes of a device."""
+    def takes_counted(self, worker: str, open_now: int, viewers: int, waiting: int) -> None:
+        """Set the current number of open live takes, viewers and waiting takes of a worker."""
         ...
 
 
@@ -35,9 +35,9 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = here = CollectorRegistry()
-        self._takes_open = Gauge("longtake_takes_open", "Live takes that have not ended", ["device"], registry=here)
-        self._viewers = Gauge("longtake_viewers", "Connections that watch a take", ["device"], registry=here)
-        self._queue = Gauge("longtake_queue_length", "Sessions that wait for it", ["device"], registry=here)
+        self._takes_open = Gauge("longtake_takes_open", "Live takes that have not ended", ["worker"], registry=here)
+        self._viewers = Gauge("longtake_viewers", "Connections that watch a take", ["worker"], registry=here)
+        self._queue = Gauge("longtake_queue_length", "Live takes that wait for it", ["worker"], registry=here)
         self._dropped = Counter("longtake_frames_dropped", "Frames of live sources that came too fast", registry=here)
         self._jobs = Gauge("longtake_jobs", "Videos by state", ["state"], registry=here)
         self._chunks = Counter("longtake_chunks_made", "Chunks", registry=here)
@@ -63,10 +63,10 @@ class Metrics:
     def frames_dropped(self, num: int) -> None:
         self._dropped.inc(num)
 
-    def takes_counted(self, device: str, open_now: int, viewers: int, waiting: int) -> None:
-        self._takes_open.labels(device).set(open_now)
-        self._viewers.labels(device).set(viewers)
-        self._queue.labels(device).set(waiting)
+    def takes_counted(self, worker: str, open_now: int, viewers: int, waiting: int) -> None:
+        self._takes_open.labels(worker).set(open_now)
+        self._viewers.labels(worker).set(viewers)
+        self._queue.labels(worker).set(waiting)
 
     def jobs_counted(self, state: str, num: int) -> None:
         """Set the current number of videos in a state."""

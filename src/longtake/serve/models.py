@@ -24,4 +24,4 @@ def one(request: Request, name: str) -> dict[str, object]:
 
 def _model(request: Request) -> dict[str, object]:
     state = request.app.state
-    return {"id": state.host.model, "object": "model", "created": state.started_at, "owned_by": "longtake"}
+    return {"id": state.host.about.model, "object": "model", "created": state.started_at, "owned_by": "longtake"}

@@ -1,12 +1,22 @@
-"""How a session begins: the take of an opening, and the source that it follows."""
+"""How a session begins: the take of an opening, the source that it follows, and the first log entry."""
 
+import io
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
 from longtake.core.cue import Settings
 from longtake.core.errors import InputError
-from longtake.serve.messages import Frames, GameRequest, Open, VideoRequest
+from longtake.core.shapes import PictureSize
+from longtake.media.targets import reason
+from longtake.serve.handover import WorkerInfo
+from longtake.serve.messages import Frames, GameRequest, Open, Opened, VideoRequest
+from longtake.serve.schedule import LEAD, LIVE_LEAD
 from longtake.studio.games import GameSource
 from longtake.studio.sources import LiveSource, Source
 from longtake.studio.studio import Studio
@@ -43,3 +53,36 @@ def begin_take(studio: Studio, opening: Open, asset: Callable[[str], Path]) -> t
         case VideoRequest(asset=video):
             return studio.restyle(asset(video), opening.prompt, strength=opening.strength, **settings), None
     return studio.restyle(source, opening.prompt, strength=opening.strength, **settings), source
+
+
+def opened_by(opening: Open, about: WorkerInfo) -> Opened:
+    """First log entry of a session that a worker makes."""
+    follows = isinstance(opening.source, Frames | GameRequest)
+    return Opened(
+        model=about.model,
+        prompt=opening.prompt,
+        seed=opening.seed,
+        fps=about.fps,
+        width=about.size.width,
+        height=about.size.height,
+        codec=about.codec,
+        lead=LIVE_LEAD if follows else LEAD,
+        source=opening.source.kind if opening.source else None,
+    )
+
+
+def source_picture(data: bytes, size: PictureSize) -> Tensor:
+    """Decode a picture of a live source, the bytes of an image file.
+
+    Raises:
+        InputError: it cannot be decoded, or has another size than the model's.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=("JPEG", "PNG", "WEBP")) as opened:
+            if opened.size != (size.width, size.height):
+                raise InputError(f"the picture is {opened.width}x{opened.height}, the model sees {size}")
+            return torch.from_numpy(np.array(opened.convert("RGB")))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"a picture of a source is a JPEG or PNG file: {reason(error)}") from error

@@ -1,19 +1,21 @@
 """A session as recorded in its folder: how it was opened, its event log, and the chunks in the log."""
 
+import json
+import secrets
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from shutil import rmtree
-from threading import Lock
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 from pydantic import BaseModel
 
 from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import PictureSize
 from longtake.media.targets import Target, reason
-from longtake.serve.errors import ConflictError, NotFoundError
-from longtake.serve.log import LogReader
+from longtake.serve.errors import ConflictError
+from longtake.serve.log import EventLog, LogReader
 from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, events
 from longtake.serve.tree import ChunkTree
 from longtake.studio.script import Script, runs_of
@@ -41,6 +43,14 @@ class SessionMeta(BaseModel):
     @property
     def folder_name(self) -> str:
         return self.folder or self.id
+
+
+def new_facts(opening: Open, *, num_chunks: int | None, live: bool, owner: str | None) -> SessionMeta:
+    """Facts of a new session, with random ids."""
+    return SessionMeta(
+        id=secrets.token_urlsafe(16), watch_id=secrets.token_urlsafe(16), created_at=time.time(), opening=opening,
+        num_chunks=num_chunks, live=live, owner=owner, folder=secrets.token_hex(12),
+    )  # fmt: skip
 
 
 @contextmanager
@@ -94,7 +104,7 @@ class Recorded:
         assert isinstance(opened, Opened)
         self.opened = opened
         self.failure: str | None = None
-        self._tree = ChunkTree(log)
+        self._tree = ChunkTree()
         self._tip: int | None = None
         self._ended: EndReason | None = None
 
@@ -135,98 +145,63 @@ class Recorded:
         return self._tree.path(chunk)
 
     def frames(self, chunk: int) -> Sequence[bytes]:
-        return self._tree.frames(chunk)
+        """H.264 bytes (Annex B) of each frame of a chunk; the first frame is a key frame.
+
+        Raises:
+            InputError: there is no such chunk.
+            ConflictError: some of its frames are not in the log yet.
+        """
+        event = self._tree[chunk]
+        n, found = event.n + 1, []
+        while len(found) < event.num_frames:
+            if n >= len(self.log):
+                raise ConflictError(f"chunk {chunk} is being written; ask again in a moment")
+            record = self.log.record(n)
+            header = json.loads(record.event)
+            if header["type"] == "frame" and header["chunk"] == chunk:
+                found.append(record.payload)
+            n += 1
+        return found
 
     def script(self, chunk: int) -> Script:
-        """The script of the chunk's branch in the folder, cut after the chunk; see `host.Session`."""
+        """The script that reproduces the take up to a chunk: that of its branch in the folder, cut after the chunk.
+
+        Raises:
+            InputError: there is no such chunk, or the take follows a source.
+        """
         event = self._tree[chunk]
-        kept = self._script_path(event.branch)
-        if not kept.exists():
+        script = self.full_script(event.branch, chunk)
+        if script is None:
             raise InputError("the take followed a source, and has no script")
-        script = Script.load(kept)
         cues = [cue for cue in script.cues if cue.chunk is not None and cue.chunk <= event.index]
-        path = self.path(chunk)
-        threads = runs_of([event.threads for event in path])
-        return script.model_copy(update={"cues": cues, "chunks": len(path), "threads": threads})
+        rebuilt = [index for index in script.rebuilt if index <= event.index]
+        return script.model_copy(update={"cues": cues, "rebuilt": rebuilt})
+
+    def full_script(self, branch: int, tip: int | None) -> Script | None:
+        """The script of a branch up to the chunk `tip`, with all cues that wait; None: there is none."""
+        path = self._script_path(branch)
+        if not path.exists():
+            return None
+        events = [] if tip is None else self._tree.path(tip)
+        threads = runs_of([event.threads for event in events])
+        return Script.load(path).model_copy(update={"chunks": len(events), "threads": threads})
 
     def _script_path(self, branch: int) -> Path:
         return self.folder / f"branch-{branch}.take.json"
 
-    def _recall(self) -> tuple[int, Ended | None]:
-        """Restore the tree from the log; returns the number of valid entries and the last `Ended`, if any.
 
-        Chunks at the end of the log whose frames are incomplete after a crash are left out.
-        """
-        ended: Ended | None = None
-        whole: dict[int, int] = {}
-        good = len(self.log)
-        for n in range(1, good):
-            event = events.validate_json(self.log.record(n).event)
-            if isinstance(event, ChunkEvent):
-                self._tree.add(event)
-            elif isinstance(event, Frame):
-                whole[event.chunk] = event.k + 1
-            elif isinstance(event, Ended):
-                ended = event
-        while (known := self._tree.all()) and whole.get(known[-1].chunk, 0) < known[-1].num_frames:
-            good = self._tree.drop_last().n
-        self._tip = len(self._tree) - 1 if len(self._tree) else None
-        return good, ended
-
-
-class Finished(Recorded):
-    """A session that has ended, possibly of another process: its folder is read but never changed."""
-
-    def __init__(self, folder: Path) -> None:
-        """Read the folder.
-
-        Raises:
-            ConflictError: the session has not ended, according to its log.
-        """
-        facts = SessionMeta.model_validate_json((folder / FACTS).read_bytes())
-        super().__init__(folder, facts, LogReader(folder / LOG))
-        _, ended = self._recall()
-        if ended is None:
-            raise ConflictError("the take is not over; go on from it where it is made")
-        self._ended, self.failure = ended.why, ended.message
-
-
-S = TypeVar("S", bound=Recorded)
-
-
-class Register(Generic[S]):
-    """The sessions of a host, by id and by watch id. Safe to use from several threads."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._known: dict[str, S] = {}
-
-    def add(self, session: S) -> None:
-        with self._lock:
-            self._known |= {session.id: session, session.watch_id: session}
-
-    def remove(self, session_id: str) -> None:
-        with self._lock:
-            session = self._known.get(session_id)
-            if session is not None:
-                del self._known[session.id], self._known[session.watch_id]
-
-    def get(self, session_id: str) -> S | None:
-        return self._known.get(session_id)
-
-    def named(self, session_id: str) -> S:
-        """Return the session with this id or watch id.
-
-        Raises:
-            NotFoundError: there is no such session.
-        """
-        found = self.get(session_id)
-        if found is None:
-            raise NotFoundError("there is no such take; it may have been deleted")
-        return found
-
-    def all(self) -> Sequence[S]:
-        """All sessions, oldest first."""
-        with self._lock:
-            found = [session for name, session in self._known.items() if name == session.id]
-        return sorted(found, key=lambda s: s.created_at)
+def repair(log: EventLog) -> None:
+    """Cut a chunk off a log's end whose frames are incomplete after a crash, but not how the session ended."""
+    last, frames, ended = None, 0, None
+    for n in range(1, len(log)):
+        event = events.validate_json(log.record(n).event)
+        if isinstance(event, ChunkEvent):
+            last, frames = event, 0
+        elif isinstance(event, Frame):
+            frames += 1
+        elif isinstance(event, Ended):
+            ended = event
+    if last is not None and frames < last.num_frames:
+        log.cut(last.n)
+        if ended is not None and ended.n >= last.n:
+            log.append(ended)

@@ -64,7 +64,7 @@ def delete_outdated(retention: Retention, jobs: Jobs) -> None:
 
 def _items(jobs: Jobs) -> Iterator[Item]:
     for session in jobs.host.sessions():
-        if session.live and session.ended is not None:
+        if session.live and not session.is_open:
             num_bytes = _num_bytes(session.folder.rglob("*"))
             delete = partial(jobs.host.forget, session)
             yield Item(created_at=session.created_at, num_bytes=num_bytes, starred=session.starred, delete=delete)

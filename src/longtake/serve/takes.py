@@ -18,10 +18,10 @@ from longtake.media.animations import open_writer
 from longtake.media.live import jpeg_of, jpegs_of, pictures_of, write_mp4
 from longtake.serve.errors import RateLimitError
 from longtake.serve.guard import key_of, owner_of
-from longtake.serve.host import Session
 from longtake.serve.log import Record, json_of
 from longtake.serve.messages import CUE, OPENING, Command, Frame, Open
 from longtake.serve.recorded import EXPORTS
+from longtake.serve.session import Session
 from longtake.serve.viewers import Viewer
 from longtake.serve.watching import (
     Wanted,
@@ -231,7 +231,7 @@ def _new_owner(request: Request) -> str | None:
     key = key_of(request)
     if key is None:
         return None
-    open_now = sum(s.owner == key.id and s.live and s.ended is None for s in request.app.state.host.sessions())
+    open_now = sum(s.owner == key.id and s.live and s.is_open for s in request.app.state.host.sessions())
     if open_now >= key.takes:
         raise RateLimitError(f"the key may have {key.takes} takes at once; close one", 5)
     return key.id

@@ -1,20 +1,16 @@
-"""The tree of a session's chunks, and their frames in its log."""
+"""The tree of a session's chunks."""
 
-import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from longtake.core.errors import InputError
-from longtake.serve.errors import ConflictError
-from longtake.serve.log import LogReader
 from longtake.serve.messages import ChunkEvent
 
 
 class ChunkTree:
     """Chunks by number, each with its parent. Any thread may read; adding requires the session's lock."""
 
-    def __init__(self, log: LogReader) -> None:
-        self._log = log
-        self._chunks: list[ChunkEvent] = []
+    def __init__(self, chunks: Iterable[ChunkEvent] = ()) -> None:
+        self._chunks = list(chunks)
 
     def __len__(self) -> int:
         return len(self._chunks)
@@ -47,32 +43,9 @@ class ChunkTree:
         return tip == chunk
 
     def add(self, event: ChunkEvent) -> None:
-        """Add a new chunk; it need not be in the log yet."""
+        """Add a new chunk."""
         self._chunks.append(event)
-
-    def put(self, event: ChunkEvent) -> None:
-        """Replace an added chunk by its log entry, which has an entry number."""
-        self._chunks[event.chunk] = event
 
     def drop_last(self) -> ChunkEvent:
         """Remove and return the last chunk. Call it only before the tree has readers."""
         return self._chunks.pop()
-
-    def frames(self, chunk: int) -> Sequence[bytes]:
-        """Return the H.264 bytes of each frame of a chunk.
-
-        Raises:
-            InputError: there is no such chunk.
-            ConflictError: some of its frames are not in the log yet.
-        """
-        event = self[chunk]
-        n, found = event.n + 1, []
-        while len(found) < event.num_frames:
-            if event.n < 0 or n >= len(self._log):
-                raise ConflictError(f"chunk {chunk} is being written; ask again in a moment")
-            record = self._log.record(n)
-            header = json.loads(record.event)
-            if header["type"] == "frame" and header["chunk"] == chunk:
-                found.append(record.payload)
-            n += 1
-        return found

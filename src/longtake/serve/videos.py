@@ -1,147 +1,30 @@
 """Routes of the video API, compatible with OpenAI's, so that its clients can be used unchanged. A video is a job."""
 
 import base64
-import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, StreamingResponse
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 
 from longtake.core.errors import InputError
-from longtake.serve.assets import Asset, MiB, pieces_of
-from longtake.serve.errors import BusyError, TooLargeError, UnsupportedError
+from longtake.serve.assets import Asset, pieces_of
+from longtake.serve.errors import BusyError, UnsupportedError
 from longtake.serve.guard import key_of, owner_of
-from longtake.serve.jobs import Jobs, random_seed
-from longtake.serve.messages import AssetId, Guidance, Open, Prompt, Seed, Steps, VideoRequest
+from longtake.serve.job import random_seed
+from longtake.serve.jobs import Jobs
+from longtake.serve.messages import Open, VideoRequest
 from longtake.serve.store import UNFINISHED, VideoRow
 from longtake.serve.takes import IMMUTABLE
+from longtake.serve.video_requests import Body, Create, Edit, Existing, Extend, Form, Picture, Remix, body_of, checked
 
 POLL_AFTER_MS = "500"
-MAX_TEXT_BYTES = 28 * MiB  # enough for a picture in base64
-
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Metadata = Annotated[  # the client's own notes on a video, limited as in OpenAI's API
-    dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]], Field(max_length=16)
-]
-VideoId = Annotated[str, Field(pattern=r"^video_[a-z0-9]{24}$")]
 
 router = APIRouter(prefix="/v1/videos")
-
-
-class Body(BaseModel):
-    """Base of all requests; unknown fields are refused, so that typing mistakes are reported."""
-
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
-
-    prompt: Prompt
-    seed: Seed | None = None  # not in OpenAI's API
-    metadata: Metadata = Field(default_factory=dict)
-
-
-class Picture(BaseModel):
-    """A picture given by URL or by id, not as a file of the form."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    image_url: str | None = None  # data:image/...;base64,...
-    file_id: AssetId | None = None  # id that POST /api/assets has returned
-
-
-class Existing(BaseModel):
-    """A reference to a video of this server."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    id: VideoId
-
-
-class Create(Body):
-    """Request for a video from a prompt, or from a picture and a prompt."""
-
-    model: str | None = None
-    seconds: Seconds = 4.0
-    size: str | None = None
-    input_reference: UploadFile | Picture | None = None
-    # not in OpenAI's API; of two names, the second is that of diffusers
-    steps: Steps | None = Field(default=None, validation_alias=AliasChoices("steps", "num_inference_steps"))
-    guidance: Guidance | None = Field(default=None, validation_alias=AliasChoices("guidance", "guidance_scale"))
-    negative_prompt: Prompt | None = None
-
-
-class Remix(Body):
-    """Request for a video that shares the first chunks of another one."""
-
-    from_chunk: int = Field(default=0, ge=0)  # not in OpenAI's API: number of shared chunks
-
-
-class Edit(Body):
-    """Request for a video that restyles another one."""
-
-    video: UploadFile | Existing
-    strength: float | None = Field(default=None, gt=0, le=1)  # not in OpenAI's API: 1 keeps nothing of its look
-
-
-class Extend(Body):
-    """Request for a video that continues another one."""
-
-    video: UploadFile | Existing
-    seconds: Seconds
-
-
-def body_of(asked: type[Body], example: dict[str, object]) -> dict[str, Any]:
-    """OpenAPI document of a request's body, JSON or a form, with an example; the routes read it themselves."""
-    schema = asked.model_json_schema()
-    named = schema.pop("$defs", {})
-
-    def inlined(part: Any) -> Any:
-        if isinstance(part, list):
-            return [inlined(one) for one in part]
-        if not isinstance(part, dict):
-            return part
-        if "$ref" in part:
-            return inlined(named[part["$ref"].rpartition("/")[2]])
-        return {key: inlined(value) for key, value in part.items()}
-
-    content = {"schema": inlined(schema), "example": example}
-    forms = {"multipart/form-data": {"schema": content["schema"]}}
-    return {"requestBody": {"required": True, "content": {"application/json": content, **forms}}}
-
-
-class Form:
-    """The fields of a request, a JSON object or a form. A context manager, which closes files of the form."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._form = None
-
-    async def __aenter__(self) -> dict[str, Any]:
-        kind = self._request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        if kind in ("multipart/form-data", "application/x-www-form-urlencoded"):
-            self._form = await self._request.form(max_files=1, max_fields=50, max_part_size=MAX_TEXT_BYTES)
-            return _nested(self._form.multi_items())
-        text = bytearray()
-        async for piece in self._request.stream():
-            text += piece
-            if len(text) > MAX_TEXT_BYTES:
-                raise TooLargeError(f"at most {MAX_TEXT_BYTES // MiB} MiB of JSON are taken; send files in a form")
-        try:
-            fields = await run_in_threadpool(json.loads, bytes(text))
-        except (ValueError, RecursionError) as error:  # of wrong syntax, too many digits, too deep nesting
-            raise InputError("expected a form, or JSON with the header Content-Type: application/json") from error
-        if not isinstance(fields, dict):
-            raise InputError("expected a JSON object")
-        return fields
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._form is not None:
-            await self._form.close()
 
 
 @router.post("", openapi_extra=body_of(Create, {"prompt": "a tiger walks through a forest", "seconds": "4", "seed": 3}))
@@ -149,7 +32,7 @@ async def create(request: Request) -> dict[str, object]:
     """Start a video."""
     jobs = _jobs(request)
     async with Form(request) as fields:
-        asked = _checked(Create, fields)
+        asked = checked(Create, fields)
         _check_can_be(jobs, asked)
         image = None if asked.input_reference is None else await _picture(jobs, asked.input_reference)
     opening = Open(
@@ -191,7 +74,7 @@ async def edit(request: Request) -> dict[str, object]:
     """Start a video that restyles an uploaded video or one of this server."""
     jobs = _jobs(request)
     async with Form(request) as fields:
-        asked = _checked(Edit, fields)
+        asked = checked(Edit, fields)
         if isinstance(asked.video, UploadFile):
             row, asset = None, await jobs.assets.receive(pieces_of(asked.video))
         else:
@@ -214,7 +97,7 @@ async def extend(request: Request) -> dict[str, object]:
     """Start a video that continues an uploaded one, or that is a longer version of one of this server."""
     jobs = _jobs(request)
     async with Form(request) as fields:
-        asked = _checked(Extend, fields)
+        asked = checked(Extend, fields)
         if isinstance(asked.video, Existing):
             row = await run_in_threadpool(jobs.store.video, asked.video.id, owner_of(request))
             key = key_of(request)
@@ -282,7 +165,7 @@ async def remix(request: Request, video_id: str) -> dict[str, object]:
     """Start a video that shares the first `from_chunk` chunks (default 0) of another one."""
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     async with Form(request) as fields:
-        asked = _checked(Remix, fields)
+        asked = checked(Remix, fields)
     made = await run_in_threadpool(
         lambda: jobs.remix(
             row,
@@ -314,7 +197,7 @@ def shown(row: VideoRow, request: Request) -> dict[str, object]:
         "size": row.size,
         "status": row.status,
         "seed": row.seed,
-        "fps": _jobs(request).host.fps,
+        "fps": _jobs(request).host.about.fps,
         "stream_url": f"{request.scope.get('root_path', '')}/v1/videos/{row.id}/content",
     }
 
@@ -333,38 +216,16 @@ def _seed(asked: Body, row: VideoRow | None = None) -> int:
     return random_seed() if row is None else row.seed
 
 
-def _checked(kind: type[Any], fields: dict[str, Any]) -> Any:
-    try:
-        return TypeAdapter(kind).validate_python(fields)
-    except ValidationError as error:
-        raise RequestValidationError(error.errors(include_url=False)) from error
-
-
 def _check_can_be(jobs: Jobs, asked: Create) -> None:
-    if asked.model not in (None, jobs.host.model) and not str(asked.model).startswith("sora-"):
-        raise InputError(f'the model here is "{jobs.host.model}", got "{asked.model}"')
-    if asked.size not in (None, str(jobs.host.size)):
-        raise InputError(f'the model here makes videos of size "{jobs.host.size}", got "{asked.size}"')
+    if asked.model not in (None, jobs.host.about.model) and not str(asked.model).startswith("sora-"):
+        raise InputError(f'the model here is "{jobs.host.about.model}", got "{asked.model}"')
+    if asked.size not in (None, str(jobs.host.about.size)):
+        raise InputError(f'the model here makes videos of size "{jobs.host.about.size}", got "{asked.size}"')
 
 
 def _check_is_video(asset: Asset) -> None:
     if asset.kind != "video":
         raise InputError("expected a video, got a picture; give it as input_reference to begin with it")
-
-
-def _nested(items: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Nest the fields of a form: `video[id]` becomes `id` of `video`."""
-    fields: dict[str, Any] = {}
-    for name, value in items:
-        outer, _, inner = name.partition("[")
-        if not inner:
-            fields[name] = value
-            continue
-        part = fields.setdefault(outer, {})
-        if not isinstance(part, dict):
-            raise InputError(f"{outer} was given twice, as a value and as an object")
-        part[inner.removesuffix("]")] = value
-    return fields
 
 
 async def _picture(jobs: Jobs, given: UploadFile | Picture) -> str:

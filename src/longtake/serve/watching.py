@@ -14,9 +14,9 @@ from starlette.concurrency import run_in_threadpool
 from longtake.core.errors import InputError, LongtakeError
 from longtake.media.live import jpegs_of
 from longtake.serve.errors import ConflictError, ForbiddenError, code_of
-from longtake.serve.host import Session
 from longtake.serve.log import Record, json_of
 from longtake.serve.messages import MAX_EVENT_ID, Credit, Frame, Message, Refused, Status, commands
+from longtake.serve.session import Session
 from longtake.serve.viewers import Viewer
 
 Wanted = Literal["h264", "jpeg"]

@@ -1,7 +1,7 @@
 """Engine of a model: makes chunks on a device, one step at a time for all threads, and keeps the takes' memories."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from longtake.sample.memory import Memory
 from longtake.sample.model import Model
 from longtake.sample.plans import InitFrames
 from longtake.sample.sampler import ChunkRequest, ChunkResult, Sampler, ShouldContinue, never_cancel
+from longtake.sample.window import LatentWindow, kept_frames, num_apart
 from longtake.studio.session import TakeState
 from longtake.studio.snapshots import Snapshots
 from longtake.studio.sources import checked_pictures
@@ -92,7 +93,8 @@ class Engine:
             requests = [
                 ChunkRequest(
                     plan=job.node.plan,
-                    memory=self._memory_after(job.node.parent),
+                    memory=Memory() if job.node.plan.rebuilt else self._memory_after(job.node.parent),
+                    window=self._window_before(job.node),
                     source=job.source,
                     should_continue=job.should_continue,
                 )
@@ -121,6 +123,8 @@ class Engine:
                 state = CodecState()
             with self._device:
                 compute_with(node.plan.threads)
+                if (window := self._window_before(node)) is not None and node.plan.transition != "cut":
+                    state = self.sampler.decoder_after(window)
                 pictures, state = self.sampler.decode(self.spool.read(node), state)
             yield pictures[: node.num_frames]
 
@@ -132,14 +136,38 @@ class Engine:
     def _memory_after(self, node: Node | None) -> Memory:
         found = self.snapshots.find(node)
         memory = found.memory
-        for missing in found.missing:
-            request = ChunkRequest(plan=missing.plan, memory=memory, known=self.spool.read(missing))
+        last_rebuilt = max((i for i, missing in enumerate(found.missing) if missing.plan.rebuilt), default=0)
+        for missing in found.missing[last_rebuilt:]:
+            request = ChunkRequest(
+                plan=missing.plan,
+                memory=memory,
+                known=self.spool.read(missing),
+                window=self._window_before(missing),
+            )
             (result,) = self.sampler.step([request])
             assert result is not None, "nothing cancels it"
             memory = result.memory
         if node is not None and found.missing:
             self.snapshots.keep(node, memory)
         return memory
+
+    def _window_before(self, node: Node) -> LatentWindow | None:
+        """LatentWindow that the memory before a chunk is rebuilt from; None if its plan does not say so."""
+        if not node.plan.rebuilt or node.parent is None:
+            return None
+        path = path_to(node.parent)
+        nodes = {earlier.idx: earlier for earlier in path}
+        frames = kept_frames((earlier.plan for earlier in path), self.sampler.stream)
+        pieces = tuple((start, self._latents(nodes, start, stop)) for start, stop in frames)
+        return LatentWindow(pieces=pieces, wording=node.parent.plan.wording, num_apart=num_apart(frames))
+
+    def _latents(self, nodes: Mapping[int, Node], start: int, stop: int) -> Latent:
+        """Latent frames `start` to `stop` of a path, which lie in one chunk; a clip's belong to the last."""
+        chunk = self.sampler.stream.chunk
+        node = next(nodes[idx] for idx in range(start // chunk, max(nodes) + 1) if idx in nodes)
+        latent = self.spool.read(node)
+        first = (node.idx + 1) * chunk - latent.shape[2]
+        return latent[:, :, start - first : stop - first]
 
     # Inputs that takes are begun and changed with.
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from longtake.core.cue import Cue, CueFields, Guidance, Prompt, Seed, Steps
 from longtake.core.errors import InputError, MediaError
@@ -19,7 +20,7 @@ from longtake.core.shapes import Pictures, PictureSize
 from longtake.core.version import __version__
 from longtake.media.targets import Target, reason
 from longtake.sample.plans import InitFrames
-from longtake.studio.commands import AddCue
+from longtake.studio.commands import AddCue, Advance, PlanChunk
 from longtake.studio.engine import Engine
 from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import path_to
@@ -82,6 +83,11 @@ class Script(Part):
     opening: Opening
     cues: list[ScriptCue] = Field(default_factory=list, max_length=10_000)
     chunks: int = Field(default=0, ge=0, description="How many were made")
+    rebuilt: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list,
+        max_length=10_000,
+        description="Chunks that another process went on with, from the latents in the window",
+    )
     threads: list[tuple[Threads, Threads]] = Field(
         default_factory=list,
         max_length=100_000,
@@ -129,12 +135,7 @@ class Script(Part):
 def script_of(state: TakeState, engine: Engine) -> Script:
     """Script that reproduces a take up to its head: the opening and the cues that were applied."""
     path = path_to(state.head)
-    cues = []
-    for node in path:
-        for _, cue in node.cues:
-            given = None if cue.given is None else _pictures_of(cue.given)
-            values = {name: getattr(cue, name) for name in CueFields.model_fields}
-            cues.append(ScriptCue(chunk=node.idx, given=given, **values))
+    cues = [_line_of(cue, node.idx) for node in path for _, cue in node.cues]
     opening = state.opening
     return Script(
         version=VERSION,
@@ -151,8 +152,16 @@ def script_of(state: TakeState, engine: Engine) -> Script:
         ),
         cues=cues,
         chunks=len(path),
+        rebuilt=[node.idx for node in path if node.plan.rebuilt],
         threads=runs_of([node.plan.threads for node in path]),
     )
+
+
+def full_script_of(state: TakeState, engine: Engine) -> Script:
+    """Script of a take with the cues that wait, from which `resumed_state` goes on."""
+    script = script_of(state, engine)
+    waiting = [_line_of(pending.cue, pending.at) for pending in (*state.due, *state.pending)]
+    return script.model_copy(update={"cues": [*script.cues, *waiting]})
 
 
 def runs_of(threads: Sequence[int | None]) -> list[tuple[int, int]]:
@@ -180,11 +189,41 @@ def state_of(script: Script, engine: Engine) -> TakeState:
             )
     opening = script.opening
     state = engine.begin(**opening.model_dump(exclude={"given"}))
-    threads = (number for number, chunks in script.threads for _ in range(min(chunks, script.chunks)))
-    state = replace(state, threads=tuple(islice(threads, script.chunks)))
     if opening.given is not None:
         state = replace(state, given=_given_of(engine, opening.given, "the opening"))
+    return _with_cues(state, script, engine)
+
+
+def resumed_state(script: Script, engine: Engine, latents: Sequence[Tensor], before: TakeState | None) -> TakeState:
+    """State of a take whose chunks were made by another process, with those cues of its script pending that wait.
+
+    Args:
+        script: the take's script, with all cues.
+        engine: maker of the further chunks.
+        latents: latents of the chunks that were made, after those of `before`.
+        before: state of a take of which this one is a branch, with its head where the branch begins; None: of no other.
+
+    Raises:
+        InputError: as `state_of`.
+        MediaError: the latents cannot be written to disk.
+    """
+    state = state_of(script, engine) if before is None else _with_cues(before, script, engine)
+    for latent in latents:
+        state, _ = apply(state, PlanChunk(settled=True))
+        state, _ = apply(state, Advance())
+        assert state.head is not None
+        engine.spool.write(state.head, latent)
+    return state
+
+
+def _with_cues(state: TakeState, script: Script, engine: Engine) -> TakeState:
+    """State with those cues of a script pending that come after its head."""
+    threads = (number for number, chunks in script.threads for _ in range(min(chunks, script.chunks)))
+    state = replace(state, threads=tuple(islice(threads, script.chunks)), rebuilt=frozenset(script.rebuilt))
+    made = -1 if state.head is None else state.head.idx
     for number, line in enumerate(script.cues, 1):
+        if line.chunk is not None and line.chunk <= made:
+            continue
         try:
             if line.prompt is not None:
                 engine.checked_prompt(line.prompt)
@@ -193,6 +232,11 @@ def state_of(script: Script, engine: Engine) -> TakeState:
         except InputError as error:
             raise InputError(f"cue {number} of the script: {error}") from error
     return state
+
+
+def _line_of(cue: Cue, chunk: int) -> ScriptCue:
+    given = None if cue.given is None else _pictures_of(cue.given)
+    return ScriptCue(chunk=chunk, given=given, **{name: getattr(cue, name) for name in CueFields.model_fields})
 
 
 def _pictures_of(given: InitFrames) -> GivenPictures:

@@ -59,6 +59,7 @@ class TakeState:
     given: InitFrames | None = None  # pictures that the take opens with
     strength: float | None = None  # strength of the source; None: there is no source
     threads: tuple[int, ...] = ()  # CPU threads of the first chunks, where a script is replayed
+    rebuilt: frozenset[int] = frozenset()  # chunks before which the memory is rebuilt, see `ChunkPlan`
     head: Node | None = None
     planned: Node | None = None
     settled: bool = True  # whether no cue can overtake the planned chunk
@@ -169,6 +170,7 @@ def upcoming(state: TakeState, threads: int | None = None) -> Node:
         transition=None if state.head is None or given is not None else changed,
         given=given,
         strength=state.strength,
+        rebuilt=state.head is not None and idx in state.rebuilt and given is None,
         threads=state.threads[number] if number < len(state.threads) else threads,
     )
     return Node(

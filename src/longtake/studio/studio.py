@@ -10,7 +10,7 @@
 Steps are made one at a time for all threads; a take may be cued from any thread while another one streams it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from longtake.media.clips import Fit, read_video, stream_video
 from longtake.sample.model import Model, open_model
 from longtake.studio.controller import TakeController
 from longtake.studio.engine import Engine
-from longtake.studio.script import Script, state_of
+from longtake.studio.script import Script, resumed_state, state_of
 from longtake.studio.session import TakeState
 from longtake.studio.sources import IteratorSource, Source
 from longtake.studio.takes import Take
@@ -193,6 +193,24 @@ class Studio:
         """
         script = script if isinstance(script, Script) else Script.load(script)
         return Take(TakeController(self.engine, state_of(script, self.engine)), script.chunks or None)
+
+    def resume(self, script: Script, latents: Sequence[Tensor], *, branch_of: Take | None = None) -> Take:
+        """Create the take of a script whose first chunks another process made, to go on after them.
+
+        The memory of the last chunk is computed from all latents, unless the script says that the next chunk is
+        `rebuilt` from those in the window.
+
+        Args:
+            script: the take's script, with the cues that wait.
+            latents: latents of the chunks that were made, after those of `branch_of`.
+            branch_of: take with its head where this one branches off; None: it is no branch.
+
+        Raises:
+            InputError: as `replay`.
+            MediaError: the latents cannot be written to disk.
+        """
+        before = None if branch_of is None else branch_of.state
+        return self._take(resumed_state(script, self.engine, latents, before))
 
     def warm_up(self, *, until_full: bool = False) -> None:
         """Make chunks and discard them, since the first ones of a process take longer.

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from longtake.core.cue import Cue, Transition, input_errors
 from longtake.core.errors import InputError
-from longtake.core.shapes import Pictures, PictureSize
+from longtake.core.shapes import Latent, Pictures, PictureSize
 from longtake.media.animations import open_writer
 from longtake.media.clips import Fit
 from longtake.sample.model import Model
 from longtake.studio.commands import Accepted, AddCue, Begin, CancelCue, End, Position, Rewind
 from longtake.studio.controller import Chunk, NoChunk, TakeController
-from longtake.studio.script import Script, script_of
+from longtake.studio.script import Script, full_script_of, script_of
 from longtake.studio.session import TakeState, apply
 from longtake.studio.timeline import Clock, Node, back_from, path_to
 
@@ -246,6 +246,20 @@ class Take:
         """Script that reproduces this take up to its head."""
         self._check_repeatable()
         return script_of(self.state, self.controller.engine)
+
+    def full_script(self) -> Script:
+        """Script of this take with the cues that wait, from which `Studio.resume` goes on."""
+        self._check_repeatable()
+        return full_script_of(self.state, self.controller.engine)
+
+    def latents(self) -> Latent:
+        """Latents of the head chunk, fp32 on the CPU.
+
+        Raises:
+            MediaError: they are no longer on disk.
+        """
+        assert self.head is not None
+        return self.controller.engine.spool.read(self.head)
 
     def _check_repeatable(self) -> None:
         """Raise InputError if the take follows a source, so that it cannot be reproduced."""
