@@ -106,6 +106,22 @@ class Watcher:
                 return event
         raise AssertionError(f"no {kind} came")
 
+    def watch_until(self, kind: str, **wanted: Any) -> dict[str, Any]:
+        """As `until`, and meanwhile put each chunk on the screen whose last frame has come: otherwise none is made."""
+        lengths = {e["chunk"]: e["num_frames"] for e in self.entries if e["type"] == "chunk"}
+        whole = [chunk for chunk, num in lengths.items() if (chunk, num - 1) in self.frames]
+        if whole:
+            self.say(type="seen", chunk=max(whole))
+        for _ in range(500):
+            event = self.next()
+            if event["type"] == "chunk":
+                lengths[event["chunk"]] = event["num_frames"]
+            if event["type"] == "frame" and event["k"] == lengths[event["chunk"]] - 1:
+                self.say(type="seen", chunk=event["chunk"])
+            if event["type"] == kind and all(event[k] == v for k, v in wanted.items()):
+                return event
+        raise AssertionError(f"no {kind} came")
+
     def has_frame(self, chunk: int, k: int) -> None:
         """Wait for a frame, if it has not come."""
         if (chunk, k) not in self.frames:
