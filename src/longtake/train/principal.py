@@ -37,17 +37,17 @@ def fit_encoder(
     """
     stride, channels = codec.config.stride, codec.config.latent_channels
     size = 3 * stride.time * stride.space**2
-    total, mean, square = 0.0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, size, dtype=torch.float64)
+    total, mean, square = 0.0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, size)
     for video, cover in clips:
         blocks = rearrange(blocks_of(video, stride), "n c h w -> (n h w) c").cpu()
         covered = rearrange(blocks_of(cover.expand(-1, 3, -1, -1, -1), stride), "n c h w -> (n h w) c").mean(1).cpu()
         weighted = blocks * (1 + (subject_weight - 1) * covered)[:, None]
         total += float((1 + (subject_weight - 1) * covered).sum())
         mean += weighted.sum(0)
-        square += weighted.mT @ blocks
+        square.addmm_(weighted.mT, blocks)
     mean /= total
     start = torch.randn(size, channels, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    values, vectors = torch.lobpcg(square / total - mean[:, None] * mean, X=start, niter=200)
+    values, vectors = torch.lobpcg(square / total - mean[:, None] * mean, X=start, niter=50)
     values = values.clamp(min=1e-9)
     scale = values ** (-whitening / 2)
     scale /= (values * scale.square()).mean().sqrt()

@@ -6,8 +6,18 @@ import { useEffect, useState } from '../vendor/hooks.js';
 import { html } from './html.js';
 import { Icon } from './icons.js';
 
+let running = Promise.resolve();
+
+/** Wait for the upload that runs, if any: what is sent meanwhile is sent with it. */
+export const uploaded = () => running;
+
 /** @param {File} file */
-export async function attach(file) {
+export function attach(file) {
+  running = send(file);
+}
+
+/** @param {File} file */
+async function send(file) {
   state.busy.value = 'upload';
   try {
     const { id, kind } = await upload(file);
@@ -26,7 +36,7 @@ export async function attach(file) {
 export function take({ currentTarget }) {
   const file = currentTarget.files?.[0];
   currentTarget.value = '';
-  if (file) void attach(file);
+  if (file) attach(file);
 }
 
 /** Files that are dropped or pasted anywhere on the page. */
@@ -44,11 +54,11 @@ export function acceptFiles() {
     event.preventDefault();
     classList.remove('dropping');
     const file = first(event.dataTransfer);
-    if (file) void attach(file);
+    if (file) attach(file);
   });
   addEventListener('paste', (event) => {
     const file = first(event.clipboardData);
-    if (file) void attach(file);
+    if (file) attach(file);
   });
 }
 

@@ -3,7 +3,7 @@
 import * as state from '../state.js';
 import { current, goOn } from '../take.js';
 import { useEffect, useRef, useState } from '../vendor/hooks.js';
-import { Attached, take as takeFile } from './attach.js';
+import { Attached, take as takeFile, uploaded } from './attach.js';
 import { Choices } from './choices.js';
 import { Cues } from './cues.js';
 import { html } from './html.js';
@@ -21,6 +21,7 @@ export function focusComposer() {
 }
 
 async function saySomething() {
+  await uploaded();
   const text = state.draft.value.trim();
   const attached = state.attachment.value;
   const { mode, transition, fade, seed, guidance } = state.choices.value;

@@ -2,6 +2,7 @@
 
 import * as state from '../state.js';
 import { begin } from '../take.js';
+import { uploaded } from './attach.js';
 import { board, camera } from './feeds.js';
 
 /** @import { Open } from '../protocol.js' */
@@ -31,6 +32,7 @@ function sourced(prompt) {
 
 /** @param {string} prompt */
 export async function roll(prompt) {
+  await uploaded();
   if (state.busy.value) return;
   state.notice.value = null;
   state.busy.value = 'roll';
