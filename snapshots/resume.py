@@ -1,14 +1,13 @@
 """Put a snapshot into a run's folder, so that the run goes on from it; or write one.
 
-python snapshots/resume.py tiny_world_320 RUN             codec as a finished stage, teacher as a state to resume
-python snapshots/resume.py tiny_world_320 RUN --save      write the averaged teacher of RUN into the snapshot
+python snapshots/resume.py tiny_world_320 RUN             states of the codec and the teacher, to resume
+python snapshots/resume.py tiny_world_320 RUN --save      write the averaged networks of RUN into the snapshot
 
-Weights of the teacher are its average; the optimizers begin anew, which the learning rate's level survives.
+Weights are averages; the optimizers begin anew, which the learning rate's level survives.
 """
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 
 import torch
@@ -16,31 +15,37 @@ import torch
 from longtake.weights.checkpoint import read_weights, save_weights
 
 HERE = Path(__file__).parent
+STAGES = ("codec", "teacher")
 
 
 def save(snapshot: Path, run: Path) -> None:
-    """Write the average of the teacher in `run` and the step that it has reached."""
-    state = torch.load(run / "teacher" / "state.pt", map_location="cpu", weights_only=True)
-    prefix = "teacher/ema/"
-    weights = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
-    folder = snapshot / "teacher"
-    folder.mkdir(exist_ok=True)
-    save_weights(folder, "teacher", weights, dtype=torch.float16)
-    (folder / "step.json").write_text(json.dumps({"step": int(state["step"])}) + "\n")
+    """Write the averages of the stages in `run` that have a state, and the steps that they have reached."""
+    for stage in STAGES:
+        if not (run / stage / "state.pt").exists():
+            continue
+        state = torch.load(run / stage / "state.pt", map_location="cpu", weights_only=True)
+        weights = {}
+        for kind in ("net", "ema"):  # averages in place of the network's own, where there are any
+            prefix = f"{stage}/{kind}/"
+            weights |= {name.removeprefix(prefix): each for name, each in state.items() if name.startswith(prefix)}
+        folder = snapshot / stage
+        folder.mkdir(exist_ok=True)
+        save_weights(folder, stage, weights, dtype=torch.float16)
+        (folder / "step.json").write_text(json.dumps({"step": int(state["step"])}) + "\n")
 
 
 def resume(snapshot: Path, run: Path) -> None:
-    """Copy the codec, and write a state of the teacher at the step of the snapshot."""
-    shutil.copytree(snapshot / "codec", run / "codec", dirs_exist_ok=True)
-    if not (snapshot / "teacher").exists():
-        return
-    step = json.loads((snapshot / "teacher" / "step.json").read_text())["step"]
-    weights = {name: tensor.float() for name, tensor in read_weights(snapshot / "teacher", "teacher").items()}
-    state = {"step": torch.tensor(step), "teacher/averaged": torch.tensor(step)}
-    for kind in ("net", "ema"):
-        state |= {f"teacher/{kind}/{name}": tensor for name, tensor in weights.items()}
-    (run / "teacher").mkdir(parents=True, exist_ok=True)
-    torch.save(state, run / "teacher" / "state.pt")
+    """Write states of the stages at the steps of the snapshot."""
+    for stage in STAGES:
+        if not (snapshot / stage).exists():
+            continue
+        step = json.loads((snapshot / stage / "step.json").read_text())["step"]
+        weights = {name: tensor.float() for name, tensor in read_weights(snapshot / stage, stage).items()}
+        state = {"step": torch.tensor(step), f"{stage}/averaged": torch.tensor(step)}
+        for kind in ("net", "ema"):
+            state |= {f"{stage}/{kind}/{name}": tensor for name, tensor in weights.items()}
+        (run / stage).mkdir(parents=True, exist_ok=True)
+        torch.save(state, run / stage / "state.pt")
 
 
 def main() -> None:
