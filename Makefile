@@ -2,6 +2,8 @@
 VENV ?= .venv
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := $(VENV)/bin
+# share of the deliberate faults that `make mutants` tries: K/N, every N-th from number K on
+SHARE ?= 0/1
 STAMP := $(VENV)/.longtake-setup
 
 .DEFAULT_GOAL := help
@@ -65,7 +67,7 @@ fmt: setup ## format the code and fix what the linter can
 	$(BIN)/ruff format
 
 mutants: setup ## put small faults into a copy of the package, one at a time: the tests must notice each
-	$(BIN)/python tests/mutants/run.py
+	$(BIN)/python tests/mutants/run.py --share $(SHARE)
 
 docs: setup ## write docs/cli.md from the live help
 	$(BIN)/python docs/make_cli.py

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -49,3 +50,10 @@ def test_the_licence_and_the_notices_are_there() -> None:
 def test_no_file_is_longer_than_can_be_read_at_once() -> None:
     longest = {p: len(p.read_text().splitlines()) for p in (ROOT / "src").rglob("*.py") if p.parent.name != "serve"}
     assert not {str(path): lines for path, lines in longest.items() if lines > 400}
+
+
+def test_every_deliberate_fault_names_one_place_in_the_package() -> None:
+    for fault in tomllib.loads((ROOT / "tests/mutants/faults.toml").read_text())["fault"]:
+        text = (ROOT / "src/longtake" / fault["file"]).read_text()
+        assert text.count(fault["before"]) == 1, (fault["file"], fault["before"])
+        assert all((ROOT / name).exists() for name in fault["tests"]), fault["tests"]

@@ -1,6 +1,8 @@
 """Put small faults into a copy of the package, one at a time, and see that the tests notice each.
 
-python tests/mutants/run.py [--jobs 2] [WORD ...]     only faults in files whose name has one of the words
+python tests/mutants/run.py [--jobs 2] [--share K/N] [WORD ...]
+
+With words: only faults in files whose name has one of them. With --share: every N-th of these, from number K on.
 """
 
 import argparse
@@ -69,9 +71,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("words", nargs="*")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--share", default="0/1", metavar="K/N")
     options = parser.parse_args()
     faults: list[Fault] = tomllib.loads(Path(__file__).with_name("faults.toml").read_text())["fault"]
     chosen = [f for f in faults if not options.words or any(word in f["file"] for word in options.words)]
+    first, step = (int(number) for number in options.share.split("/"))
+    chosen = chosen[first::step]
     survivors = 0
     with ThreadPoolExecutor(options.jobs) as pool:
         for fault, (found, seconds, output) in zip(chosen, pool.map(noticed, chosen), strict=True):
