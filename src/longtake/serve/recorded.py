@@ -16,7 +16,7 @@ from longtake.core.shapes import PictureSize
 from longtake.media.targets import Target, reason
 from longtake.serve.errors import ConflictError
 from longtake.serve.log import EventLog, LogReader
-from longtake.serve.messages import ChunkEvent, Ended, Frame, Open, Opened, events
+from longtake.serve.messages import ChunkEvent, Ended, Frame, Numbered, Open, Opened, events
 from longtake.serve.tree import ChunkTree
 from longtake.studio.script import Script, runs_of
 
@@ -190,9 +190,14 @@ class Recorded:
         return self.folder / f"branch-{branch}.take.json"
 
 
-def repair(log: EventLog) -> None:
-    """Cut a chunk off a log's end whose frames are incomplete after a crash, but not how the session ended."""
+def repair(log: EventLog) -> list[Numbered]:
+    """Cut a chunk off a log's end whose frames are incomplete after a crash, but not how the session ended.
+
+    Returns:
+        The events of the entries after the first, without those of frames.
+    """
     last, frames, ended = None, 0, None
+    found: list[Numbered] = []
     for n in range(1, len(log)):
         event = events.validate_json(log.record(n).event)
         if isinstance(event, ChunkEvent):
@@ -201,7 +206,11 @@ def repair(log: EventLog) -> None:
             frames += 1
         elif isinstance(event, Ended):
             ended = event
+        if isinstance(event, Numbered) and not isinstance(event, Frame):
+            found.append(event)
     if last is not None and frames < last.num_frames:
         log.cut(last.n)
+        found = [event for event in found if event.n < last.n]
         if ended is not None and ended.n >= last.n:
-            log.append(ended)
+            found.append(log.append(ended))
+    return found

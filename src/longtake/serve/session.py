@@ -61,7 +61,7 @@ class Session(Recorded):
         self._log = log
         self.wake: Callable[[], None] = lambda: None  # set by the host; places a dormant session on a worker
         self.worker: WorkerClient | None = None  # None: it has ended, is dormant, or moves
-        self.dormant = False  # of an earlier process: it goes on when somebody watches or directs it
+        self.dormant = False  # session of an earlier process, which goes on when somebody watches or directs it
         self.losses = 0
         self._settled = False  # whether the worker has it
         self._lock = RLock()  # held while news come in, and never while a worker is called
@@ -75,11 +75,8 @@ class Session(Recorded):
         self._cues: list[WaitingCue] = []
         self._paused = False
         with self._lock:
-            repair(log)
-            for n in range(1, len(log)):
-                record = log.record(n)
-                if not record.payload:
-                    self._apply(events.validate_json(record.event))
+            for event in repair(log):
+                self._apply(event)
 
     # State.
 
@@ -326,7 +323,7 @@ class Session(Recorded):
 
     # The log.
 
-    def _apply(self, event: Event) -> None:
+    def _apply(self, event: Event | Numbered) -> None:
         """Update the state from a log entry."""
         match event:
             case ChunkEvent():
