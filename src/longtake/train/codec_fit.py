@@ -38,6 +38,7 @@ from longtake.train.loop import LoopConfig
 from longtake.train.principal import fit_encoder
 from longtake.train.rendering import drawn_with_cover, rendered
 from longtake.train.stage import Context, seeded, train_and_keep
+from longtake.train.state import checkpoints_in
 from longtake.train.trainee import Trainee
 from longtake.weights.checkpoint import load_into, read_weights, save_weights
 from longtake.weights.presets import model_folder
@@ -67,7 +68,7 @@ class CodecStage:
     normal_weight: float = 0.02
     subject_weight: float = 1.0  # weight of subjects' pixels; 1: the same as all others
     subject_share: float = 0.0  # share of the batches that are cut around a subject; the others are cut anywhere
-    whitening: float = 0.5  # of a coarse codec's latents, in [0, 1] (`principal.fit_encoder`)
+    whitening: float = 0.5  # share of the spectrum that a coarse codec removes, in [0, 1] (`principal.fit_encoder`)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,9 +95,9 @@ def run(stage: CodecStage | BaseCodec, world: WorldConfig, context: Context) -> 
     codec = seeded(stage.loop.seed, lambda: trainable(config)).to(context.device)
     clips = rendered_clips(world, stage, context)
     if isinstance(codec, CoarseCodec):
-        fit_encoder(
-            codec, fitting_clips(clips, config.stride), subject_weight=stage.subject_weight, whitening=stage.whitening
-        )
+        if not checkpoints_in(context.folder(STAGE)):  # a checkpoint holds the encoder
+            fitted = fitting_clips(clips, config.stride)
+            fit_encoder(codec, fitted, subject_weight=stage.subject_weight, whitening=stage.whitening)
         codec.encoder.requires_grad_(requires_grad=False)
     ema = EMA(codec, stage.loop.ema_decay)
     code = stage.loop.maybe_compile(lambda video, noise, origin: coded(codec, video, noise, origin))

@@ -11,7 +11,7 @@ levels that it skips.
 from collections.abc import Iterable
 
 import torch
-from einops import rearrange
+from einops import rearrange, reduce
 from jaxtyping import Float
 from torch import Tensor
 
@@ -40,7 +40,8 @@ def fit_encoder(
     total, mean, square = 0.0, torch.zeros(size, dtype=torch.float64), torch.zeros(size, size)
     for video, cover in clips:
         blocks = rearrange(blocks_of(video, stride), "n c h w -> (n h w) c").cpu()
-        covered = rearrange(blocks_of(cover.expand(-1, 3, -1, -1, -1), stride), "n c h w -> (n h w) c").mean(1).cpu()
+        sides = {"k": stride.time, "p": stride.space, "q": stride.space}
+        covered = reduce(cover, "b 1 (f k) (h p) (w q) -> (b f h w)", "mean", **sides).cpu()
         weighted = blocks * (1 + (subject_weight - 1) * covered)[:, None]
         total += float((1 + (subject_weight - 1) * covered).sum())
         mean += weighted.sum(0)

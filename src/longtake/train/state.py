@@ -29,6 +29,11 @@ from longtake.train.trainee import Trainee
 Optimizers = Mapping[str, Sequence[Optimizer]]  # name of the trainee -> its optimizers
 
 
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Files that mark the checkpoints of a stage's folder."""
+    return [p for p in (folder / "state.pt", *folder.glob("state-*/.metadata")) if p.exists()]
+
+
 @dataclass(kw_only=True)
 class Checkpoints:
     """Checkpoints of one stage on disk."""
@@ -45,7 +50,7 @@ class Checkpoints:
         Raises:
             TrainingError: the checkpoint is damaged or belongs to another configuration.
         """
-        found = [p for p in (self.folder / "state.pt", *self.folder.glob("state-*/.metadata")) if p.exists()]
+        found = checkpoints_in(self.folder)
         if not found:
             return 0
         path = max(found, key=lambda p: p.stat().st_mtime)
