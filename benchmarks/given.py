@@ -40,8 +40,8 @@ from longtake.worlds.scenes import Scene, WorldConfig
 from longtake.worlds.splits import Split
 
 SECONDS = 3.0
-STRENGTHS = (0.5, 0.65, 0.8, 0.9, 1.0)  # of the student alone
-ADAPTED = (0.8, 1.0)  # of the source adapter
+STRENGTHS = (0.5, 0.65, 0.8, 0.9, 1.0)  # strengths tried with the student alone
+ADAPTED = (0.8, 1.0)  # strengths tried with the source adapter
 
 
 def scenes_of(world: WorldConfig, split: Split, num: int, num_frames: int) -> list[tuple[Scene, str]]:

@@ -83,6 +83,7 @@ class Watcher:
         self.entries: list[dict[str, Any]] = []
         self.frames: dict[tuple[int, int], bytes] = {}
         self.others: list[dict[str, Any]] = []
+        self.shown: int | None = None  # chunk that `show` put on the screen last
 
     def next(self) -> dict[str, Any]:
         message = self.socket.receive()
@@ -99,28 +100,26 @@ class Watcher:
     def status(self) -> dict[str, Any]:
         return [e for e in self.others if e["type"] == "status"][-1]
 
-    def until(self, kind: str, **wanted: Any) -> dict[str, Any]:
+    def until(self, kind: str, *, shows: bool = False, **wanted: Any) -> dict[str, Any]:
+        """Wait for an event; with `shows`, each whole chunk is put on the screen meanwhile: otherwise none is made."""
         for _ in range(500):
+            if shows:
+                self.show()
             event = self.next()
             if event["type"] == kind and all(event[k] == v for k, v in wanted.items()):
                 return event
         raise AssertionError(f"no {kind} came")
 
-    def watch_until(self, kind: str, **wanted: Any) -> dict[str, Any]:
-        """As `until`, and meanwhile put each chunk on the screen whose last frame has come: otherwise none is made."""
-        lengths = {e["chunk"]: e["num_frames"] for e in self.entries if e["type"] == "chunk"}
-        whole = [chunk for chunk, num in lengths.items() if (chunk, num - 1) in self.frames]
-        if whole:
-            self.say(type="seen", chunk=max(whole))
-        for _ in range(500):
-            event = self.next()
-            if event["type"] == "chunk":
-                lengths[event["chunk"]] = event["num_frames"]
-            if event["type"] == "frame" and event["k"] == lengths[event["chunk"]] - 1:
-                self.say(type="seen", chunk=event["chunk"])
-            if event["type"] == kind and all(event[k] == v for k, v in wanted.items()):
-                return event
-        raise AssertionError(f"no {kind} came")
+    def show(self) -> None:
+        """Put the newest whole chunk on the screen, if it is not there."""
+        whole = [
+            e["chunk"]
+            for e in self.entries
+            if e["type"] == "chunk" and (e["chunk"], e["num_frames"] - 1) in self.frames
+        ]
+        if whole and whole[-1] != self.shown:
+            self.shown = whole[-1]
+            self.say(type="seen", chunk=self.shown)
 
     def has_frame(self, chunk: int, k: int) -> None:
         """Wait for a frame, if it has not come."""

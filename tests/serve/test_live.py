@@ -218,7 +218,7 @@ def test_a_retake_shares_the_past_and_a_rewind_goes_back(client: TestClient) -> 
         assert (new["parent"], new["index"], new["start_frame"]) == (1, 2, 21)
         viewer.say(type="cue", event_id="c", change="night falls")
         due = viewer.until("accepted", event_id="c")["due_at"]["index"]
-        applied = viewer.watch_until("applied", event_id="c")
+        applied = viewer.until("applied", shows=True, event_id="c")
         shown = next(e for e in viewer.entries if e["type"] == "chunk" and e["chunk"] == applied["chunk"])
         assert (shown["branch"], shown["index"], shown["cues"]) == (head["branch"], due, [applied["cue"]])
         assert shown["chunk"] > due  # counted over all branches
@@ -499,7 +499,7 @@ def test_an_earlier_process_is_remembered(tmp_path: Path) -> None:
             for chunk in range(5):
                 viewer.whole_chunk(chunk)
             viewer.say(type="cue", event_id="late", change="fog")  # it goes on when somebody comes back
-            applied = viewer.watch_until("applied", event_id="late", cue=2)
+            applied = viewer.until("applied", shows=True, event_id="late", cue=2)
             viewer.whole_chunk(applied["chunk"])
             assert [e["n"] for e in viewer.entries] == list(range(len(viewer.entries)))
             script = client.get(f"/api/takes/{take['id']}/paths/{applied['chunk']}.json").json()

@@ -22,7 +22,7 @@ class LatentWindow:
     """Latents that a memory is rebuilt from, the newest chunk's last, each with its first latent frame."""
 
     pieces: tuple[tuple[int, Tensor], ...]
-    wording: Wording  # of the newest chunk
+    wording: Wording  # text of the newest chunk
     num_apart: int  # pieces at the front with a gap after them (the sink), which the decoder does not continue from
 
 

@@ -37,7 +37,7 @@ class WorkerInfo:
     clock: Clock
     strength: float  # the model's default strength for restyling a source, in (0, 1]
     vocabulary: Vocabulary | None  # words that the model was trained on; None: not known
-    codec: str  # of the frames, as WebCodecs names it
+    codec: str  # name of the frames' codec in WebCodecs
     device: str
     node: str  # host name of the machine
     pid: int
@@ -47,7 +47,7 @@ class WorkerInfo:
 class WorkerLoad:
     """Load of a worker."""
 
-    sessions: int  # that run or wait
+    sessions: int  # number of sessions that run or wait
     room: int  # live sessions that would get a slot at once; -n: n sessions wait
     free_bytes: int  # memory of the device
 
@@ -58,8 +58,8 @@ class Entries:
 
     session_id: str
     records: tuple[Record, ...]
-    scripts: Mapping[int, Script]  # of branches whose script has changed
-    latents: Mapping[int, Tensor]  # of new chunks
+    scripts: Mapping[int, Script]  # scripts that have changed, by branch
+    latents: Mapping[int, Tensor]  # latents of new chunks, by chunk
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,11 @@ class Handover:
     facts: SessionMeta
     opened: Opened
     next_n: int  # number of the next log entry
-    chunks: Sequence[ChunkEvent] = ()  # of all branches, in order of generation
+    chunks: Sequence[ChunkEvent] = ()  # chunks of all branches, in order of generation
     branches: Sequence[int | None] = (None,)  # chunk after which each branch begins; None: at the beginning
-    scripts: Sequence[Script | None] = (None,)  # of each branch, with the cues that wait; None: it has none yet
-    latents: Mapping[int, Tensor] | None = None  # by chunk; None: not all are known, the chunks have to be made again
-    cues: Sequence[WaitingCue] = ()  # in order of their numbers
+    scripts: Sequence[Script | None] = (None,)  # script of each branch, with the cues that wait; None: not written yet
+    latents: Mapping[int, Tensor] | None = None  # latents by chunk; None: some are missing, so chunks are made again
+    cues: Sequence[WaitingCue] = ()  # cues in order of their numbers
     paused: bool = False
     rebuild: bool = False  # whether the next chunk's memory comes from the latents in the window, see `Studio.resume`
     parent: tuple[str, int] | None = None  # session and chunk that its only branch goes on from

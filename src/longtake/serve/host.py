@@ -317,7 +317,7 @@ class SessionHost:
             return
         if target is not None:
             self._place(session)
-        else:  # until there is a worker
+        else:  # no worker is there: the session waits for one
             session.tell(Status(state="queued", viewers=session.status.viewers))
 
     def _on(self, worker: WorkerClient) -> list[Session]:

@@ -20,7 +20,7 @@ from longtake.serve.host import SessionHost
 from longtake.serve.rays import NUM_THREADS, RayWorker, WorkerActor
 from longtake.serve.worker import WorkerConfig
 
-OBJECT_STORE_BYTES = 256 * 1024**2  # of a Ray that is started here; entries are small
+OBJECT_STORE_BYTES = 256 * 1024**2  # memory of a Ray that is started here; log entries are small
 BALANCE_S = 0.25  # seconds between rounds of load balancing
 RESTART_S = 2.0  # pause before a worker that could not be started is tried again
 
@@ -31,7 +31,7 @@ logger = logging.getLogger("longtake.serve")
 class FleetPlan:
     """What Ray is asked for."""
 
-    address: str  # of the cluster; "auto": a Ray of this server's own
+    address: str  # address of the cluster; "auto": start a Ray for this server alone
     num_workers: int | None  # None: one a GPU of the cluster, or one a machine if it has none
     devices: Sequence[str]  # a worker for each; empty: a GPU each, or a share of the cores
 
