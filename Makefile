@@ -49,8 +49,8 @@ page-types: ## the types in the page's scripts, by TypeScript's compiler
 killed: setup ## a server that is killed at work; every operation it offers, with good and bad requests
 	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -m slow tests/serve
 
-ranks: setup ## training in two processes, compared with one; every stage on one clip; a small Wan on videos
-	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --timeout 1800 -m slow tests/train/test_ranks.py tests/train/test_by_heart.py tests/train/test_videos.py
+ranks: setup ## training in two processes, compared with one; shards made on Ray; every stage on one clip; a small Wan on videos
+	OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --timeout 1800 -m slow tests/train/test_ranks.py tests/train/test_by_heart.py tests/train/test_videos.py tests/train/test_cluster.py tests/core/test_tasks.py
 
 compiled: setup ## the tests that run torch.compile, without the shape checker
 	LONGTAKE_SHAPES=off $(BIN)/python -m pytest -m "compiled and not gpu"

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from longtake.core.configs import Preset
+from longtake.core.tasks import LocalTasks
 from longtake.nets.text import TextEncoder
 from longtake.train import latents, ode_init, stage, teacher
 from longtake.train.loop import Limits, train
@@ -30,7 +31,7 @@ def context(out: Path, encoder: TextEncoder, preset: Preset = PRESET) -> Context
         limits=Limits(),
         progress=lambda *_: None,
         encoder=encoder,
-        workers=1,
+        tasks=LocalTasks(torch.device("cpu"), 1),
     )
 
 

@@ -2,7 +2,6 @@
 
 import json
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -47,6 +46,10 @@ def evaluate(
         bool, typer.Option("--resume", help="Go on with an evaluation that was stopped: its finished rows are kept.")
     ] = False,
     device: Device = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Make the rows at the same time on this Ray cluster; auto: on one here."),
+    ] = None,
 ) -> None:
     """Evaluate a model on held-out prompts: report.html and results.json.
 
@@ -58,12 +61,14 @@ def evaluate(
         raise InputError(f"--steps must lie between 1 and {MAX_STEPS}, got {wrong[0]}")
     if not 10 <= seconds <= 3600:
         raise InputError(f"--seconds must lie between 10 and 3600, got {seconds:g}")
+    import torch
+
+    from longtake.cli.cluster import tasks_on
     from longtake.cli.progress import Bars
-    from longtake.evals.evaluate import EvaluationPlan, model_row, truth_row
+    from longtake.evals.evaluate import EvaluationPlan
     from longtake.evals.judge import judge_for
     from longtake.evals.report import earlier_results, regressions, write_report
-    from longtake.evals.rows import kept, row_path
-    from longtake.sample.model import open_model
+    from longtake.evals.rows import Contender, RowTask, make_table, unreported
     from longtake.train.run import load_recipe
 
     world = load_recipe(recipe).world
@@ -71,22 +76,23 @@ def evaluate(
     names = [_named(folder) for folder in folders]
     if twice := {name for name in names if names.count(name) > 1}:
         raise InputError(f"two models would both be called {twice.pop()} in the table; rename the folder of one")
-    models = [(name, open_model(folder, device=device)) for name, folder in zip(names, folders, strict=True)]
-    models += [(f"{names[0]}, {_steps(num)}", models[0][1].with_steps(num)) for num in steps or []]
+    models = [Contender(name=name, model=_anywhere(folder)) for name, folder in zip(names, folders, strict=True)]
+    models += [Contender(name=f"{names[0]}, {_steps(num)}", model=models[0].model, steps=num) for num in steps or []]
     if teacher:
-        models.append((f"{names[0]}, teacher", open_model(folders[0], teacher=True, device=device)))
-    first = models[0][1]
-    plan = EvaluationPlan(prompts=prompts, long_s=seconds)
-    with Bars() as bars:
+        models.append(Contender(name=f"{names[0]}, teacher", model=models[0].model, teacher=True))
+    first = models[0].open("cpu")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with Bars() as bars, tasks_on(ray, device) as tasks:
         seeing = judge_for(world, judge or out / "judge.safetensors", bars.update)
         earlier = None if against is None else earlier_results(against, seeing.digest)
-        path = row_path(out / "rows", "", first, world, seeing, plan)
-        truth = kept(path, lambda: truth_row(first, world, seeing, plan, bars.update), resume=resume)
-        rows = [truth]
-        for name, one in models:
-            path = row_path(out / "rows", name, one, world, seeing, plan)
-            made = partial(model_row, name, one, world, seeing, plan, truth, bars.update)
-            rows.append(kept(path, made, resume=resume))
+        task = RowTask(
+            world=world,
+            judge=seeing,
+            plan=EvaluationPlan(prompts=prompts, long_s=seconds),
+            device=device,
+            progress=bars.update if ray is None else unreported,
+        )
+        rows = make_table(models, task, tasks, out / "rows", resume=resume)
     about = {
         "model": ", ".join(names),
         "weights": first.digest,
@@ -109,6 +115,11 @@ def _named(folder: str) -> str:
     """Name of a model in the table: `mine` for `runs/mine/model`."""
     *earlier, last = Path(folder).parts
     return earlier[-1] if last == "model" and earlier else last
+
+
+def _anywhere(folder: str) -> str:
+    """A folder's absolute path, as a task of a cluster works in another one; a model's name stays."""
+    return str(Path(folder).resolve()) if Path(folder).is_dir() else folder
 
 
 def _steps(num: int) -> str:

@@ -182,8 +182,9 @@ def check_fleet(devices: Sequence[str], workers: int | None) -> None:
     Raises:
         InputError: Ray is missing, or the number of workers is not that of the devices.
     """
-    if find_spec("ray") is None:
-        raise InputError('several workers need ray; install it with: pip install "longtake[fleet]"')
+    from longtake.cli.cluster import check_ray
+
+    check_ray()
     if devices and workers not in (None, len(devices)):
         raise InputError(f"--workers {workers} does not fit {len(devices)} times --device; leave one of them out")
 

@@ -41,6 +41,12 @@ def train(
     max_minutes: Annotated[
         float | None, typer.Option(metavar="M", help="Stop after so long, at a point from which the next run goes on.")
     ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS", help="Render, encode and make pairs on this Ray cluster; auto: on a Ray started here."
+        ),
+    ] = None,
 ) -> None:
     """Train a model by a recipe: codec, teacher, ODE pairs, student.
 
@@ -60,6 +66,7 @@ def train(
 
     import torch
 
+    from longtake.cli.cluster import tasks_on
     from longtake.cli.progress import Bars
     from longtake.core.bf16 import has_bf16_units
     from longtake.train.ranks import exit_without_teardown
@@ -75,7 +82,7 @@ def train(
         sys.stderr.write("this CPU has no units for bf16: fp32 instead, slower than the recipe says\n")
     folder = out if out is not None else Path("runs") / Path(recipe).stem
     try:
-        with Bars() as bars:
+        with Bars() as bars, tasks_on(ray, device) as tasks:
             complete = run_recipe(
                 wanted,
                 out=folder,
@@ -83,6 +90,7 @@ def train(
                 stages=tuple(stage or ()),
                 device=device,
                 max_minutes=max_minutes,
+                tasks=tasks,
             )
     except KeyboardInterrupt:
         sys.stderr.write(f"interrupted; {folder} keeps the last checkpoint, run the same command to go on\n")

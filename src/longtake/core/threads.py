@@ -6,6 +6,8 @@ wait most of the time, and one thread is two to three times as fast as two.
 
 import os
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +22,17 @@ def compute_with(threads: int | None) -> None:
     """Set the number of threads that torch computes with on a CPU; None leaves it."""
     if threads is not None and threads != torch.get_num_threads():
         torch.set_num_threads(threads)
+
+
+@contextmanager
+def computing_with(threads: int | None) -> Generator[None]:
+    """Context in which torch computes with so many threads on a CPU; None leaves their number."""
+    before = torch.get_num_threads()
+    compute_with(threads)
+    try:
+        yield
+    finally:
+        compute_with(before)
 
 
 class ThreadBudget:

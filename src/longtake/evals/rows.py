@@ -5,8 +5,9 @@ A file holds what a report shows (metrics, drift, the first examples with their 
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -16,10 +17,11 @@ from safetensors.torch import save_file
 
 from longtake.core.errors import InputError
 from longtake.core.files import atomic
-from longtake.evals.evaluate import Drift, EvaluationPlan, EvaluationRow, Example
-from longtake.evals.judge import Judge
+from longtake.core.tasks import Tasks
+from longtake.evals.evaluate import Drift, EvaluationPlan, EvaluationRow, Example, model_row, truth_row
+from longtake.evals.judge import Judge, Progress
 from longtake.evals.statistics import Metric
-from longtake.sample.model import Model
+from longtake.sample.model import Model, open_model
 from longtake.worlds.scenes import WorldConfig
 
 SHOWN = 8  # number of examples per row
@@ -53,17 +55,75 @@ def row_path(folder: Path, name: str, model: Model, world: WorldConfig, judge: J
     return folder / f"{digest[:16]}.safetensors"
 
 
-def kept(path: Path, make: Callable[[], EvaluationRow], *, resume: bool) -> EvaluationRow:
-    """The row stored at `path` if there is one and `resume` is set; else the result of `make`, stored there.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contender:
+    """A model of the table: its name there, its own name or folder, and how it is run."""
+
+    name: str
+    model: str
+    steps: int | None = None  # number of denoising steps; None: the model's own
+    teacher: bool = False
+
+    def open(self, device: str) -> Model:
+        """Open the model. Raises as `open_model`."""
+        model = open_model(self.model, teacher=self.teacher, device=device)
+        return model if self.steps is None else model.with_steps(self.steps)
+
+
+def unreported(*_: object) -> None:
+    """Ignore progress: a task of a cluster has no way to show it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowTask:
+    """What all rows of a table have in common."""
+
+    world: WorldConfig
+    judge: Judge
+    plan: EvaluationPlan
+    device: str
+    progress: Progress
+
+
+def make_row(task: RowTask, item: tuple[Contender, EvaluationRow | None]) -> EvaluationRow:
+    """Row of a model, given that of the rendered truth; without it, the truth's row, after the model's codec."""
+    contender, truth = item
+    model = contender.open(task.device)
+    if truth is None:
+        return truth_row(model, task.world, task.judge, task.plan, task.progress)
+    return model_row(contender.name, model, task.world, task.judge, task.plan, truth, task.progress)
+
+
+def make_table(
+    contenders: Sequence[Contender], task: RowTask, tasks: Tasks, folder: Path, *, resume: bool
+) -> list[EvaluationRow]:
+    """Rows of the rendered truth and of all models, read back from `folder`, where each is stored when it is complete.
+
+    Args:
+        contenders: the models; the truth is encoded and decoded by the first one's codec.
+        task: world, judge and extent of the evaluation.
+        tasks: where the rows are made, each with a device of its own.
+        folder: of the rows.
+        resume: whether stored rows are used.
 
     Raises:
-        InputError: the stored row is damaged.
+        InputError: a stored row is damaged.
     """
-    if resume and path.exists():
-        return read_row(path)
-    row = make()
-    write_row(path, row)
-    return row
+
+    def rows(these: Sequence[Contender], names: Sequence[str], truth: EvaluationRow | None) -> list[EvaluationRow]:
+        models = (one.open("cpu") for one in these)  # asked for their digests alone
+        paths = [
+            row_path(folder, name, model, task.world, task.judge, task.plan)
+            for name, model in zip(names, models, strict=True)
+        ]
+        missing = [i for i, path in enumerate(paths) if not (resume and path.exists())]
+        with closing(tasks.map(make_row, task, ((these[i], truth) for i in missing), whole=True)) as made:
+            for i, row in zip(missing, made, strict=True):
+                write_row(paths[i], row)
+        return [read_row(path) for path in paths]
+
+    truth = rows(contenders[:1], [""], None)
+    return [*truth, *rows(contenders, [one.name for one in contenders], truth[0])]
 
 
 def write_row(path: Path, row: EvaluationRow) -> None:

@@ -1,7 +1,6 @@
 """A server's Ray: it is started or joined, workers are started on it, followed, and replaced when they die."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -11,8 +10,8 @@ from threading import Event as Signal
 from threading import Thread
 
 import ray
-from ray.exceptions import RayError
 
+from longtake.core.cluster import connected, cpu_share, resources
 from longtake.core.errors import InputError, LongtakeError, MediaError
 from longtake.serve.errors import LostError
 from longtake.serve.handover import Entries, WorkerEvent
@@ -20,7 +19,6 @@ from longtake.serve.host import SessionHost
 from longtake.serve.rays import NUM_THREADS, RayWorker, WorkerActor
 from longtake.serve.worker import WorkerConfig
 
-OBJECT_STORE_BYTES = 256 * 1024**2  # memory of a Ray that is started here; log entries are small
 BALANCE_S = 0.25  # seconds between rounds of load balancing
 RESTART_S = 2.0  # pause before a worker that could not be started is tried again
 
@@ -56,7 +54,7 @@ def open_fleet(
         InputError: the cluster cannot be joined.
         LongtakeError: the model cannot be opened on one of the workers.
     """
-    with _connected(plan.address):
+    with connected(plan.address):
         slots = _slots(plan, config)
         over = Signal()
         with ThreadPoolExecutor(len(slots)) as pool:
@@ -135,56 +133,13 @@ def _balance(host: SessionHost, over: Signal) -> None:
             logger.exception("those who wait could not be divided among the workers")
 
 
-@contextmanager
-def _connected(address: str) -> Iterator[None]:
-    """Keep a connection to Ray, in a thread of its own: what Ray starts ends with the thread that started it."""
-    ready, over, failed = Signal(), Signal(), []
-
-    def run() -> None:
-        os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-        try:
-            if address == "auto":
-                ray.init(
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _node_ip_address="127.0.0.1",
-                    logging_level=logging.ERROR,
-                    namespace="longtake",
-                )
-            else:
-                ray.init(address=address, logging_level=logging.ERROR, namespace="longtake")
-        except (RayError, OSError, RuntimeError, ValueError) as error:  # told to the thread that waits
-            failed.append(error)
-        ready.set()
-        over.wait()
-        ray.shutdown()
-
-    thread = Thread(target=run, name="longtake-ray", daemon=True)
-    thread.start()
-    ready.wait()
-    try:
-        if failed:
-            raise InputError(f"cannot use Ray at {address}: {failed[0]}") from failed[0]
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def _slots(plan: FleetPlan, config: WorkerConfig) -> list[Slot]:
     """Workers of a plan: a GPU each where the cluster has any and no device is named, else a share of the cores."""
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus, gpus = ([node.get(kind, 0.0) for node in nodes] for kind in ("CPU", "GPU"))
+    found = resources()
     if plan.devices:
-        share = cpu_share(cpus, len(plan.devices))
+        share = cpu_share(found.cpus, len(plan.devices))
         return [Slot(f"w{i}", replace(config, device=device), share, 0) for i, device in enumerate(plan.devices)]
-    num = plan.num_workers or int(sum(gpus)) or len(nodes)
-    if sum(gpus):
+    num = plan.num_workers or int(sum(found.gpus)) or len(found.cpus)
+    if sum(found.gpus):
         return [Slot(f"w{i}", config, 1, 1) for i in range(num)]
-    return [Slot(f"w{i}", replace(config, device="cpu"), cpu_share(cpus, num), 0) for i in range(num)]
-
-
-def cpu_share(cpus: Sequence[float], num_workers: int) -> float:
-    """Cores for each of several workers on machines with so many cores; whole ones, as Ray wants, if above 1."""
-    share = min(sum(cpus) / num_workers, *cpus)
-    return float(int(share)) if share >= 1 else share
+    return [Slot(f"w{i}", replace(config, device="cpu"), cpu_share(found.cpus, num), 0) for i in range(num)]

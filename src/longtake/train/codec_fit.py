@@ -221,7 +221,7 @@ def rendered_clips(world: WorldConfig, stage: CodecStage, context: Context) -> n
         done = 0
         with atomic(path) as part:
             clips = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-            for _, pictures in rendered(world, seeds, context.workers, with_cover):
+            for _, pictures in rendered(world, seeds, context.tasks, with_cover):
                 clips[done : done + len(pictures)] = pictures.numpy()
                 done += len(pictures)
                 context.progress("rendering", done, stage.num_clips, {})

@@ -5,9 +5,12 @@ covers   [clips, latent frames, rows, columns]            uint8: share of a cell
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from random import Random
 
 import torch
@@ -18,6 +21,7 @@ from torch.nn import functional
 
 from longtake.core.files import atomic
 from longtake.core.shapes import Stride
+from longtake.core.tasks import LocalTasks
 from longtake.nets.codec import Codec
 from longtake.nets.light_codec import CodecState
 from longtake.train.batches import pixels
@@ -85,33 +89,60 @@ def encode_world(
         context: the training run.
     """
     folder = context.folder(name)
-    codec = load_codec(context.folder(CODEC), context.preset.codec, context.device)
-    length = stage.latent_frames or world.latent_frames
-    for start in range(0, stage.num_clips, stage.clips_per_shard):
-        stop = min(start + stage.clips_per_shard, stage.num_clips)
-        path = folder / f"{start:07d}.safetensors"
-        if path.exists():
-            continue
-        parts: dict[str, list[Tensor]] = {}
-        captions: list[list[str]] = []
-        seeds = range(stage.first_seed + start, stage.first_seed + stop)
-        for look, draw in looks.items():
-            captions = []
-            for scenes, pictures in rendered(world, seeds, context.workers, draw):
-                parts.setdefault(look, []).append(_encoded(codec, pictures[..., :3], context.device))
-                if pictures.shape[-1] > 3:
-                    parts.setdefault("covers", []).append(covers(pictures[..., 3], codec.config.stride))
-                for scene in scenes:
-                    first = first_chunk(scene, length)
-                    captions.append(captions_for(scene, scene.seed)[first : first + length // world.chunk])
-                context.progress(name, start + len(captions), stage.num_clips, {})
-        tensors = {look: torch.cat(each) for look, each in parts.items()}
-        with atomic(path) as part:
-            save_file(tensors, part, {"captions": json.dumps(captions)})
-        if context.limits.reached() and stop < stage.num_clips:
-            return False
+    task = ShardTask(
+        world=world,
+        looks=looks,
+        codec=load_codec(context.folder(CODEC), context.preset.codec, torch.device("cpu")),
+        latent_frames=stage.latent_frames or world.latent_frames,
+        device=context.tasks.device,
+    )
+    starts = [start for start in range(0, stage.num_clips, stage.clips_per_shard) if not _path(folder, start).exists()]
+    ends = [min(start + stage.clips_per_shard, stage.num_clips) for start in starts]
+    seeds = [range(stage.first_seed + start, stage.first_seed + end) for start, end in zip(starts, ends, strict=True)]
+    context.progress(name, starts[0] if starts else stage.num_clips, stage.num_clips, {})
+    # On a CPU, as many shards as there are cores are made at a time; a GPU has one, rendered by all cores.
+    with closing(context.tasks.map(make_shard, task, seeds, whole=task.device.type != "cpu")) as shards:
+        for start, end, (tensors, captions) in zip(starts, ends, shards, strict=True):
+            with atomic(_path(folder, start)) as part:
+                save_file(tensors, part, {"captions": json.dumps(captions)})
+            context.progress(name, end, stage.num_clips, {})
+            if context.limits.reached() and end < stage.num_clips:
+                return False
     context.finish(name, clips=stage.num_clips)
     return True
+
+
+def _path(folder: Path, start: int) -> Path:
+    return folder / f"{start:07d}.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardTask:
+    """What all shards of a stage have in common; see `encode_world`."""
+
+    world: WorldConfig
+    looks: Mapping[str, Draw]
+    codec: Codec
+    latent_frames: int
+    device: torch.device
+
+
+def make_shard(task: ShardTask, seeds: Sequence[int]) -> tuple[dict[str, Tensor], list[list[str]]]:
+    """Render and encode the clips of `seeds`: the shard's tensors, and a caption for each chunk of each clip."""
+    codec = task.codec.to(task.device)
+    rendering = LocalTasks(task.device, 1 if task.device.type == "cpu" else os.cpu_count() or 1)
+    parts: dict[str, list[Tensor]] = {}
+    captions: list[list[str]] = []
+    for look, draw in task.looks.items():
+        captions = []
+        for scenes, pictures in rendered(task.world, seeds, rendering, draw):
+            parts.setdefault(look, []).append(_encoded(codec, pictures[..., :3], task.device))
+            if pictures.shape[-1] > 3:
+                parts.setdefault("covers", []).append(covers(pictures[..., 3], codec.config.stride))
+            for scene in scenes:
+                first, chunks = first_chunk(scene, task.latent_frames), task.latent_frames // task.world.chunk
+                captions.append(captions_for(scene, scene.seed)[first : first + chunks])
+    return {look: torch.cat(each) for look, each in parts.items()}, captions
 
 
 def covers(cover: UInt8[Tensor, "b frames height width"], stride: Stride) -> UInt8[Tensor, "b f h w"]:

@@ -1,6 +1,8 @@
 """Stage 4: trajectories of the teacher's ODE, stored at the student's noise levels (CausVid, sec. 4.2)."""
 
 import json
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from longtake.core.configs import SamplingConfig
 from longtake.core.errors import ConfigError, TrainingError
 from longtake.core.files import atomic
 from longtake.core.noise import rng_for
+from longtake.core.shapes import Latent, TextStates
 from longtake.flow.schedule import sigmas_of, solver_sigmas
+from longtake.nets.dit import DiT
 from longtake.sample.teacher import teacher_states
 from longtake.train.batches import LatentClips, normal
 from longtake.train.latents import STAGE as LATENTS
@@ -25,6 +29,8 @@ from longtake.train.teacher import load_dit
 
 STAGE = "ode_pairs"
 SAME_SIGMA = 1e-6
+
+Start = tuple[Latent, TextStates]  # noise, and the text states of the chunks
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,33 +84,61 @@ def run(stage: OdePairStage, context: Context) -> bool:
     folder = context.begin(STAGE, stage, sampling, preset.student, after=(LATENTS, TEACHER))
     if context.done(STAGE):
         return True
-    dit = load_dit(context, context.folder(TEACHER), "teacher").to(context.device).eval()
-    clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, context.device)
-    for start in range(0, stage.num_pairs, stage.batch):
-        path = folder / f"{start:07d}.safetensors"
-        if path.exists():
-            continue
+    clips = LatentClips(context.folder(LATENTS), context.encoder, preset.stream.chunk, torch.device("cpu"))
+    task = PairsTask(
+        teacher=load_dit(context, context.folder(TEACHER), "teacher").eval(),
+        sampling=sampling,
+        kept=kept,
+        uncond=clips.unconditional(1),
+        bf16=stage.bf16,
+        device=context.tasks.device,
+    )
+    starts = [
+        start for start in range(0, stage.num_pairs, stage.batch) if not (folder / f"{start:07d}.safetensors").exists()
+    ]
+
+    def drawn(start: int) -> Start:
         rng = rng_for(stage.seed, (STAGE, start))
-        num = min(stage.batch, stage.num_pairs - start)
-        batch = clips.draw(num, stage.latent_frames, rng)
-        noise = normal(batch.x0.shape, rng, context.device)
-        states = [noise]
-        uncond = clips.unconditional(num)
-        in_bf16 = stage.bf16 and has_bf16_units(context.device)
-        with torch.autocast(context.device.type, torch.bfloat16, enabled=in_bf16):
-            for step, x in enumerate(teacher_states(dit, sampling, noise, batch.text, uncond), 1):
-                if step in kept:
-                    states.append(x)
-        pairs = torch.stack(states, 1).half().cpu()
-        levels = (*sigmas_of(preset.student), 0.0)
-        tensors = {"states": pairs, "text": batch.text.half().cpu()}
-        with atomic(path) as part:
-            save_file(tensors, part, {"sigmas": json.dumps(levels)})
-        context.progress(STAGE, start + num, stage.num_pairs, {})
-        if context.limits.reached() and start + num < stage.num_pairs:
-            return False
+        batch = clips.draw(min(stage.batch, stage.num_pairs - start), stage.latent_frames, rng)
+        return normal(batch.x0.shape, rng, torch.device("cpu")), batch.text
+
+    levels = (*sigmas_of(preset.student), 0.0)
+    with closing(context.tasks.map(integrated, task, map(drawn, starts), whole=True)) as made:
+        for start, tensors in zip(starts, made, strict=True):
+            with atomic(folder / f"{start:07d}.safetensors") as part:
+                save_file(tensors, part, {"sigmas": json.dumps(levels)})
+            end = min(start + stage.batch, stage.num_pairs)
+            context.progress(STAGE, end, stage.num_pairs, {})
+            if context.limits.reached() and end < stage.num_pairs:
+                return False
     context.finish(STAGE, pairs=stage.num_pairs)
     return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairsTask:
+    """What all trajectories have in common."""
+
+    teacher: DiT
+    sampling: SamplingConfig
+    kept: Sequence[int]  # indices of the states to keep
+    uncond: TextStates  # states of the empty prompt [1, 1, t, e]
+    bf16: bool
+    device: torch.device
+
+
+@torch.no_grad()
+def integrated(task: PairsTask, start: Start) -> dict[str, Tensor]:
+    """Trajectories that begin at given noise, at the levels to keep: tensors of a shard."""
+    noise, text = (each.to(task.device) for each in start)
+    teacher, uncond = task.teacher.to(task.device), task.uncond.to(task.device).expand(len(noise), -1, -1, -1)
+    states = [noise]
+    in_bf16 = task.bf16 and has_bf16_units(task.device)
+    with torch.autocast(task.device.type, torch.bfloat16, enabled=in_bf16):
+        for step, x in enumerate(teacher_states(teacher, task.sampling, noise, text, uncond), 1):
+            if step in task.kept:
+                states.append(x)
+    return {"states": torch.stack(states, 1).half().cpu(), "text": text.half().cpu()}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Training runs: all stages of a recipe in order, skipping those that are done."""
 
 import importlib.util
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 
 from longtake.core.configs import Preset
 from longtake.core.errors import ConfigError, InputError, TrainingError
+from longtake.core.tasks import LocalTasks, Tasks
 from longtake.nets.text import MiniLMEncoder, TextEncoder
 from longtake.train import (
     ar_teacher,
@@ -304,7 +304,7 @@ def run_recipe(
     stages: Sequence[str] = (),
     device: str = "cpu",
     max_minutes: float | None = None,
-    workers: int | None = None,
+    tasks: Tasks | None = None,
 ) -> bool:
     """Run the unfinished stages of a recipe and export the model when all are done; return False if a limit stops it.
 
@@ -317,7 +317,7 @@ def run_recipe(
         stages: names of the stages to run; (): all.
         device: "cpu", "cuda", "cuda:1".
         max_minutes: time after which the run stops at a checkpoint; the next call resumes it.
-        workers: number of rendering processes; None: one per core, or 1 on a machine of at most two cores.
+        tasks: where clips are rendered and encoded, and pairs made; None: on this machine.
 
     Raises:
         InputError: a stage is unknown, or the device is not there.
@@ -338,7 +338,7 @@ def run_recipe(
             device=own,
             limits=Limits(deadline=deadline),
             progress=progress if ranks.is_first else lambda *_: None,
-            workers=workers or (cores if (cores := os.cpu_count() or 1) > 2 else 1),
+            tasks=tasks or LocalTasks(own),
             encoder=_encoder(recipe, own),
             ranks=ranks,
         )

@@ -15,6 +15,7 @@ from torch import nn
 from longtake.core.bf16 import has_bf16_units
 from longtake.core.configs import Preset
 from longtake.core.errors import TrainingError
+from longtake.core.tasks import Tasks
 from longtake.core.version import __version__
 from longtake.nets.low_rank import adapters, merged
 from longtake.nets.text import TextEncoder
@@ -30,7 +31,7 @@ Progress = Callable[[str, int, int, Mapping[str, float]], None]  # (stage, done,
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """One training run: its folder, preset, device, limits, progress callback, text encoder and ranks."""
+    """One training run: its folder, preset, device, limits, progress callback, text encoder, tasks and ranks."""
 
     out: Path
     preset: Preset
@@ -38,7 +39,7 @@ class Context:
     limits: Limits
     progress: Progress
     encoder: TextEncoder
-    workers: int  # number of rendering processes
+    tasks: Tasks  # where what does not need the stage's own state is computed
     ranks: Ranks = ALONE  # ranks that train together
 
     def folder(self, stage: str) -> Path:
