@@ -23,6 +23,7 @@ from longtake.serve.host import SessionHost
 from longtake.serve.jobs import Jobs
 from longtake.serve.messages import events
 from longtake.serve.metrics import Metrics
+from longtake.serve.plans import Planner
 from longtake.serve.schedule import DeviceLimits
 from longtake.serve.store import Store
 from longtake.studio.studio import Studio
@@ -38,9 +39,8 @@ class Server:
         self.host = SessionHost(folder / "takes", self.metrics)
         add_local_worker(self.host, studio, self.assets.folder, DeviceLimits())
         self.host.restore()
-        self.jobs = Jobs(
-            self.host, self.store, self.assets, folder / "videos", clock=studio.clock, metrics=self.metrics
-        )
+        planner = Planner(studio.clock, max_seconds=120.0)
+        self.jobs = Jobs(self.host, self.store, self.assets, folder / "videos", planner=planner, metrics=self.metrics)
         self.app = FastAPI(exception_handlers=HANDLERS)
         self.app.state.store, self.app.state.assets = self.store, self.assets
         self.app.state.metrics, self.app.state.jobs = self.metrics, self.jobs

@@ -31,6 +31,7 @@ from longtake.serve.lock import FolderLock
 from longtake.serve.messages import VERSION
 from longtake.serve.metrics import Metrics
 from longtake.serve.models import router as models
+from longtake.serve.plans import Planner
 from longtake.serve.retention import Retention, delete_outdated
 from longtake.serve.schedule import LEAD, DeviceLimits
 from longtake.serve.store import DATABASE, Store
@@ -120,9 +121,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
             app.state.store,
             uploads,
             settings.folder / "videos",
-            clock=host.about.clock,
+            planner=Planner(host.about.clock, settings.max_video_s),
             metrics=app.state.metrics,
-            max_seconds=settings.max_video_s,
         )
         stack.push_async_callback(run_in_threadpool, jobs.close)
         app.state.host, app.state.assets, app.state.jobs = host, uploads, jobs

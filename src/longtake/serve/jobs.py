@@ -4,7 +4,6 @@ If the session of an earlier video still exists, its chunks are shared instead o
 """
 
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -15,19 +14,18 @@ from queue import Empty, SimpleQueue
 from anyio import CapacityLimiter
 from sqlalchemy.exc import OperationalError
 
-from longtake.core.errors import InputError, LongtakeError, MediaError
+from longtake.core.errors import LongtakeError, MediaError
 from longtake.media.live import fragmented_mp4, write_mp4
 from longtake.serve.assets import Assets
 from longtake.serve.errors import CANNOT_STORE, BusyError, ConflictError, LostError, NotFoundError, RateLimitError
 from longtake.serve.files import VideoFiles
 from longtake.serve.host import SessionHost
 from longtake.serve.job import Job, frames_as_they_come, path_of, progress_of
-from longtake.serve.messages import CueCommand, Open, VideoRequest
+from longtake.serve.messages import CueCommand, VideoRequest
 from longtake.serve.metrics import Metrics
-from longtake.serve.plans import JobPlan, continued, plan_of
+from longtake.serve.plans import JobPlan, NewVideo, Planner, plan_of
 from longtake.serve.session import Session
 from longtake.serve.store import UNFINISHED, KeyRow, Store, VideoRow, random_id
-from longtake.studio.timeline import Clock
 
 MAX_UNFINISHED = 64  # unfinished videos of all keys together
 MAX_STREAMS = 32  # streams of unfinished videos; each occupies a thread
@@ -49,9 +47,8 @@ class Jobs:
         assets: Assets,
         folder: Path,
         *,
-        clock: Clock,
+        planner: Planner,
         metrics: Metrics,
-        max_seconds: float = 120.0,
     ) -> None:
         """Create the folder and start the watcher thread.
 
@@ -60,16 +57,14 @@ class Jobs:
             store: the database.
             assets: uploaded pictures and videos that videos may begin with.
             folder: folder of the finished files.
-            clock: the model's clock.
+            planner: plans the videos that are asked for.
             metrics: receives the number of videos by state.
-            max_seconds: maximum length of a video.
         """
         self.host = host
         self.store = store
         self.assets = assets
         self.files = VideoFiles(folder, host.about.size, host.about.fps)
-        self.clock = clock
-        self.max_seconds = max_seconds
+        self.planner = planner
         self.streams = CapacityLimiter(MAX_STREAMS)
         self._metrics = metrics
         self._running: dict[str, Job] = {}
@@ -86,14 +81,11 @@ class Jobs:
 
     # Requests.
 
-    def create(
-        self, opening: Open, seconds: float, key: KeyRow | None = None, metadata: dict[str, str] | None = None
-    ) -> VideoRow:
+    def start(self, video: NewVideo, key: KeyRow | None = None, metadata: dict[str, str] | None = None) -> VideoRow:
         """Start a video.
 
         Args:
-            opening: the prompt, and a picture or a clip if the video begins with one.
-            seconds: minimum length; after a clip, minimum length of the new part.
+            video: what `Jobs.planner` has planned.
             key: the key that requests the video.
             metadata: the client's own notes, shown with the video.
 
@@ -102,69 +94,35 @@ class Jobs:
             BusyError: too many videos are unfinished.
             RateLimitError: the key has reached its limit of unfinished videos.
         """
-        self._check_seconds(seconds)
-        first = 1 if opening.image is not None else self.clock.opening_frames
-        num_chunks = 1 + self._more_chunks(seconds if opening.clip else seconds - first / self.clock.fps)
-        plan = JobPlan(opening=opening, num_chunks=num_chunks, expected_chunks=num_chunks)
-        return self._add(plan, seconds, key, metadata)
-
-    def edit(
-        self, opening: Open, seconds: float, key: KeyRow | None = None, metadata: dict[str, str] | None = None
-    ) -> VideoRow:
-        """Start a video that restyles another one to its end. Args and Raises as in `create`."""
-        assert isinstance(opening.source, VideoRequest)
-        self._check_seconds(seconds)
-        expected = 1 + self._more_chunks(seconds - self.clock.opening_frames / self.clock.fps)
-        return self._add(JobPlan(opening=opening, num_chunks=None, expected_chunks=expected), seconds, key, metadata)
-
-    def remix(
-        self,
-        row: VideoRow,
-        prompt: str,
-        *,
-        from_chunk: int = 0,
-        seed: int | None = None,
-        key: KeyRow | None = None,
-        metadata: dict[str, str] | None = None,
-    ) -> VideoRow:
-        """Start a video that shares the first `from_chunk` chunks of another one and continues under another prompt.
-
-        Raises:
-            InputError: the other video has fewer chunks, or cannot be shared in part; or as in `create`.
-            ConflictError: the other video has failed, or must be completed first.
-        """
-        plan = plan_of(row)
-        if row.status == "failed":
-            raise ConflictError(f"{row.id} has failed; ask for it again first")
-        if not 0 <= from_chunk < plan.expected_chunks:
-            raise InputError(f"from_chunk lies from 0 to {plan.expected_chunks - 1}, got {from_chunk}")
-        if from_chunk and plan.opening.source is not None:
-            raise InputError("a video that follows another one can only be made anew as a whole: leave out from_chunk")
-        if from_chunk and plan.opening.clip is not None and row.status != "completed":
-            raise ConflictError(f"{row.id} is {row.status}; wait until it is completed, or leave out from_chunk")
-        changed = continued(plan, from_chunk, prompt, row.seed if seed is None else seed, plan.num_chunks)
-        return self._add(changed, float(row.seconds), key, metadata, of=row, shared=from_chunk)
-
-    def extend(
-        self,
-        row: VideoRow,
-        prompt: str,
-        seconds: float,
-        key: KeyRow | None = None,
-        metadata: dict[str, str] | None = None,
-    ) -> VideoRow:
-        """Start a video that is a longer version of another one. Args and Raises as in `remix`."""
-        plan = plan_of(row)
-        if row.status != "completed":
-            raise ConflictError(f"{row.id} is {row.status}; wait until it is completed")
-        total = float(row.seconds) + seconds
-        self._check_seconds(seconds)
-        self._check_seconds(total)
-        if plan.num_chunks is None:
-            raise InputError("a video that follows another one ends with it; upload its mp4 to go on from there")
-        longer = plan.num_chunks + self._more_chunks(seconds)
-        changed = continued(plan, plan.num_chunks, prompt, row.seed, longer)
-        return self._add(changed, total, key, metadata, of=row, shared=plan.num_chunks)
+        if len(self.store.unfinished_videos()) >= MAX_UNFINISHED:
+            raise BusyError(f"{MAX_UNFINISHED} videos are waiting; try again later")
+        if key is not None and len(self.store.unfinished_videos(key.id)) >= key.takes:
+            raise RateLimitError(f"the key may have {key.takes} videos in the making at once; wait for one", 5)
+        owner, of = None if key is None else key.id, video.of
+        plan = video.plan.model_copy(update={"metadata": metadata or {}})
+        session = self._begun(plan, owner, of, video.shared)
+        last = plan.later[-1] if plan.later else plan.opening
+        row = VideoRow(
+            id=f"video_{random_id(24)}",
+            session_id=session.id,
+            owner=owner,
+            prompt=last.prompt,
+            model=self.host.about.model,
+            seconds=f"{video.seconds:g}",
+            size=str(self.host.about.size),
+            seed=last.seed,
+            created_at=int(time.time()),
+            remixed_from=None if of is None else of.id,
+            request=plan.model_dump(mode="json"),
+        )
+        try:
+            row = self.store.add_video(row)
+        except OperationalError as error:
+            self._forget_session(session.id)
+            raise BusyError("the store of videos is locked; try again later") from error
+        self._follow(row.id, session, plan)
+        self._count()
+        return row
 
     def delete(self, row: VideoRow) -> None:
         """End a video; delete its row, session and files."""
@@ -199,53 +157,6 @@ class Jobs:
         return None if job is None else fragmented_mp4(frames_as_they_come(job, stop), self.host.about.fps)
 
     # Generation.
-
-    def _check_seconds(self, seconds: float) -> None:
-        if not 0 < seconds <= self.max_seconds:
-            raise InputError(f"seconds must lie above 0 and at most {self.max_seconds:g} in all, got {seconds:g}")
-
-    def _more_chunks(self, seconds: float) -> int:
-        return max(0, math.ceil(seconds * self.clock.fps / self.clock.chunk_frames - 1e-6))
-
-    def _add(
-        self,
-        plan: JobPlan,
-        seconds: float,
-        key: KeyRow | None,
-        metadata: dict[str, str] | None,
-        *,
-        of: VideoRow | None = None,
-        shared: int = 0,
-    ) -> VideoRow:
-        if len(self.store.unfinished_videos()) >= MAX_UNFINISHED:
-            raise BusyError(f"{MAX_UNFINISHED} videos are waiting; try again later")
-        if key is not None and len(self.store.unfinished_videos(key.id)) >= key.takes:
-            raise RateLimitError(f"the key may have {key.takes} videos in the making at once; wait for one", 5)
-        owner = None if key is None else key.id
-        plan = plan.model_copy(update={"metadata": metadata or {}})
-        session = self._begun(plan, owner, of, shared)
-        last = plan.later[-1] if plan.later else plan.opening
-        row = VideoRow(
-            id=f"video_{random_id(24)}",
-            session_id=session.id,
-            owner=owner,
-            prompt=last.prompt,
-            model=self.host.about.model,
-            seconds=f"{seconds:g}",
-            size=str(self.host.about.size),
-            seed=last.seed,
-            created_at=int(time.time()),
-            remixed_from=None if of is None else of.id,
-            request=plan.model_dump(mode="json"),
-        )
-        try:
-            row = self.store.add_video(row)
-        except OperationalError as error:
-            self._forget_session(session.id)
-            raise BusyError("the store of videos is locked; try again later") from error
-        self._follow(row.id, session, plan)
-        self._count()
-        return row
 
     def _begun(self, plan: JobPlan, owner: str | None, of: VideoRow | None = None, shared: int = 0) -> Session:
         if of is not None and shared and plan.num_chunks is not None:

@@ -18,6 +18,7 @@ from longtake.serve.guard import key_of, owner_of
 from longtake.serve.job import random_seed
 from longtake.serve.jobs import Jobs
 from longtake.serve.messages import Open, VideoRequest
+from longtake.serve.plans import NewVideo
 from longtake.serve.store import UNFINISHED, VideoRow
 from longtake.serve.takes import IMMUTABLE
 from longtake.serve.video_requests import Body, Create, Edit, Existing, Extend, Form, Picture, Remix, body_of, checked
@@ -43,7 +44,7 @@ async def create(request: Request) -> dict[str, object]:
         negative_prompt=asked.negative_prompt,
         image=image,
     )
-    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), request)
+    return await _started(request, jobs.planner.create(opening, asked.seconds), asked)
 
 
 @router.get("")
@@ -84,7 +85,7 @@ async def edit(request: Request) -> dict[str, object]:
     opening = Open(
         prompt=asked.prompt, seed=_seed(asked, row), source=VideoRequest(asset=asset.id), strength=asked.strength
     )
-    return shown(await run_in_threadpool(jobs.edit, opening, asset.seconds, key_of(request), asked.metadata), request)
+    return await _started(request, jobs.planner.edit(opening, asset.seconds), asked)
 
 
 @router.post(
@@ -100,13 +101,11 @@ async def extend(request: Request) -> dict[str, object]:
         asked = checked(Extend, fields)
         if isinstance(asked.video, Existing):
             row = await run_in_threadpool(jobs.store.video, asked.video.id, owner_of(request))
-            key = key_of(request)
-            longer = await run_in_threadpool(jobs.extend, row, asked.prompt, asked.seconds, key, asked.metadata)
-            return shown(longer, request)
+            return await _started(request, jobs.planner.extend(row, asked.prompt, asked.seconds), asked)
         asset = await jobs.assets.receive(pieces_of(asked.video))
     _check_is_video(asset)
     opening = Open(prompt=asked.prompt, seed=_seed(asked), clip=asset.id)
-    return shown(await run_in_threadpool(jobs.create, opening, asked.seconds, key_of(request), asked.metadata), request)
+    return await _started(request, jobs.planner.create(opening, asked.seconds), asked)
 
 
 @router.get("/characters")
@@ -166,17 +165,9 @@ async def remix(request: Request, video_id: str) -> dict[str, object]:
     jobs, row = _jobs(request), await run_in_threadpool(_row, request, video_id)
     async with Form(request) as fields:
         asked = checked(Remix, fields)
-    made = await run_in_threadpool(
-        lambda: jobs.remix(
-            row,
-            asked.prompt,
-            from_chunk=asked.from_chunk,
-            seed=asked.seed,
-            key=key_of(request),
-            metadata=asked.metadata,
-        )
+    return await _started(
+        request, jobs.planner.remix(row, asked.prompt, from_chunk=asked.from_chunk, seed=asked.seed), asked
     )
-    return shown(made, request)
 
 
 def shown(row: VideoRow, request: Request) -> dict[str, object]:
@@ -204,6 +195,10 @@ def shown(row: VideoRow, request: Request) -> dict[str, object]:
 
 def _jobs(request: Request) -> Jobs:
     return request.app.state.jobs
+
+
+async def _started(request: Request, video: NewVideo, asked: Body) -> dict[str, object]:
+    return shown(await run_in_threadpool(_jobs(request).start, video, key_of(request), asked.metadata), request)
 
 
 def _row(request: Request, video_id: str) -> VideoRow:
