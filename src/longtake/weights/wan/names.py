@@ -12,7 +12,7 @@ T = TypeVar("T")
 WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.", "module.")
 PREFIXES = ("model.diffusion_model.", "diffusion_model.", "generator.model.", "model.", "net.")
 GENERATORS = ("generator_ema", "generator")  # keys of the student in a file written by its training, best first
-CONTAINERS = (*GENERATORS, "model", "state_dict")  # keys of the network in a file with several entries, best first
+CONTAINERS = (*GENERATORS, "model", "state_dict", "generator_lora")  # keys of tensors in files of several entries
 EXTRAS = (
     "_cls_pred_branch.",
     "_register_tokens",
