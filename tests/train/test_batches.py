@@ -15,14 +15,17 @@ CHUNK, CHUNKS, NUM = 3, 4, 5
 CAPTIONS = [[f"clip {clip}, chunk {chunk}" for chunk in range(CHUNKS)] for clip in range(NUM)]
 
 
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
+def stored(folder: Path, **metadata: str) -> LatentClips:
     """Latents that say which clip and frame they are."""
-    folder = tmp_path_factory.mktemp("latents")
     names = torch.arange(NUM)[:, None] * 100 + torch.arange(CHUNKS * CHUNK)
     latents = names[:, None, :, None, None].expand(-1, 2, -1, 2, 2).half().contiguous()
-    save_file({"latents": latents}, folder / "0.safetensors", {"captions": json.dumps(CAPTIONS)})
-    return LatentClips(Path(folder), MiniLMEncoder(16), CHUNK, torch.device("cpu"))
+    save_file({"latents": latents}, folder / "0.safetensors", {"captions": json.dumps(CAPTIONS), **metadata})
+    return LatentClips(folder, MiniLMEncoder(16), CHUNK, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> LatentClips:
+    return stored(tmp_path_factory.mktemp("latents"))
 
 
 @pytest.mark.parametrize("latent_frames", [1, 3, 6, 12])
@@ -43,3 +46,12 @@ def test_single_pictures_come_from_everywhere_and_clips_from_whole_chunks(clips:
     assert set(pictures.tolist()) == set(range(CHUNKS * CHUNK))
     starts = clips.draw(600, CHUNK, rng_for(0, ("draw",))).x0[:, 0, 0, 0, 0].long() % 100
     assert set(starts.tolist()) == {0, 3, 6, 9}
+
+
+def test_of_the_starts_of_scenes_clips_are_drawn_from_the_start(tmp_path: Path) -> None:
+    clips = stored(tmp_path, openings="1")
+    pictures = clips.draw(600, 1, rng_for(0, ("draw",))).x0[:, 0, 0, 0, 0].long() % 100
+    assert set(pictures.tolist()) == set(range(CHUNKS * CHUNK))
+    for latent_frames in (3, 9):
+        starts = clips.draw(100, latent_frames, rng_for(0, ("draw",))).x0[:, 0, 0, 0, 0].long()
+        assert set(starts.tolist()) == {100 * clip for clip in range(NUM)}

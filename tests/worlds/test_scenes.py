@@ -302,6 +302,14 @@ def test_motion_and_direction_tell_where_a_subject_on_a_grid_begins() -> None:
     assert max(starts["right"]) < 0.5 < min(starts["left"])
 
 
+def test_on_a_grid_only_what_moves_to_the_left_faces_left() -> None:
+    config = replace(SMALL, grid=16, event_probability=0.5, camera_probability=0.0, camera_range=0.0)
+    scenes = [sample_scene(config, seed) for seed in range(300)]
+    lefts = [(scene, a) for scene in scenes for a in scene.actors if a.direction == "left"]
+    assert len(lefts) > 30
+    assert all(is_lateral(a.motion, subject_named(a.subject)) and a.moving for _, a in lefts)
+
+
 def test_nearness_is_a_fraction_and_a_grid_has_a_distance() -> None:
     with pytest.raises(ConfigError, match="nearness"):
         replace(SMALL, nearness=1.5)

@@ -17,6 +17,7 @@ from longtake.nets.text import TextEncoder
 
 # Share of sampled clips that are moved to the start: like takes, they begin with a latent frame of one frame.
 FROM_THE_START = 0.4
+OPENINGS = "openings"  # key in a shard's metadata: its clips are the starts of scenes, to be sampled from their start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,7 @@ class LatentClips:
 
     def __init__(self, folder: Path, encoder: TextEncoder, chunk: int, device: torch.device) -> None:
         latents, sources, covers, captions = [], [], [], []
+        self.openings = False  # whether the clips are the starts of scenes
         for path in sorted(folder.glob("*.safetensors")):
             try:
                 with safe_open(path, framework="pt") as shard:
@@ -71,6 +73,7 @@ class LatentClips:
                     if "covers" in shard.keys():  # noqa: SIM118
                         covers.append(shard.get_tensor("covers"))
                     captions.extend(json.loads(shard.metadata()["captions"]))
+                    self.openings = OPENINGS in shard.metadata()
             except (SafetensorError, OSError, KeyError, TypeError) as err:
                 raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
         if any(found and len(found) != len(latents) for found in (sources, covers)):
@@ -96,6 +99,9 @@ class LatentClips:
     def draw(self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0) -> Batch:
         """Sample `num` clips of `latent_frames` latent frames, many from their start, the others from a random chunk.
 
+        Of openings all are from the start: in the middle of a scene, a caption does not tell where its subject is, and
+        a network that has to guess shows it in several places at once.
+
         Args:
             num: number of clips.
             latent_frames: length; a multiple of the chunk, or 1 for single pictures from anywhere in the clips.
@@ -105,11 +111,12 @@ class LatentClips:
         step = 1 if latent_frames == 1 else self.chunk
         clips = torch.randint(len(self), (num,), generator=rng)
         starts = torch.randint((self.latents.shape[2] - latent_frames) // step + 1, (num,), generator=rng) * step
-        starts = starts.masked_fill(torch.rand(num, generator=rng) < FROM_THE_START, 0)
+        from_the_start = 1.0 if self.openings and latent_frames > 1 else FROM_THE_START
+        starts = starts.masked_fill(torch.rand(num, generator=rng) < from_the_start, 0)
         drop = torch.rand(num, generator=rng) < caption_dropout
         return self._batch(clips, starts[:, None] + torch.arange(latent_frames), drop)
 
-    def openings(self, clips: Tensor, latent_frames: int) -> Batch:
+    def beginnings(self, clips: Tensor, latent_frames: int) -> Batch:
         """The first `latent_frames` latent frames of the clips with indices `clips`."""
         frames = torch.arange(latent_frames).expand(len(clips), -1)
         return self._batch(clips, frames, torch.zeros(len(clips), dtype=torch.bool))

@@ -32,7 +32,7 @@ from longtake.train.codec_fit import held_out_metrics, load_codec, pixel_loss
 from longtake.train.discriminator import FRAMES, PatchDiscriminator, correction, discriminator_loss
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
-from longtake.train.latents import LatentStage, windows
+from longtake.train.latents import LatentStage, openings
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.stage import Context, seeded, train_and_keep
@@ -97,14 +97,12 @@ class PairedClips:
         """Sample a batch that depends on `rng` alone: real latents with noise, or the student's predictions."""
         stage = self.stage
         rows = torch.randint(len(self.clips), (stage.batch,), generator=rng)
-        batch = self.clips.openings(rows, stage.latent_frames)
+        batch = self.clips.beginnings(rows, stage.latent_frames)
         by_student = float(torch.rand((), generator=rng)) < stage.student_share
         eps = normal(batch.x0.shape, rng, self.clips.device)
         latent = self._remade(batch, eps, rng) if by_student else batch.x0 + stage.latent_noise * eps
         scenes = [sample_scene(self.world, self.made.first_seed + row) for row in rows.tolist()]
-        length = self.made.latent_frames or self.world.latent_frames
-        frames = self.preset.codec.stride.frames(stage.latent_frames)
-        drawn = windows(scenes, length)[:, :frames].to(self.clips.device)
+        drawn = openings(scenes, stage.latent_frames).to(self.clips.device)
         return Pairs(latent, pixels(drawn[..., :3]), drawn[:, None, ..., 3].float() / 255)
 
     @torch.no_grad()

@@ -11,7 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from random import Random
 
 import torch
 from jaxtyping import UInt8
@@ -24,7 +23,7 @@ from longtake.core.shapes import Stride
 from longtake.core.tasks import LocalTasks
 from longtake.nets.codec import Codec
 from longtake.nets.light_codec import CodecState
-from longtake.train.batches import pixels
+from longtake.train.batches import OPENINGS, pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
 from longtake.train.rendering import Draw, drawn_with_cover, rendered
@@ -33,7 +32,6 @@ from longtake.worlds.captions import captions_for
 from longtake.worlds.scenes import Scene, WorldConfig
 
 STAGE = "latents"
-FROM_THE_START = 0.5  # share of the clips that begin with their scene, where clips are shorter than scenes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +39,7 @@ class LatentStage:
     """Number and length of the clips; `first_seed` keeps their scenes apart from those of the codec's training."""
 
     num_clips: int
-    latent_frames: int | None = None  # length of a clip, from its scene's start or a later chunk; None: whole scenes
+    latent_frames: int | None = None  # length of a clip, from its scene's start; None: whole scenes
     clips_per_shard: int = 250
     first_seed: int = 1_000_000
 
@@ -50,29 +48,13 @@ def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
     """Render and encode the clips, except those in existing shards; return False when a limit stopped it first."""
     context.begin(STAGE, stage, world, after=(CODEC,))
     length = stage.latent_frames or world.latent_frames
-    looks = {"latents": partial(windows, latent_frames=length)}
+    looks = {"latents": partial(openings, latent_frames=length)}
     return context.done(STAGE) or encode_world(STAGE, stage, world, looks, context)
 
 
-def first_chunk(scene: Scene, latent_frames: int) -> int:
-    """Index of the scene's chunk at which its clip begins: 0, or one that the scene's seed selects."""
-    latest = scene.num_chunks - latent_frames // scene.chunk
-    draw = Random(scene.seed)
-    return 0 if draw.random() < FROM_THE_START or latest <= 0 else draw.randint(1, latest)
-
-
-def windows(scenes: Sequence[Scene], latent_frames: int) -> UInt8[Tensor, "b frames height width rgba"]:
-    """Clips of scenes, one each; alpha is the cover of their subjects.
-
-    A codec encodes the first frame of a clip as a latent frame of its own, and so does a scene's numbering of chunks. A
-    clip therefore begins a multiple of the chunk's frames after its scene: later chunks then coincide.
-    """
-    clips = []
-    for scene in scenes:
-        start = first_chunk(scene, latent_frames) * scene.chunk * Stride().time
-        frames = range(start, start + Stride().frames(latent_frames))
-        clips.append(drawn_with_cover(scene, frames))
-    return torch.cat(clips)
+def openings(scenes: Sequence[Scene], latent_frames: int) -> UInt8[Tensor, "b frames height width rgba"]:
+    """The first `latent_frames` latent frames of scenes, as pictures; alpha is the cover of their subjects."""
+    return torch.cat([drawn_with_cover(scene, range(Stride().frames(latent_frames))) for scene in scenes])
 
 
 def encode_world(
@@ -104,7 +86,7 @@ def encode_world(
     with closing(context.tasks.map(make_shard, task, seeds, whole=task.device.type != "cpu")) as shards:
         for start, end, (tensors, captions) in zip(starts, ends, shards, strict=True):
             with atomic(_path(folder, start)) as part:
-                save_file(tensors, part, {"captions": json.dumps(captions)})
+                save_file(tensors, part, {"captions": json.dumps(captions), OPENINGS: "1"})
             context.progress(name, end, stage.num_clips, {})
             if context.limits.reached() and end < stage.num_clips:
                 return False
@@ -140,8 +122,7 @@ def make_shard(task: ShardTask, seeds: Sequence[int]) -> tuple[dict[str, Tensor]
             if pictures.shape[-1] > 3:
                 parts.setdefault("covers", []).append(covers(pictures[..., 3], codec.config.stride))
             for scene in scenes:
-                first, chunks = first_chunk(scene, task.latent_frames), task.latent_frames // task.world.chunk
-                captions.append(captions_for(scene, scene.seed)[first : first + chunks])
+                captions.append(captions_for(scene, scene.seed)[: task.latent_frames // task.world.chunk])
     return {look: torch.cat(each) for look, each in parts.items()}, captions
 
 

@@ -12,7 +12,9 @@ from longtake.worlds.assets import Name, Subject, place_named, subject_named
 from longtake.worlds.scenes import VERTICAL, Actor, Scene, State, is_lateral
 
 _OPPOSITE = {"left": "right", "right": "left"}
-_DIRECTION_PROBABILITY = 0.75  # probability that a sentence states the direction; keyword captions never do
+# Probability that a sentence states that a subject moves to the right. Where nothing is said, it does: one prompt then
+# has one meaning, and a small model need not choose. Keyword captions state no direction.
+_RIGHT_PROBABILITY = 0.6
 _DOUBLED = {"hop", "run", "spin", "plod", "trot", "strut", "drop", "sit", "skid", "swim"}
 _COLOURED_KINDS = {"vehicle", "ball", "object", "toy"}
 _COLOUR_WORDS = {
@@ -135,7 +137,7 @@ def _pick(draw: Random, options: tuple[str, ...] | list[str]) -> str:
 def _describe(scene: Scene, chunk_idx: int, draw: Random, *, changed: bool = False, up_to: int | None = None) -> str:
     """Full description of the scene's state at a chunk or, with `up_to=0`, before any event."""
     state = _opening_state(scene) if up_to == 0 else scene.state_at(chunk_idx)
-    if draw.random() < 0.07 and not changed and len(scene.actors) == 1:
+    if draw.random() < 0.07 and not changed and len(scene.actors) == 1 and state.direction != "left":
         return _keywords(scene, state)
     progressive = draw.random() < 0.3
     turned = changed and scene.events_by(chunk_idx)[-1].kind == "turns_around"
@@ -215,7 +217,7 @@ def _actor_phrase(actor: Actor, state: State | None, draw: Random, *, progressiv
             others = tuple(v for v in others if v not in {"swims", "paddles"})
         if others and draw.random() < 0.35:
             verb = _pick(draw, others)
-        if lateral and direction and (draw.random() < _DIRECTION_PROBABILITY or turned):
+        if lateral and direction and (draw.random() < _RIGHT_PROBABILITY or turned or direction == "left"):
             way = _pick(
                 draw,
                 (

@@ -9,7 +9,7 @@ from longtake.core.errors import ConfigError
 from longtake.core.shapes import PictureSize, Stride
 from longtake.worlds.assets import place_named, places, subject_named, subjects
 
-FORMAT = 7  # version to raise when the same (config, seed) gives another scene or another rendering
+FORMAT = 8  # version to raise when the same (config, seed) gives another scene or another rendering
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,8 @@ class WorldConfig:
     `grid` is a distance in pixels, for worlds of few poses: subjects move sideways by multiples of it in every latent
     frame (rising and falling ones: of its half; ramps of events: any distance), their rows and the columns at which
     they begin are multiples of twice the grid, which motion and direction determine, and a subject's position on its
-    path gives the phase of its gait. With None, all of these are drawn freely.
+    path gives the phase of its gait; subjects face right unless they move to the left. With None, all of these are
+    drawn freely.
     """
 
     places: tuple[str, ...]

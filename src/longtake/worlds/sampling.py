@@ -143,7 +143,7 @@ def _sample_actor(draw: Random, config: WorldConfig, view: View, camera: Camera,
     return Actor(
         subject=subject_id,
         motion=motion,
-        direction=_pick(draw, ("left", "right")) if sided else None,
+        direction=_pick(draw, ("left", "right") if lateral or config.grid is None else ("right",)) if sided else None,
         moving=True,
         support=support,
         height=round(height, 4),
@@ -227,7 +227,10 @@ def _add_event(draw: Random, config: WorldConfig, scene: Scene) -> Scene:
         return scene
     kind = _pick(draw, options)
     if kind == "starts_moving":
-        scene = replace(scene, actors=(replace(scene.actors[0], moving=False), *scene.actors[1:]))
+        first = replace(scene.actors[0], moving=False)
+        if config.grid is not None:
+            first = replace(first, direction="right")
+        scene = replace(scene, actors=(first, *scene.actors[1:]))
     return scene.with_events((kind, chunk_idx))
 
 
