@@ -9,11 +9,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from longtake.cli.main import main
 from longtake.core.errors import WeightsError
+from longtake.weights.checkpoint import read_weights
 from longtake.weights.foreign import ForeignTensor
 from longtake.weights.lora import merged_tensors, read_lora
+from longtake.weights.presets import check_model, open_nets
 from longtake.weights.wan.names import diffusers_name
-from tests.tiny import random_dit
+from tests.tiny import random_dit, write_model
 
 RANK, ALPHA = 2, 3.0
 LAYERS = ("blocks.0.self_attn.q", "blocks.0.cross_attn.k", "blocks.1.cross_attn.o", "blocks.1.ffn.0", "blocks.1.ffn.2")
@@ -183,3 +186,46 @@ def test_files_that_are_not_there_or_damaged(tmp_path: Path) -> None:
     (tmp_path / "adapter_config.json").write_text("{")
     with pytest.raises(WeightsError, match=r"adapter_config.json is damaged"):
         read_lora(tmp_path, SHAPES)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LONGTAKE_HOME", str(tmp_path / "home"))
+    return tmp_path / "home" / "models"
+
+
+def test_two_loras_are_merged_into_a_model_by_the_command(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_model(tmp_path / "base")
+    first = written(kohya(LAYERS[0]), tmp_path / "first.safetensors")
+    second = written(
+        {**diffusers(LAYERS[0]), "diffusion_model.img_emb.diff": torch.zeros(3)}, tmp_path / "second.safetensors"
+    )
+    words = ["models", "import", str(base), "--lora", f"{first}:0.5", "--lora", str(second)]
+    assert main(words) == 2
+    assert "needs a name of its own" in capsys.readouterr().err
+    assert main([*words, "--name", "both"]) == 0
+    assert "second.safetensors at 1: 1 parameters corrected; 1 tensors are for parts" in capsys.readouterr().err
+    before, after = read_weights(base, "student"), read_weights(home / "both", "student")
+    down, up = factors(LAYERS[0])
+    name = f"{LAYERS[0]}.weight"
+    wanted = (before[name].float() + (0.5 * ALPHA / RANK + 1) * (up @ down)).to(before[name].dtype)
+    torch.testing.assert_close(after[name], wanted, rtol=0, atol=2e-3 * float(wanted.abs().max()))
+    assert all(torch.equal(before[key], after[key]) for key in before if key != name)
+    assert (home / "both" / "codec.safetensors").samefile(base / "codec.safetensors")
+    nets = open_nets("both", device="cpu")
+    assert nets.preset.name == "both"
+    check_model(home / "both")
+
+
+def test_a_lora_that_does_not_fit_leaves_nothing(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = write_model(tmp_path / "base")
+    wrong = written(halved(LAYERS[0]), tmp_path / "wrong.safetensors")
+    assert main(["models", "import", str(base), "--lora", str(wrong), "--name", "mine"]) == 2
+    assert "other half is missing" in capsys.readouterr().err
+    assert main(["models", "import", str(base), "--lora", f"{wrong}:much", "--name", "mine"]) == 2
+    assert "with a number as its scale" in capsys.readouterr().err
+    assert not list(home.glob("*"))

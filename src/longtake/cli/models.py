@@ -118,6 +118,12 @@ def import_(
     ] = None,
     tokenizer: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Of UMT5, where it lies apart.")] = None,
     precision: Annotated[Precision, typer.Option(help="What the weights are stored in.")] = Precision.BF16,
+    lora: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE[:SCALE]", help="Merge a LoRA into the network, 1 times if no scale is given; several at will."
+        ),
+    ] = None,
 ) -> None:
     """Convert a published model once, so that it can be opened by its name.
 
@@ -130,11 +136,15 @@ def import_(
 
     from longtake.cli.progress import Bars
     from longtake.weights.importing import import_model, parts_of
-    from longtake.weights.presets import imported_models, model_folder
+    from longtake.weights.presets import imported_models, model_folder, packaged_or_imported
     from longtake.weights.wan.presets import STUDENTS, student_preset
 
-    path = Path(source)
-    if student is None and source in STUDENTS:
+    path, loras = Path(source), tuple(parsed_lora(text) for text in lora or ())
+    if loras and (there := packaged_or_imported(source)) is not None:
+        path = there
+        if name is None:
+            raise InputError("a model with LoRAs merged into it needs a name of its own: --name NAME")
+    if student is None and source in STUDENTS and path == Path(source):
         student = source
     hubs = {known.hub for known in STUDENTS.values()}
     if student is None and source in hubs:
@@ -147,14 +157,14 @@ def import_(
     folder = imported_models() / (name or student or source.rstrip("/").rsplit("/", 1)[-1].lower())
     if folder.exists():
         raise InputError(f"{folder} is there already; give another --name, or remove it first")
-    if source in HUBS or source in STUDENTS or not path.exists():
+    if path == Path(source) and (source in HUBS or source in STUDENTS or not path.exists()):
         path = _fetched(source, student)
     found = parts_of(path, student, base_folder)
     given = {"codec": codec, "text": text, "tokenizer": tokenizer}
-    found = replace(found, **{part: value for part, value in given.items() if value is not None})
+    found = replace(found, loras=loras, **{part: value for part, value in given.items() if value is not None})
     with Bars() as bars:
         dtype = torch.bfloat16 if precision is Precision.BF16 else torch.float32
-        made = import_model(found, folder, bars.update, dtype)
+        made = import_model(found, folder, bars.update, dtype, lambda line: sys.stderr.write(f"{line}\n"))
     sys.stdout.write(f"{made.name} is in {made}\n")
 
 
@@ -202,6 +212,21 @@ def check(name: Annotated[str, typer.Argument(help="A model's name, or a folder.
     folder = model_folder(name)
     check_model(folder)
     sys.stdout.write(f"{folder} is whole\n")
+
+
+def parsed_lora(text: str) -> tuple[Path, float]:
+    """Path and scale of FILE[:SCALE].
+
+    Raises:
+        InputError: the scale is no number.
+    """
+    path, colon, scale = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return Path(text), 1.0
+    try:
+        return Path(path), float(scale)
+    except ValueError:
+        raise InputError(f'a LoRA is FILE or FILE:SCALE with a number as its scale, got "{text}"') from None
 
 
 def _fetched(source: str, student: str | None) -> Path:

@@ -5,12 +5,14 @@
     text/                  UMT5 and its tokenizer, in the layout of transformers
 
 Parts that the source lacks come from files given separately, or from a model imported before, whose files are linked
-and not copied: five students of one Wan share one text encoder on disk.
+and not copied: five students of one Wan share one text encoder on disk. LoRAs are merged into the transformer; they may
+also be merged into a model folder, of which all other files are linked.
 """
 
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,9 +23,10 @@ from longtake.core.configs import Preset
 from longtake.core.errors import WeightsError
 from longtake.nets.codec import codec_for
 from longtake.nets.dit import DiT
-from longtake.weights.checkpoint import check_fits, link_files, save_weights, weight_files, write_json
+from longtake.weights.checkpoint import check_fits, digest, link_files, save_weights, weight_files, write_json
 from longtake.weights.foreign import Contents, ForeignTensor, found, is_distilled, tensors_of, wan_checkpoint
-from longtake.weights.manifest import TEXT, net_files, read_manifest, write_manifest
+from longtake.weights.lora import lora_file, merged_tensors, read_lora
+from longtake.weights.manifest import TEXT, net_files, read_manifest, read_vocabulary, write_manifest
 from longtake.weights.recognise import codec_config, dit_config
 from longtake.weights.wan.names import vae_tensors
 from longtake.weights.wan.presets import STUDENTS, WANS, student_preset
@@ -50,10 +53,15 @@ class CheckpointSource:
     text: Path | None = None  # text encoder: a folder in the layout of transformers, or the original .pth
     tokenizer: Path | None = None
     base: Path | None = None  # folder of a model imported before
+    loras: tuple[tuple[Path, float], ...] = ()  # LoRAs to merge into the network, and their scales
 
 
 def import_model(
-    source: CheckpointSource, folder: Path, progress: Progress, dtype: torch.dtype = torch.bfloat16
+    source: CheckpointSource,
+    folder: Path,
+    progress: Progress,
+    dtype: torch.dtype = torch.bfloat16,
+    tell: Callable[[str], object] = lambda _: None,
 ) -> Path:
     """Convert a published model into `folder` and return the folder; all parts are checked before anything is written.
 
@@ -61,7 +69,9 @@ def import_model(
         source: paths of its parts.
         folder: folder of the new model; must not exist.
         progress: called with (part, done, of, metrics) while tensors are converted.
-        dtype: precision of the stored network. A converted codec is stored in fp32, a converted UMT5 in bf16.
+        dtype: precision of the stored network. A converted codec is stored in fp32, a converted UMT5 in bf16; a model
+            folder into which LoRAs are merged keeps its precision.
+        tell: receives a line on each LoRA: what it corrects, and what of it is left out.
 
     Raises:
         WeightsError: the folder exists; a part is missing, damaged or of the wrong kind; or the disk is full. Nothing
@@ -69,25 +79,84 @@ def import_model(
     """
     if folder.exists():
         raise WeightsError(f"{folder} is there already; give another --name, or remove it first")
-    parts = _checked(source, folder.name)
-    part = folder.with_name(f"{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
+    with _appearing(folder) as part:
+        if (source.network / "manifest.json").is_file():
+            _merge_into_model(source, part, folder.name, progress, tell)
+            return folder
+        parts = _checked(source, folder.name)
+        network = _with_loras(parts.network, source.loras, tell)
         net = "student" if source.student else "teacher"
-        save_weights(part, net, _contents(parts.network, net, progress), dtype, SHARD_BYTES)
+        save_weights(part, net, _contents(network, net, progress), dtype, SHARD_BYTES)
         if parts.codec is None:
             link_files(net_files(parts.base, "codec"), part)
         else:
             save_weights(part, "codec", _contents(parts.codec, "codec", progress), torch.float32, SHARD_BYTES)
         _import_text(parts, part / TEXT, progress)
-        write_manifest(part, parts.preset, {"source": str(source.network), "student": source.student})
+        write_manifest(part, parts.preset, _provenance(source))
+    return folder
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `folder` at the end; nothing is left of it after an error.
+
+    Raises:
+        WeightsError: it cannot be written.
+    """
+    part = folder.with_name(f"{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    try:
+        yield part
         part.replace(folder)
     except (OSError, SafetensorError) as err:
         raise WeightsError(f"{folder} cannot be written: {err}") from err
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return folder
+
+
+def _provenance(source: CheckpointSource) -> dict[str, object]:
+    loras = [{"file": str(path), "scale": scale, "sha256": digest([lora_file(path)])} for path, scale in source.loras]
+    return {"source": str(source.network), "student": source.student, **({"loras": loras} if loras else {})}
+
+
+def _with_loras(
+    network: Mapping[str, ForeignTensor], loras: Sequence[tuple[Path, float]], tell: Callable[[str], object]
+) -> dict[str, ForeignTensor]:
+    """A network's tensors with LoRAs merged into them; raises as `read_lora`."""
+    shapes, read = _shapes(network), []
+    for path, scale in loras:
+        lora = read_lora(path, shapes)
+        tell(f"{path.name} at {scale:g}: {lora.told}")
+        read.append((lora, scale))
+    return merged_tensors(network, read)
+
+
+def _merge_into_model(
+    source: CheckpointSource, part: Path, name: str, progress: Progress, tell: Callable[[str], object]
+) -> None:
+    """Write a model folder with LoRAs merged into its networks; its other files are linked.
+
+    The student and the teacher both get them. A source adapter, which corrects the student, stays as it is.
+    """
+    if not source.loras:
+        raise WeightsError(f"{source.network} is a longtake model: open it by this path, or give --lora to merge")
+    preset, sha256 = read_manifest(source.network)
+    for net in sha256:
+        files = net_files(source.network, net)
+        if net in ("student", "teacher"):
+            network = {key: tensor for file in files for key, tensor in tensors_of(file).items()}
+            dtype = next(iter(network.values())).read().dtype
+            merged = _with_loras(network, source.loras, tell)
+            limit = SHARD_BYTES if preset.text == "umt5" else None
+            save_weights(part, net, _contents(merged, net, progress), dtype, limit)
+        elif net == TEXT:
+            (part / TEXT).mkdir()
+            link_files(sorted((source.network / TEXT).iterdir()), part / TEXT)
+        else:
+            link_files(files, part)
+    preset = replace(preset, name=name)
+    write_manifest(part, preset, _provenance(source), read_vocabulary(source.network))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -75,7 +75,7 @@ def model_folder(name: str) -> Path:
     Raises:
         WeightsError: `name` is neither.
     """
-    if (folder := _named(name)) is not None:
+    if (folder := packaged_or_imported(name)) is not None:
         return folder
     if Path(name).is_dir():
         return Path(name)
@@ -85,21 +85,21 @@ def model_folder(name: str) -> Path:
     raise WeightsError(f'no model "{name}": give a model folder or one of: {known or "(none)"}')
 
 
-def _named(name: str) -> Path | None:
+def packaged_or_imported(name: str) -> Path | None:
     """Folder of a packaged or imported model; None if there is none of that name."""
     folders = (folder / name for folder in (packaged_models(), imported_models()))
     return next((folder for folder in folders if (folder / "manifest.json").is_file()), None)
 
 
-def preset_named(name: str) -> Preset:
+def presetpackaged_or_imported(name: str) -> Preset:
     """Preset of a model; of a known published model also if it has not been imported.
 
     Raises:
         WeightsError: there is no such model.
     """
-    if _named(name) is None and name in WANS:
+    if packaged_or_imported(name) is None and name in WANS:
         return WANS[name]
-    if _named(name) is None and name in STUDENTS:
+    if packaged_or_imported(name) is None and name in STUDENTS:
         return student_preset(name)
     return read_manifest(model_folder(name))[0]
 
