@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from longtake.studio.controller import Chunk
     from longtake.studio.studio import Studio
     from longtake.studio.takes import Take
+    from longtake.weights.live_loras import LoraChoice
 
 MAX_CLIP_S = 600.0
 
@@ -37,6 +38,14 @@ Fp8 = Annotated[
 ]
 Scale = Annotated[
     int, typer.Option(metavar="N", min=1, max=4, help="Write the pictures 2, 3 or 4 times as large (Lanczos).")
+]
+LoraOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lora",
+        metavar="[NAME=]FILE[:SCALE]",
+        help="A LoRA for the model, 1 times if no scale is given; cues call it by its name. Several at will.",
+    ),
 ]
 Compiled = Annotated[
     bool, typer.Option("--compile", help="Passes as compiled programs: minutes at the start, then faster on a GPU.")
@@ -117,6 +126,7 @@ class Recording:
     chunk_log: bool = False
     device: str | None = None
     scale: int = 1
+    lora: Sequence[str] = ()  # LoRAs to open the model with, as the user writes them
     load_s: float = 0.0
 
     def check(self, model: str | None) -> None:
@@ -148,7 +158,7 @@ class Recording:
         from longtake.studio.studio import open_studio
 
         started = time.perf_counter()
-        studio = open_studio(model, size=size, device=self.device)
+        studio = open_studio(model, size=size, device=self.device, loras=parsed_loras(self.lora))
         self._tell(studio.model)
         self.load_s = time.perf_counter() - started
         return studio
@@ -255,6 +265,42 @@ def unknown_words(model: "Model", cues: Sequence[TimedPrompt]) -> "list[UnknownW
     if model.words is None:
         return []
     return list(dict.fromkeys(word for cue in cues for word in model.words.unknown(cue.prompt)))
+
+
+def parsed_lora(text: str) -> tuple[Path, float]:
+    """Path and scale of FILE[:SCALE].
+
+    Raises:
+        InputError: the scale is no number.
+    """
+    path, colon, scale = text.rpartition(":")
+    if not colon or Path(text).exists():
+        return Path(text), 1.0
+    try:
+        return Path(path), float(scale)
+    except ValueError:
+        raise InputError(f'a LoRA is FILE or FILE:SCALE with a number as its scale, got "{text}"') from None
+
+
+def parsed_loras(texts: Sequence[str]) -> "dict[str, LoraChoice]":
+    """LoRAs by name from [NAME=]FILE[:SCALE]; the file's stem is the name that is not given.
+
+    Raises:
+        InputError: a scale is no number or out of range, or two have one name.
+    """
+    if not texts:
+        return {}
+    from longtake.weights.live_loras import LoraChoice
+
+    found: dict[str, LoraChoice] = {}
+    for text in texts:
+        name, equals, rest = text.partition("=")
+        file, scale = parsed_lora(rest if equals and not Path(text).exists() else text)
+        name = name if equals and not Path(text).exists() else file.stem
+        if name in found:
+            raise InputError(f'two LoRAs are called "{name}"; name one of them: --lora NAME={file}')
+        found[name] = LoraChoice(file, scale)
+    return found
 
 
 def parsed_size(text: str) -> "PictureSize":

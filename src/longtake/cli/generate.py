@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Device, Recording, Scale, TakeRequest, parsed_size
+from longtake.cli.directing import Device, LoraOption, Recording, Scale, TakeRequest, parsed_size
 from longtake.core.errors import InputError
 
 
@@ -44,6 +44,7 @@ def generate(
         Path, typer.Option(metavar="FILE", help="Where to: .mp4, .gif, .webp, or .png for a contact sheet.")
     ] = Path("take.mp4"),
     scale: Scale = 1,
+    lora: LoraOption = None,
     steps: Annotated[
         int | None, typer.Option(metavar="N", help="Denoising steps a chunk; the model's own if not given.")
     ] = None,
@@ -85,6 +86,7 @@ def generate(
         chunk_log=chunk_log,
         device=device,
         scale=scale,
+        lora=lora or (),
     )
     job.check(model)
     wanted = None if size is None else parsed_size(size)

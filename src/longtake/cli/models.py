@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from longtake.cli.directing import Fp8
+from longtake.cli.directing import Fp8, parsed_lora
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -212,21 +212,6 @@ def check(name: Annotated[str, typer.Argument(help="A model's name, or a folder.
     folder = model_folder(name)
     check_model(folder)
     sys.stdout.write(f"{folder} is whole\n")
-
-
-def parsed_lora(text: str) -> tuple[Path, float]:
-    """Path and scale of FILE[:SCALE].
-
-    Raises:
-        InputError: the scale is no number.
-    """
-    path, colon, scale = text.rpartition(":")
-    if not colon or Path(text).exists():
-        return Path(text), 1.0
-    try:
-        return Path(path), float(scale)
-    except ValueError:
-        raise InputError(f'a LoRA is FILE or FILE:SCALE with a number as its scale, got "{text}"') from None
 
 
 def _fetched(source: str, student: str | None) -> Path:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from longtake.cli.directing import Compiled, Fp8
+from longtake.cli.directing import Compiled, Fp8, LoraOption, parsed_loras
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ def serve(
             "--keys/--no-keys", help="Ask for a key; by default where there is one, or others can reach the server."
         ),
     ] = None,
+    lora: LoraOption = None,
     max_takes: Annotated[
         int, typer.Option(metavar="N", help="Live takes at the same time, on each device.", min=1)
     ] = 2,
@@ -98,6 +99,7 @@ def serve(
         devices=device or [None],
         fp8=fp8,
         compiled=compiled,
+        loras=parsed_loras(lora or ()),
         access=access,
         retention=Retention(takes=keep_takes, gb=keep_gb, days=keep_days),
         limits=DeviceLimits(takes=max_takes, waiting=max_waiting, batch=max_batch),

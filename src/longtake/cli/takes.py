@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from longtake.cli.directing import Device, Recording, Scale, TakeRequest, parsed_size
+from longtake.cli.directing import Device, LoraOption, Recording, Scale, TakeRequest, parsed_size
 from longtake.core.errors import InputError
 from longtake.sample.cues import TimedPrompt, cues_from
 
@@ -52,6 +52,7 @@ def animate(
     device: Device = None,
     out: Out = Path("animated.mp4"),
     scale: Scale = 1,
+    lora: LoraOption = None,
     audio: Audio = None,
     save_script: SaveScript = None,
     json_lines: Json = False,
@@ -67,6 +68,7 @@ def animate(
         chunk_log=chunk_log,
         device=device,
         scale=scale,
+        lora=lora or (),
     )
     _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
@@ -84,6 +86,7 @@ def extend(
     device: Device = None,
     out: Out = Path("extended.mp4"),
     scale: Scale = 1,
+    lora: LoraOption = None,
     audio: Audio = None,
     save_script: SaveScript = None,
     json_lines: Json = False,
@@ -99,6 +102,7 @@ def extend(
         chunk_log=chunk_log,
         device=device,
         scale=scale,
+        lora=lora or (),
     )
     _begin(opening, job, seconds=seconds, seed=seed, fit=fit, size=size, model=model)
 
@@ -136,6 +140,7 @@ def restyle(
     device: Device = None,
     out: Out = Path("restyled.mp4"),
     scale: Scale = 1,
+    lora: LoraOption = None,
     audio: Audio = None,
     json_lines: Json = False,
     chunk_log: ChunkLog = False,
@@ -144,7 +149,9 @@ def restyle(
     cues = cues_from(prompt, tuple(then or ()), 1e9 if seconds is None else seconds)
     if seconds is None and len(cues) > 1 + len(then or ()):
         raise InputError('", then " needs --seconds to know where half-way is; or use --then with times')
-    job = Recording(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
+    job = Recording(
+        out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale, lora=lora or ()
+    )
     job.check(model)
     with job.open(model, None if size is None else parsed_size(size)) as studio:
         take = studio.restyle(video, cues[0].prompt, strength=strength, seed=seed, fit=fit.value)
@@ -165,6 +172,7 @@ def replay(
     device: Device = None,
     out: Out = Path("replayed.mp4"),
     scale: Scale = 1,
+    lora: LoraOption = None,
     audio: Audio = None,
     json_lines: Json = False,
     chunk_log: ChunkLog = False,
@@ -175,7 +183,9 @@ def replay(
     read = Script.load(script)
     if not read.chunks and seconds is None:
         raise InputError(f"{script} does not say how many chunks; give --seconds")
-    job = Recording(out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale)
+    job = Recording(
+        out=out, audio=audio, json_lines=json_lines, chunk_log=chunk_log, device=device, scale=scale, lora=lora or ()
+    )
     job.check(model)
     with job.open(model or read.model or "tiny-world", None if read.size is None else parsed_size(read.size)) as studio:
         take = studio.replay(read)

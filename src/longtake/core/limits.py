@@ -9,6 +9,8 @@ MAX_SEED = 2**53  # largest integer that every JSON reader represents exactly
 MAX_STEPS = 100  # denoising steps per chunk
 MAX_GUIDANCE = 20
 LONGEST_FADE = 64  # chunks
+MAX_LORAS = 16  # LoRAs that a model is opened with
+MAX_LORA_SCALE = 10
 
 
 def checked_text(name: str, text: str) -> str:

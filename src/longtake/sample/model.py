@@ -1,7 +1,9 @@
 """Opened models: student or teacher, codec and text encoder."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 
 from longtake.core.compiler import has_compiler
 from longtake.core.configs import Preset
@@ -12,6 +14,7 @@ from longtake.nets.codec import Codec
 from longtake.nets.dit import DiT
 from longtake.nets.text import TextEncoder
 from longtake.sample.words import Words
+from longtake.weights.live_loras import LiveLoras, LoraChoice
 from longtake.weights.plan import MemoryPlan
 from longtake.weights.presets import Nets, open_nets
 
@@ -29,6 +32,7 @@ class Model:
     plan: MemoryPlan
     source_adapter: DiT | None = None  # variant of the student that follows a source video, if the model has one
     vocabulary: Vocabulary | None = None  # words of the training captions, if known
+    loras: LiveLoras | None = None  # LoRAs whose scales may change from chunk to chunk, if opened with any
 
     @classmethod
     def of(cls, nets: Nets, *, is_teacher: bool = False) -> "Model":
@@ -43,6 +47,7 @@ class Model:
             plan=nets.plan,
             source_adapter=nets.source_adapter,
             vocabulary=nets.vocabulary,
+            loras=nets.loras,
         )
 
     def compile(self) -> None:
@@ -99,6 +104,7 @@ def open_model(
     size: PictureSize | None = None,
     fp8: bool = False,
     compiled: bool = False,
+    loras: Mapping[str, LoraChoice] = MappingProxyType({}),
 ) -> Model:
     """Open a packaged or imported model, or a model folder: its student, or the many-step teacher.
 
@@ -109,13 +115,17 @@ def open_model(
         size: picture size for which memory is planned; None: the size that the model was trained on.
         fp8: whether to store the network's linear layers in 8-bit floats: half the memory, different bits.
         compiled: whether to compile the network, see `Model.compile`.
+        loras: LoRAs by name, kept apart from the weights so that cues can change their scales.
 
     Raises:
-        WeightsError: the model is unknown, incomplete, damaged, or made for another network.
+        WeightsError: the model is unknown, incomplete, damaged, or made for another network; or a LoRA cannot be used.
+        InputError: there are too many LoRAs.
         DeviceError: the device is not available, its memory is too small, it lacks the 8-bit floats that `fp8` needs,
             or there is no compiler.
     """
-    model = Model.of(open_nets(name, teacher=teacher, device=device, size=size, fp8=fp8), is_teacher=teacher)
+    model = Model.of(
+        open_nets(name, teacher=teacher, device=device, size=size, fp8=fp8, loras=loras), is_teacher=teacher
+    )
     if compiled:
         model.compile()
     return model

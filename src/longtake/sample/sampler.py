@@ -13,7 +13,7 @@ import torch
 
 from longtake.core.clock import Stopwatch
 from longtake.core.configs import Preset, StreamConfig
-from longtake.core.cue import Settings
+from longtake.core.cue import Scales, Settings
 from longtake.core.errors import InputError, ShapeError
 from longtake.core.noise import noise_for
 from longtake.core.shapes import Latent, Pictures, PictureSize, Video
@@ -31,6 +31,7 @@ from longtake.sample.memory import CacheWriter, Memory, joined_cache, joined_sta
 from longtake.sample.model import Model
 from longtake.sample.plans import ChunkPlan, InitFrames, Wording
 from longtake.sample.window import LatentWindow
+from longtake.weights.live_loras import LiveLoras
 from longtake.weights.plan import KEPT_WORDINGS
 
 ShouldContinue = Callable[[bool], bool]  # function of whether denoising is done -> whether the chunk is still wanted
@@ -62,7 +63,8 @@ class ChunkRequest:
         plan = self.plan
         if plan.given is not None or self.known is not None or plan.rebuilt:
             return None
-        alike = plan.settings.steps, plan.settings.guidance, plan.strength, plan.transition, plan.threads
+        settings = plan.settings
+        alike = settings.steps, settings.guidance, settings.loras, plan.strength, plan.transition, plan.threads
         return (*alike, self.memory.layout(stream))
 
 
@@ -82,9 +84,10 @@ class Student:
     def __init__(self, dit: DiT, preset: Preset, text_encoder: TextEncoder) -> None:
         self.dit = dit
         self.preset = preset
+        self.scales: Scales = ()  # scales of the LoRAs by which the network is corrected, see `Sampler.step`
         self._text_encoder = text_encoder
-        self._schedules: dict[tuple[int | None, float], Schedule] = {}
-        self._texts: OrderedDict[Wording, TextKV] = OrderedDict()
+        self._schedules: dict[tuple[Scales, int | None, float], Schedule] = {}
+        self._texts: OrderedDict[tuple[Scales, Wording], TextKV] = OrderedDict()
 
     @property
     def writer(self) -> CacheWriter:
@@ -92,7 +95,7 @@ class Student:
 
     def schedule(self, steps: int | None = None, entry: float = 1.0) -> Schedule:
         """Schedule of `steps` steps (None: the preset's), entered at noise level `entry` (a source's strength)."""
-        key = (steps, entry)
+        key = (self.scales, steps, entry)
         if key not in self._schedules:
             sigmas = sigmas_of(self.preset.student.with_steps(steps))
             levels = sigmas if entry == 1.0 else (entry, *(s for s in sigmas if s < entry))
@@ -101,14 +104,15 @@ class Student:
 
     def text(self, wording: Wording) -> TextKV:
         """Cross-attention keys and values of the weighted mean of the prompts' states."""
-        if wording not in self._texts:
+        key = (self.scales, wording)
+        if key not in self._texts:
             states = [self._text_encoder(prompt) * weight for prompt, weight in wording]
             mixed = torch.stack(states).sum(0).to(self.dit.device, self.dit.latent_dtype)
-            self._texts[wording] = self.dit.project_text(mixed, merge_padding=True)
+            self._texts[key] = self.dit.project_text(mixed, merge_padding=True)
             while len(self._texts) > KEPT_WORDINGS:
                 self._texts.popitem(last=False)
-        self._texts.move_to_end(wording)
-        return self._texts[wording]
+        self._texts.move_to_end(key)
+        return self._texts[key]
 
     def guidance(self, takes: Sequence[Settings]) -> Guidance | None:
         """Guidance of a batch of takes of equal scale, with their negative prompts; None if the scale is 1."""
@@ -130,6 +134,7 @@ class Sampler:
         text_encoder: TextEncoder,
         *,
         source_adapter: DiT | None = None,
+        loras: LiveLoras | None = None,
         size: PictureSize | None = None,
     ) -> None:
         """Create a sampler.
@@ -140,6 +145,7 @@ class Sampler:
             codec: its codec.
             text_encoder: its text encoder.
             source_adapter: network for takes that follow a source; None: `dit`.
+            loras: LoRAs of these networks, if any.
             size: picture size; None: the size that the model was trained on.
 
         Raises:
@@ -150,6 +156,7 @@ class Sampler:
         self.size = size or preset.size
         self.stream = preset.stream
         self.device = dit.device
+        self.loras = loras
         self.student = Student(dit, preset, text_encoder)
         self.follower = self.student if source_adapter is None else Student(source_adapter, preset, text_encoder)
         height, width = preset.latent_grid(self.size)
@@ -165,7 +172,13 @@ class Sampler:
         if model.is_teacher:
             raise InputError("a teacher makes whole clips; open the student to direct a take")
         return cls(
-            model.preset, model.dit, model.codec, model.text_encoder, source_adapter=model.source_adapter, size=size
+            model.preset,
+            model.dit,
+            model.codec,
+            model.text_encoder,
+            source_adapter=model.source_adapter,
+            loras=model.loras,
+            size=size,
         )
 
     @torch.inference_mode()
@@ -183,6 +196,7 @@ class Sampler:
         """
         first = requests[0]
         compute_with(first.plan.threads)
+        self._adapt(first.plan.settings.loras)
         if first.plan.given is not None:
             return [self._prefill(first, first.plan.given) if first.should_continue(True) else None]
         student = self.student if first.plan.strength is None else self.follower
@@ -214,6 +228,12 @@ class Sampler:
             result = ChunkResult(latent=own[0], pictures=pictures[i], memory=memory, timings=timings)
             results.append(result if wanted[i] else None)
         return results
+
+    def _adapt(self, scales: Scales) -> None:
+        """Correct the networks by LoRAs at these scales; what is derived from their weights is kept for each scale."""
+        if self.loras is not None:
+            self.loras.set(scales)
+            self.student.scales = self.follower.scales = scales
 
     @torch.inference_mode()
     def encode(self, pictures: Pictures, state: CodecState) -> tuple[Latent, CodecState]:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import mimetypes
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -39,6 +39,7 @@ from longtake.serve.takes import router as takes
 from longtake.serve.videos import router as videos
 from longtake.serve.worker import Worker, WorkerConfig
 from longtake.studio.studio import Studio, open_studio
+from longtake.weights.live_loras import LoraChoice
 from longtake.worlds.config import WorldConfig
 
 EXAMPLES = (
@@ -63,6 +64,7 @@ class ServerSettings:
     devices: Sequence[str | None] = (None,)  # None: the first GPU if there is one
     fp8: bool = False  # see `longtake.open`
     compiled: bool = False
+    loras: Mapping[str, LoraChoice] = field(default_factory=dict[str, LoraChoice])
     access: AccessPolicy = field(default_factory=AccessPolicy)
     retention: Retention = field(default_factory=Retention)
     limits: DeviceLimits = field(default_factory=DeviceLimits)  # limits that hold for each worker
@@ -145,6 +147,7 @@ def open_host(settings: ServerSettings, opener: Callable[..., Studio], metrics: 
         device=settings.devices[0],
         fp8=settings.fp8,
         compiled=settings.compiled,
+        loras=settings.loras,
         limits=settings.limits,
     )
     host = SessionHost(settings.folder / "takes", metrics)
@@ -216,6 +219,7 @@ def about(request: Request) -> dict[str, object]:
         "chunk_frames": host.about.clock.chunk_frames,
         "lead": LEAD,
         "strength": host.about.strength,
+        "loras": host.about.loras,
         "examples": EXAMPLES,
         "game": {"subjects": world.subjects, "places": world.places},
     }

@@ -37,6 +37,7 @@ class WorkerInfo:
     clock: Clock
     strength: float  # the model's default strength for restyling a source, in (0, 1]
     vocabulary: Vocabulary | None  # words that the model was trained on; None: not known
+    loras: Mapping[str, float]  # LoRAs that the model was opened with, and their scales
     codec: str  # name of the frames' codec in WebCodecs
     device: str
     node: str  # host name of the machine

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from longtake.core.cue import CueFields, Guidance, Prompt, Seed, Steps
+from longtake.core.cue import CueFields, Guidance, LoraScales, Prompt, Seed, Steps
 
 VERSION = 2
 
@@ -69,6 +69,7 @@ class Open(Message):
     steps: Steps | None = None
     guidance: Guidance | None = None
     negative_prompt: Prompt | None = None
+    loras: LoraScales | None = None
     image: AssetId | None = Field(default=None, description="A picture that the take begins with")
     clip: AssetId | None = Field(default=None, description="A video that the take goes on from")
     source: Source | None = Field(default=None, description="A video that the take follows while it arrives")

@@ -9,7 +9,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -29,6 +29,7 @@ from longtake.serve.viewers import Viewer
 from longtake.serve.writer import SessionWriter
 from longtake.studio.controller import make_chunks
 from longtake.studio.studio import Studio
+from longtake.weights.live_loras import LoraChoice
 
 MEMORY_S = 600.0  # memory of a take is kept after its end, to go on from it at once
 KEPT_S = 3600.0  # and the session itself, without its memory
@@ -45,6 +46,7 @@ class WorkerConfig:
     device: str | None  # None: the first GPU if there is one
     fp8: bool
     compiled: bool
+    loras: Mapping[str, LoraChoice]
     limits: DeviceLimits
 
     def open(self) -> Studio:
@@ -53,7 +55,7 @@ class WorkerConfig:
         Raises:
             LongtakeError: the model cannot be opened on the device.
         """
-        studio = self.opener(self.model, device=self.device, fp8=self.fp8, compiled=self.compiled)
+        studio = self.opener(self.model, device=self.device, fp8=self.fp8, compiled=self.compiled, loras=self.loras)
         studio.warm_up(until_full=self.compiled)
         return studio
 
@@ -109,6 +111,7 @@ class Worker:
             clock=studio.clock,
             strength=model.strength,
             vocabulary=model.vocabulary,
+            loras={} if model.loras is None else model.loras.opening,
             codec=codec_name(next(ChunkEncoder(studio.size, studio.fps).encode(black))),
             device=str(self._device),
             node=socket.gethostname(),

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from longtake.core.cue import Cue, Settings, input_errors
+from longtake.core.cue import Cue, Settings, check_loras, input_errors
 from longtake.core.errors import InputError
 from longtake.core.limits import MAX_PROMPT_CHARACTERS, checked_text
 from longtake.core.shapes import Latent, Pictures, PictureSize
@@ -179,13 +179,16 @@ class Engine:
             settings: fields of `Settings`; None: the default.
 
         Raises:
-            InputError: the prompt is empty or too long, or a value is out of range.
+            InputError: the prompt is empty or too long, a value is out of range, or a LoRA is unknown.
         """
         with input_errors():
             cue = Cue(prompt=self.checked_prompt(prompt), **settings)
         assert cue.prompt is not None
+        scales = {} if self.model.loras is None else self.model.loras.opening
+        check_loras(cue.loras, scales)
         return TakeState(
             clock=self.clock,
+            scales=scales,
             opening=InForce(prompt=cue.prompt, settings=Settings().after(cue)),
             join=self.full_prompt,
         )

@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from torch import Tensor
 
-from longtake.core.cue import Cue, CueFields, Guidance, Prompt, Seed, Steps
+from longtake.core.cue import Cue, CueFields, Guidance, LoraScales, Prompt, Seed, Steps
 from longtake.core.errors import InputError, MediaError
 from longtake.core.shapes import Pictures, PictureSize
 from longtake.core.version import __version__
@@ -69,6 +69,7 @@ class Opening(Part):
     steps: Steps | None = None
     guidance: Guidance | None = None
     negative_prompt: Prompt | None = None
+    loras: LoraScales | None = None
     given: GivenPictures | None = None
 
 
@@ -148,6 +149,7 @@ def script_of(state: TakeState, engine: Engine) -> Script:
             steps=opening.settings.steps,
             guidance=None if opening.settings.guidance == 1 else opening.settings.guidance,
             negative_prompt=opening.settings.negative_prompt,
+            loras=dict(opening.settings.loras) or None,
             given=None if state.given is None else _pictures_of(state.given),
         ),
         cues=cues,

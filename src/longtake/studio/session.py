@@ -7,10 +7,10 @@ planned     the chunk that is being made; its request follows from the settings 
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
-from longtake.core.cue import Cue, Transition
+from longtake.core.cue import Cue, Scales, Transition, check_loras
 from longtake.core.errors import InputError
 from longtake.sample.plans import ChunkPlan, InitFrames, Wording
 from longtake.studio.commands import (
@@ -60,6 +60,7 @@ class TakeState:
     strength: float | None = None  # strength of the source; None: there is no source
     threads: tuple[int, ...] = ()  # CPU threads of the first chunks, where a script is replayed
     rebuilt: frozenset[int] = frozenset()  # chunks before which the memory is rebuilt, see `ChunkPlan`
+    scales: Mapping[str, float] = field(default_factory=dict)  # LoRAs that the model was opened with, and their scales
     head: Node | None = None
     planned: Node | None = None
     settled: bool = True  # whether no cue can overtake the planned chunk
@@ -155,7 +156,7 @@ def upcoming(state: TakeState, threads: int | None = None) -> Node:
         cues.append((p.cue_id, cue))
         after = _changed(after, cue)
         given = cue.given or given
-        if cue.has_prompt:
+        if cue.renews_memory:
             changed = _stronger(changed, cue.transition)
     if after.fading_from is not None:
         after = replace(after, fade_done=after.fade_done + 1)
@@ -166,7 +167,7 @@ def upcoming(state: TakeState, threads: int | None = None) -> Node:
     plan = ChunkPlan(
         idx=idx,
         wording=wording_of(after),
-        settings=after.settings,
+        settings=replace(after.settings, loras=scales_of(after, state.scales)),
         transition=None if state.head is None or given is not None else changed,
         given=given,
         strength=state.strength,
@@ -185,10 +186,25 @@ def upcoming(state: TakeState, threads: int | None = None) -> Node:
 
 def wording_of(in_force: InForce) -> Wording:
     """Wording in force: one prompt, or two weighted ones during a fade."""
-    if in_force.fading_from is None or in_force.fade_done >= in_force.fade_length:
+    before = in_force.fading_from
+    if before is None or before.prompt == in_force.prompt or in_force.fade_done >= in_force.fade_length:
         return ((in_force.prompt, 1.0),)
     new = in_force.fade_done / in_force.fade_length
-    return ((in_force.fading_from, 1 - new), (in_force.prompt, new))
+    return ((before.prompt, 1 - new), (in_force.prompt, new))
+
+
+def scales_of(in_force: InForce, opening: Mapping[str, float]) -> Scales:
+    """Scales of LoRAs in force that cues have changed; during a fade, between those before it and those after it.
+
+    Args:
+        in_force: the settings, and the fade.
+        opening: scales that the model was opened with.
+    """
+    scales, before = in_force.settings.loras, in_force.fading_from
+    if before is None or in_force.fade_done >= in_force.fade_length:
+        return scales
+    old, new = {**opening, **dict(before.settings.loras)}, in_force.fade_done / in_force.fade_length
+    return tuple((name, (1 - new) * old[name] + new * scale) for name, scale in scales)
 
 
 def due_at(state: TakeState, at: int | None, at_s: float | None) -> Position:
@@ -231,6 +247,7 @@ def due_at(state: TakeState, at: int | None, at_s: float | None) -> Position:
 
 def _add(state: TakeState, command: AddCue) -> tuple[TakeState, Accepted]:
     place = due_at(state, command.at, command.at_s)
+    check_loras(command.cue.loras, state.scales)
     if state.tip is None and place.chunk == state.end.chunk and command.cue.given is not None:
         raise InputError("a take cannot open with an image cue; begin it with animate")
     pending = Pending(cue_id=state.next_cue_id, cue=command.cue, at=place.chunk)
@@ -249,10 +266,11 @@ def _stronger(one: Transition | None, other: Transition) -> Transition:
 def _changed(before: InForce, cue: Cue) -> InForce:
     """Prompt, fade and settings in force after a cue."""
     after = replace(before, settings=before.settings.after(cue))
-    if cue.prompt is None:
+    if not cue.renews_memory:
         return after
-    fading_from = before.prompt if cue.fade else None
-    return replace(after, prompt=cue.prompt, fading_from=fading_from, fade_done=0, fade_length=cue.fade)
+    fading_from = replace(before, fading_from=None) if cue.fade else None
+    prompt = before.prompt if cue.prompt is None else cue.prompt
+    return replace(after, prompt=prompt, fading_from=fading_from, fade_done=0, fade_length=cue.fade)
 
 
 def _num_frames(clock: Clock, plan: ChunkPlan, *, is_first: bool) -> int:

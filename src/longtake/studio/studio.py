@@ -10,9 +10,10 @@
 Steps are made one at a time for all threads; a take may be cued from any thread while another one streams it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ from longtake.studio.session import TakeState
 from longtake.studio.sources import IteratorSource, Source
 from longtake.studio.takes import Take
 from longtake.studio.timeline import Clock
+from longtake.weights.live_loras import LoraChoice
 
 MiB = 1024**2
 
@@ -81,6 +83,7 @@ class Studio:
         steps: int | None = None,
         guidance: float | None = None,
         negative_prompt: str | None = None,
+        loras: Mapping[str, float] | None = None,
     ) -> Take:
         """Create a take; nothing is computed before it is streamed.
 
@@ -90,13 +93,13 @@ class Studio:
             steps: denoising steps per chunk; None: the model's default.
             guidance: guidance scale, see `Take.cue`; None: 1.
             negative_prompt: prompt that guidance leads away from; None: the model's default.
+            loras: scales of LoRAs that the model was opened with, by name; None: those it was opened with.
 
         Raises:
-            InputError: the prompt is empty or too long, or a number is out of range.
+            InputError: the prompt is empty or too long, a number is out of range, or a LoRA is unknown.
         """
-        return self._take(
-            self.engine.begin(prompt, seed=seed, steps=steps, guidance=guidance, negative_prompt=negative_prompt)
-        )
+        settings = {"seed": seed, "steps": steps, "guidance": guidance, "negative_prompt": negative_prompt}
+        return self._take(self.engine.begin(prompt, **settings, loras=loras))
 
     def animate(
         self, image: Path | str | Pictures, prompt: str, *, seed: int = 0, fit: Fit = "crop", **settings: Any
@@ -108,7 +111,7 @@ class Studio:
             prompt: what happens.
             seed: an integer, at most 2^53.
             fit: "crop" fills the frame and cuts off the rest, "fit" shows the whole picture between black bars.
-            settings: steps, guidance and negative_prompt, as in `take`.
+            settings: steps, guidance, negative_prompt and loras, as in `take`.
 
         Raises:
             MediaError: the file cannot be read.
@@ -244,12 +247,14 @@ def open_studio(
     device: str | None = None,
     fp8: bool = False,
     compiled: bool = False,
+    loras: Mapping[str, Path | str | LoraChoice] = MappingProxyType({}),
 ) -> Studio:
     """Open a packaged or imported model, or a model folder, to direct takes on it. Arguments: see `longtake.open`.
 
     Raises:
-        WeightsError: the model is unknown, incomplete or damaged.
+        WeightsError: the model is unknown, incomplete or damaged, or a LoRA cannot be used.
         DeviceError: the device is not available, its memory is too small, or it lacks what `fp8` or `compiled` need.
-        InputError: the size does not fit the model.
+        InputError: the size does not fit the model, or there are too many LoRAs.
     """
-    return Studio(open_model(name, device=device, size=size, fp8=fp8, compiled=compiled), size=size)
+    chosen = {key: one if isinstance(one, LoraChoice) else LoraChoice(Path(one)) for key, one in loras.items()}
+    return Studio(open_model(name, device=device, size=size, fp8=fp8, compiled=compiled, loras=chosen), size=size)

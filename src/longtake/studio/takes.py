@@ -1,6 +1,6 @@
 """Takes: streaming, cues, rewinds, branches and saving of one continuous video."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -131,6 +131,7 @@ class Take:
         steps: int | None = None,
         guidance: float | None = None,
         negative_prompt: str | None = None,
+        loras: Mapping[str, float] | None = None,
         image: Path | str | Pictures | None = None,
         fit: Fit = "crop",
     ) -> Receipt:
@@ -142,11 +143,13 @@ class Take:
             at: first chunk under the cue.
             at_s: time in seconds from the start of the take, instead of `at`.
             transition: "recache", "flush" or "cut", see `ChunkPlan`.
-            fade: number of chunks over which the prompt changes.
+            fade: number of chunks over which the prompt and the scales of LoRAs change; another cue that changes either
+                of them ends it.
             seed: seed of the chunks from then on.
             steps: denoising steps of the chunks from then on.
             guidance: guidance scale; 1 is off, other values take twice the time.
             negative_prompt: prompt that guidance leads away from.
+            loras: scales of LoRAs that the model was opened with, by name; 0 switches one off.
             image: a picture from which the take continues.
             fit: fit of the picture, as in `Studio.animate`.
 
@@ -173,6 +176,7 @@ class Take:
                 steps=steps,
                 guidance=guidance,
                 negative_prompt=negative_prompt,
+                loras=None if loras is None else dict(loras),
                 given=given,
             )
         if len(self.state.pending) >= MAX_WAITING:

@@ -30,7 +30,7 @@ class InForce:
 
     prompt: str
     settings: Settings = field(default_factory=Settings)
-    fading_from: str | None = None  # prompt before the fade; None: no fade is in progress
+    fading_from: "InForce | None" = None  # prompt and scales before the fade; None: no fade is in progress
     fade_done: int = 0  # chunks of the fade so far
     fade_length: int = 0  # chunks of the whole fade
 

@@ -18,7 +18,7 @@
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,10 @@ class LowRank:
     up: Tensor  # [out, r], or [out, r, 1, ...]
     scale: float
 
-    def difference(self, shape: Iterable[int]) -> Tensor:
-        """The correction as a tensor of the weight's shape, fp32."""
-        return (self.scale * (self.up.flatten(1).float() @ self.down.flatten(1).float())).view(*shape)
+    def difference(self, weight: Tensor) -> Tensor:
+        """The correction of `weight`, in fp32 on its device."""
+        up, down = (each.to(weight.device).flatten(1).float() for each in (self.up, self.down))
+        return (self.scale * (up @ down)).view(weight.shape)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,14 +79,18 @@ class Lora:
     differences: Mapping[str, Tensor]
     unmatched: tuple[str, ...] = ()
 
-    def difference(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
-        """What the file adds to a parameter of this shape, fp32; None if it corrects it not."""
+    def difference(self, name: str, weight: Tensor) -> Tensor | None:
+        """What the file adds to the parameter `name`, in fp32 on its device; None if it does not correct it."""
         parts = []
         if (low := self.low_rank.get(name)) is not None:
-            parts.append(low.difference(shape))
+            parts.append(low.difference(weight))
         if (difference := self.differences.get(name)) is not None:
-            parts.append(difference.float().view(shape))
+            parts.append(difference.to(weight.device).float().view(weight.shape))
         return None if not parts else sum(parts[1:], parts[0])
+
+    def corrects(self, name: str) -> bool:
+        """Whether the file has a correction of the parameter `name`."""
+        return name in self.low_rank or name in self.differences
 
     @property
     def told(self) -> str:
@@ -242,19 +247,24 @@ def _metadata(path: Path) -> dict[str, Any]:
     return {key.removeprefix("transformer."): value for key, value in told.items()}
 
 
+def corrected(name: str, weight: Tensor, loras: Sequence[tuple[Lora, float]]) -> Tensor:
+    """A parameter corrected by LoRAs at their scales, summed in fp32; the same bits if all scales are 0."""
+    total = weight.float()
+    for lora, scale in loras:
+        difference = lora.difference(name, weight) if scale else None
+        if difference is not None:
+            total = total + scale * difference
+    return total.to(weight.dtype)
+
+
 def merged_tensors(
     tensors: Mapping[str, ForeignTensor], loras: Sequence[tuple[Lora, float]]
 ) -> dict[str, ForeignTensor]:
     """A network's tensors with LoRAs merged into them at given scales, each tensor when it is read."""
-
-    def merged(name: str, tensor: ForeignTensor) -> Tensor:
-        own = tensor.read()
-        found = [(lora.difference(name, tensor.shape), scale) for lora, scale in loras if scale]
-        added = [scale * difference for difference, scale in found if difference is not None]
-        return own if not added else (own.float() + sum(added[1:], added[0])).to(own.dtype)
-
     return {
-        name: ForeignTensor(shape=tensor.shape, read=lambda name=name, tensor=tensor: merged(name, tensor))
+        name: ForeignTensor(
+            shape=tensor.shape, read=lambda name=name, tensor=tensor: corrected(name, tensor.read(), loras)
+        )
         for name, tensor in tensors.items()
     }
 

@@ -1,10 +1,11 @@
 """Available models, and loading a model's nets with weights checked against its manifest."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,7 @@ from longtake.nets.float8 import in_float8
 from longtake.nets.low_rank import corrected
 from longtake.nets.text import MiniLMEncoder, TextEncoder, UMT5Encoder
 from longtake.weights.checkpoint import load_into, read_weights
+from longtake.weights.live_loras import LiveLoras, LoraChoice
 from longtake.weights.manifest import TEXT, check_digest, net_files, read_manifest, read_vocabulary
 from longtake.weights.plan import MemoryPlan, Placement, device_named, memory_advice, num_parameters, plan_for
 from longtake.weights.wan.presets import STUDENTS, WANS, student_preset
@@ -51,6 +53,7 @@ class Nets:
     plan: MemoryPlan
     source_adapter: DiT | None = None  # version of the student that follows a source video, if the model has one
     vocabulary: Vocabulary | None = None  # vocabulary that it was trained on, if its manifest has one
+    loras: LiveLoras | None = None  # LoRAs whose scales may change, if it was opened with any
 
 
 def packaged_models() -> Path:
@@ -91,7 +94,7 @@ def packaged_or_imported(name: str) -> Path | None:
     return next((folder for folder in folders if (folder / "manifest.json").is_file()), None)
 
 
-def presetpackaged_or_imported(name: str) -> Preset:
+def preset_named(name: str) -> Preset:
     """Preset of a model; of a known published model also if it has not been imported.
 
     Raises:
@@ -137,11 +140,13 @@ def open_nets(
     device: str | None = None,
     size: PictureSize | None = None,
     fp8: bool = False,
+    loras: Mapping[str, LoraChoice] = MappingProxyType({}),
 ) -> Nets:
-    """Load a model's network (the student, or the teacher), its codec and its text encoder.
+    """Load a model's network (the student, or the teacher), its codec and its text encoder, and LoRAs for it by name.
 
     Raises:
-        WeightsError: the model is unknown, incomplete, damaged, or made for another network.
+        WeightsError: the model is unknown, incomplete, damaged, or made for another network; or a LoRA cannot be used.
+        InputError: there are too many LoRAs.
         DeviceError: the device is not there, its memory is too small, or `fp8` is set and it has no 8-bit floats.
     """
     folder = model_folder(name)
@@ -162,6 +167,12 @@ def open_nets(
         _settled(dit, codec, placement)
         if source_adapter is not None:
             _settled(source_adapter, codec, placement)
+    live = None
+    if loras:
+        if placement.fp8:
+            raise WeightsError("LoRAs cannot be kept apart from layers in 8 bits: merge them with models import --lora")
+        live = LiveLoras(loras, [dit] if source_adapter is None else [dit, source_adapter])
+        digest += "".join(f"-{name}@{loras[name].scale:g}:{live.digests[name][:16]}" for name in sorted(loras))
     encoder = _text_encoder(
         folder,
         preset,
@@ -188,6 +199,7 @@ def open_nets(
         plan=planned,
         source_adapter=source_adapter,
         vocabulary=read_vocabulary(folder),
+        loras=live,
     )
 
 
