@@ -8,8 +8,8 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
 from longtake.nets.dit import DiT
-from longtake.weights.foreign import ForeignTensor
 from longtake.weights.lora import merged_tensors, read_lora
+from longtake.weights.tensor_files import ForeignTensor
 from tests.tiny import DIT, random_dit
 
 pytestmark = pytest.mark.golden

@@ -181,3 +181,22 @@ def test_each_denoising_step_predicts_x0_and_renoises_it_with_noise_of_its_own(d
             following = sigmas[step + 1]
             x = (1 - following) * x0 + following * noise_for(4, ("chunk", 0, "step", step + 1), shape).double()
     assert (result.latent - x0).abs().max() < 1e-12
+
+
+def test_a_chunk_without_memory_has_noise_levels_of_its_own(dit: DiT, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Causal-Forcing++: a student of one or two steps denoises the first chunk in more."""
+    sampling = replace(PRESET.student, num_steps=1, first_sigmas=(1.0, 0.8, 0.5))
+    own = Sampler(replace(PRESET, stream=STREAM, student=sampling), dit, random_codec(), NoisyStates())
+    calls: list[int] = []
+    forward = dit.forward_cached
+    monkeypatch.setattr(dit, "forward_cached", lambda *given: (calls.append(1), forward(*given))[1])
+    steps = []
+    transitions: tuple[Transition | None, ...] = (None, None, "recache", "cut", None)
+    plans = (
+        ChunkPlan(idx=i, wording=((f"prompt {transition}", 1.0),), transition=transition)
+        for i, transition in enumerate(transitions)
+    )
+    for _ in rollout(own, plans):
+        steps.append(len(calls))
+        calls.clear()
+    assert steps == [3, 1, 1, 3, 1]

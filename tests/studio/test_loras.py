@@ -111,8 +111,13 @@ def test_a_script_replays_the_scales_and_asks_for_the_loras(studio: Studio, mode
         longtake.open(model, device="cpu").replay(free)
 
 
-def test_two_takes_of_other_scales_do_not_disturb_each_other(studio: Studio) -> None:
-    alone = [frames(studio.take("a tiger", loras={"ink": scale})) for scale in (0.0, 1.0)]
+def test_two_takes_of_other_scales_do_not_disturb_each_other(model: str, ink: Path) -> None:
+    """What is derived from weights and kept (texts, noise levels) is kept for each scale."""
+    alone = [
+        frames(longtake.open(model, device="cpu", loras={"ink": LoraChoice(ink, scale)}).take("a tiger"))
+        for scale in (0.0, 1.0)
+    ]
+    studio = longtake.open(model, device="cpu", loras={"ink": ink})
     streams = [studio.take("a tiger", loras={"ink": scale}).stream() for scale in (0.0, 1.0)]
     in_turn = [[next(stream).frames for stream in streams] for _ in range(3)]
     for i in range(2):

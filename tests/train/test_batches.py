@@ -55,3 +55,15 @@ def test_of_the_starts_of_scenes_clips_are_drawn_from_the_start(tmp_path: Path) 
     for latent_frames in (3, 9):
         starts = clips.draw(100, latent_frames, rng_for(0, ("draw",))).x0[:, 0, 0, 0, 0].long()
         assert set(starts.tolist()) == {100 * clip for clip in range(NUM)}
+
+
+def test_inside_scenes_clips_say_which_of_them_open(tmp_path: Path) -> None:
+    batch = stored(tmp_path, openings="1").draw(400, 6, rng_for(0, ("draw",)), inside=True)
+    starts = batch.x0[:, 0, 0, 0, 0].long() % 100
+    assert set(starts.tolist()) == {0, 3, 6}
+    assert batch.opens is not None
+    assert torch.equal(batch.opens, starts == 0)
+
+
+def test_clips_of_videos_do_not_open(clips: LatentClips) -> None:
+    assert clips.draw(4, 6, rng_for(0, ("draw",))).opens is None

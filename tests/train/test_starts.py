@@ -17,8 +17,8 @@ from longtake.flow.schedule import sigmas_of
 from longtake.nets.dit import DiT, Velocity
 from longtake.nets.text import MiniLMEncoder
 from longtake.train import ar_teacher, consistency, dmd
-from longtake.train.ar_teacher import ArTeacherStage
-from longtake.train.batches import LatentClips
+from longtake.train.ar_teacher import ArTeacherStage, mean_of_learnable
+from longtake.train.batches import Batch, LatentClips
 from longtake.train.consistency import ConsistencyStage
 from longtake.train.dmd import DmdStage, clip_from_data
 from longtake.train.latents import STAGE as LATENTS
@@ -89,6 +89,16 @@ def _forced_loss(run: Context, folder: Path, name: str) -> float:
             v = net.forward_teacher_forced(batch.x0, 0.3 * batch.x0 + 0.7 * eps, sigma, batch.text, 3)
         total += float((v - (eps - batch.x0)).square().mean())
     return total
+
+
+def test_the_first_chunk_of_a_clip_from_inside_a_scene_is_only_context() -> None:
+    error = torch.ones(3, 2, 6, 2, 2)
+    error[1, :, :3] = 100
+    error[2, :, 3:] = 4
+    batch = Batch(x0=error, text=torch.zeros(3, 2, 1, 1), opens=torch.tensor([True, False, False]))
+    assert float(mean_of_learnable(error, torch.ones_like(error), batch, 3)) == pytest.approx((1 + 1 + 1 + 4) / 4)
+    videos = replace(batch, opens=None)
+    assert float(mean_of_learnable(error, torch.ones_like(error), videos, 3)) == pytest.approx(float(error.mean()))
 
 
 def consistency_loss(run: Context, monkeypatch: pytest.MonkeyPatch) -> Trainee:

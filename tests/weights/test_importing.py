@@ -14,7 +14,7 @@ from longtake.core.errors import WeightsError
 from longtake.core.shapes import PictureSize
 from longtake.weights.manifest import read_manifest
 from longtake.weights.presets import check_model, describe, list_models, model_folder, open_nets
-from longtake.weights.wan.presets import TAEW
+from longtake.weights.wan.presets import STUDENTS, TAEW, WANS
 from tests import published
 from tests.published import WAN_DIT, WAN_VAE, network
 
@@ -173,6 +173,15 @@ def test_missing_parts_and_wrong_words_are_told(tmp_path: Path, capsys: pytest.C
     save_file(network(), plain)
     for words, message in (
         ([str(bare)], "say which student it is"),
+        ([str(bare), "--student", "longlive", "--base", "wan"], "is a network and a LoRA (models/lora.pt): give both"),
+        ([str(bare), "--name", "../../escape"], "a model's name has letters, digits"),
+        ([str(bare), "--student", "self-forcing", "--sigmas", "1,0.5"], "self-forcing has its noise levels"),
+        ([str(bare), "--sigmas", "1,x", "--base", "wan"], "noise levels are numbers"),
+        ([str(plain), "--sink", "3", "--base", "wan"], "those of a causal student"),
+        (
+            [str(bare), "--sigmas", "1", "--base", "wan", "--from-key", "critic"],
+            'has no entry "critic" with tensors; it has',
+        ),
         ([str(twice), "--student", "causvid", "--base", "wan"], "cannot go on from memory"),
         ([str(plain)], "comes without a codec"),
         ([str(bare), "--student", "self-forcin"], 'no student "self-forcin" is known'),
@@ -207,3 +216,100 @@ def test_check_finds_a_changed_byte(base: Path, capsys: pytest.CaptureFixture[st
     file.write_bytes(data)
     assert main(["models", "check", "wan"]) == 2
     assert "text in" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("base")
+def test_a_bare_network_under_a_students_names_is_asked_about(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save({f"model.{name}": tensor for name, tensor in network().items()}, tmp_path / "rewardforcing.pt")
+    (tmp_path / "config.json").write_text(json.dumps({"num_heads": WAN_DIT.num_heads}))
+    words = ["models", "import", str(tmp_path / "rewardforcing.pt"), "--base", "wan"]
+    assert main([*words, "--name", "x"]) == 2
+    assert "looks like a causal student by its names" in capsys.readouterr().err
+    assert main([*words, "--name", "both-ways", "--teacher"]) == 0
+    assert set(read_manifest(model_folder("both-ways"))[1]) == {"teacher", "codec", "text"}
+    assert main([*words, "--name", "mine", "--sigmas", "1,0.75", "--chunk", "1", "--window", "6", "--sink", "2"]) == 0
+    preset, hashes = read_manifest(model_folder("mine"))
+    assert set(hashes) == {"student", "codec", "text"}
+    assert preset.student.sigmas == (1.0, 0.75)
+    assert (preset.stream.chunk, preset.stream.window, preset.stream.sink) == (1, 6, 2)
+
+
+@pytest.mark.usefixtures("base")
+def test_longlive_is_its_base_and_its_lora(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = tmp_path / "LongLive" / "models"
+    models.mkdir(parents=True)
+    named = {f"model.{name}": tensor for name, tensor in network().items()}
+    torch.save({"generator": named, "generator_ema": {n: t + 1 for n, t in named.items()}}, models / "longlive_base.pt")
+    (models / "config.json").write_text(json.dumps({"num_heads": WAN_DIT.num_heads}))
+    layer = "blocks.1.self_attn.v"
+    down, up = torch.randn(3, WAN_DIT.dim), torch.randn(WAN_DIT.dim, 3)
+    key = f"base_model.model.{layer}"
+    torch.save({"generator_lora": {f"{key}.lora_A.weight": down, f"{key}.lora_B.weight": up}}, models / "lora.pt")
+    words = ["models", "import", str(tmp_path / "LongLive"), "--student", "longlive", "--base", "wan"]
+    assert main([*words, "--precision", "fp32"]) == 0
+    told = capsys.readouterr().err
+    assert "the network of its entry generator\n" in told
+    assert "lora.pt at 1: 1 parameters corrected" in told
+    nets = open_nets("longlive", device="cpu")
+    assert (nets.preset.stream.window, nets.preset.stream.sink) == (12, 3)
+    state = nets.dit.state_dict()
+    torch.testing.assert_close(state[f"{layer}.weight"], network()[f"{layer}.weight"] + up @ down)
+    assert torch.equal(state["blocks.0.self_attn.v.weight"], network()["blocks.0.self_attn.v.weight"])
+
+
+@pytest.mark.usefixtures("base")
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = network()
+    bad["blocks.1.ffn.0.weight"] = torch.full_like(bad["blocks.1.ffn.0.weight"], torch.nan)
+    save_file(bad, tmp_path / "bad.safetensors")
+    assert main(["models", "import", str(tmp_path / "bad.safetensors"), "--base", "wan"]) == 2
+    assert "blocks.1.ffn.0.weight has values that are not finite" in capsys.readouterr().err
+    assert [info.name for info in list_models()][-1] == "wan"
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/blob/main/checkpoints/self_forcing_dmd.pt", "/resolve/main/a/b.pt?download=true"]
+)
+def test_a_hubs_web_address_is_taken_apart(path: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def fetched(repo: str, patterns: tuple[str, ...]) -> Path:
+        asked.append((repo, patterns))
+        raise WeightsError("no hub here")
+
+    monkeypatch.setattr("longtake.weights.hub.fetch", fetched)
+    assert (
+        main(
+            [
+                "models",
+                "import",
+                f"https://huggingface.co/gdhe17/Self-Forcing{path}",
+                "--student",
+                "self-forcing",
+                "--codec",
+                "x",
+                "--text",
+                "y",
+            ]
+        )
+        == 2
+    )
+    file = {"": "checkpoints/self_forcing_dmd.pt", "/": "checkpoints/self_forcing_dmd.pt"}.get(path) or path.partition(
+        "?"
+    )[0].split("/", 3)[3]
+    assert asked == [("gdhe17/Self-Forcing", (file,))]
+    assert not home.exists() or not list(home.rglob("*.safetensors"))
+
+
+def test_the_catalogue_names_all_with_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "catalogue", "--json"]) == 0
+    told = {line["name"]: line for line in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert set(told) == {*WANS, *STUDENTS}
+    assert told["causal-forcing-2step"]["steps"] == 2
+    assert told["causal-forcing-2step"]["first_steps"] == 4
+    assert told["krea-14b"]["licence"].startswith("CC BY-NC-SA")
+    assert told["krea-14b"]["gib"] > told["self-forcing"]["gib"] > 5
+    assert main(["models", "catalogue"]) == 0
+    assert "longlive: a student of wan-1.3b\n  4 steps; chunk 3, window 12, sink 3" in capsys.readouterr().out

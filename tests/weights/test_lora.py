@@ -12,9 +12,9 @@ from torch import Tensor
 from longtake.cli.main import main
 from longtake.core.errors import WeightsError
 from longtake.weights.checkpoint import read_weights
-from longtake.weights.foreign import ForeignTensor
 from longtake.weights.lora import merged_tensors, read_lora
 from longtake.weights.presets import check_model, open_nets
+from longtake.weights.tensor_files import ForeignTensor
 from longtake.weights.wan.names import diffusers_name
 from tests.tiny import random_dit, write_model
 

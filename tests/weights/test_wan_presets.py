@@ -37,8 +37,15 @@ def test_codecs_have_the_published_sizes() -> None:
 def test_each_student_is_sampled_as_it_was_distilled() -> None:
     levels = {name: sigmas_of(student_preset(name).student) for name in STUDENTS}
     assert levels["causvid"] == (1.0, 0.757, 0.522)
-    for name in ("self-forcing", "causal-forcing", "causal-forcing-frame"):
-        assert levels[name] == pytest.approx((1.0, 0.9375, 0.833333, 0.625), abs=1e-6)
+    four = pytest.approx((1.0, 0.9375, 0.833333, 0.625), abs=1e-6)
+    for name in ("self-forcing", "causal-forcing", "causal-forcing-frame", "longlive", "memflow", "krea-14b"):
+        assert levels[name] == four
+    assert levels["causal-forcing-2step"] == pytest.approx((1.0, 0.833333), abs=1e-6)
+    assert levels["causal-forcing-1step"] == (1.0,)
+    assert levels["streamdiffusion-v2"] == (0.7, 0.5, 0.4, 0.2)
+    first = {name: sigmas_of(student_preset(name).student, first=True) for name in STUDENTS}
+    assert first["causal-forcing-1step"] == first["causal-forcing-2step"] == four
+    assert first["self-forcing"] == levels["self-forcing"]
     assert student_preset("causal-forcing-frame").stream.chunk == 1
     assert student_preset("causvid").stream.chunk == 3
 
@@ -56,3 +63,5 @@ def test_an_unknown_student_and_impossible_levels_are_refused() -> None:
         SamplingConfig(num_steps=2, shift=1.0, sigmas=(1.0,))
     with pytest.raises(ConfigError, match="sigmas fall"):
         SamplingConfig(num_steps=2, shift=1.0, sigmas=(0.5, 0.7))
+    with pytest.raises(ConfigError, match="first_sigmas fall"):
+        SamplingConfig(num_steps=2, shift=1.0, first_sigmas=(0.5, 0.7))

@@ -1,6 +1,7 @@
 """`longtake models`: lists, imports and checks models, and plans their use of device memory."""
 
 import json
+import re
 import sys
 from dataclasses import asdict
 from enum import StrEnum
@@ -14,6 +15,7 @@ from longtake.cli.directing import Fp8, parsed_lora
 from longtake.core.errors import InputError
 
 if TYPE_CHECKING:
+    from longtake.core.configs import SamplingConfig, StreamConfig
     from longtake.core.shapes import PictureSize
 
 HUBS = {"wan-1.3b": "Wan-AI/Wan2.1-T2V-1.3B", "wan-14b": "Wan-AI/Wan2.1-T2V-14B"}
@@ -96,8 +98,8 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="A file or folder of weights, a hub's owner/name, or a name: wan-1.3b, wan-14b, causvid, "
-            "self-forcing, causal-forcing, causal-forcing-frame (a folder of that name is ./causvid)."
+            help="A file or folder of weights, a hub's owner/name or web address, or a name that longtake models "
+            "catalogue lists, such as self-forcing (a folder of that name is ./self-forcing)."
         ),
     ],
     *,
@@ -105,6 +107,27 @@ def import_(
     student: Annotated[
         str | None,
         typer.Option(metavar="KIND", help="Which published student it is; without, a bidirectional model (a teacher)."),
+    ] = None,
+    teacher: Annotated[
+        bool, typer.Option("--teacher", help="It is a bidirectional model, though its names look like a student's.")
+    ] = False,
+    sigmas: Annotated[
+        str | None,
+        typer.Option(metavar="S,S,...", help="Noise levels of a student without a name: 1,0.9375,0.83,0.625."),
+    ] = None,
+    first_sigmas: Annotated[
+        str | None, typer.Option(metavar="S,S,...", help="Noise levels of its first chunk, where it has others.")
+    ] = None,
+    chunk: Annotated[int | None, typer.Option(metavar="N", help="Its latent frames per chunk; 3 if not given.")] = None,
+    window: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Latent frames that it sees, chunk and sink included; 21 if not given."),
+    ] = None,
+    sink: Annotated[
+        int | None, typer.Option(metavar="N", help="Latent frames at the start that it always sees.")
+    ] = None,
+    from_key: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The entry of a .pt file that holds the network: generator_ema.")
     ] = None,
     base: Annotated[
         str | None,
@@ -127,8 +150,8 @@ def import_(
 ) -> None:
     """Convert a published model once, so that it can be opened by its name.
 
-    Known are the published Wan folder, its diffusers form, and the students of CausVid, Self-Forcing and
-    Causal-Forcing; what a file is, is read from its names and shapes. Nothing in a file is ever run.
+    Known are the published Wan folder, its diffusers form, GGUF and 8-bit files, and the students that longtake models
+    catalogue lists; what a file is, is read from its names and shapes. Nothing in a file is ever run.
     """
     from dataclasses import replace
 
@@ -139,6 +162,9 @@ def import_(
     from longtake.weights.presets import imported_models, model_folder, packaged_or_imported
     from longtake.weights.wan.presets import STUDENTS, student_preset
 
+    if name is not None:
+        _check_name(name)
+    source, file = _without_address(source)
     path, loras = Path(source), tuple(parsed_lora(text) for text in lora or ())
     if loras and (there := packaged_or_imported(source)) is not None:
         path = there
@@ -147,21 +173,25 @@ def import_(
     if student is None and source in STUDENTS and path == Path(source):
         student = source
     hubs = {known.hub for known in STUDENTS.values()}
-    if student is None and source in hubs:
+    sampling, stream = _own_sampling(student, sigmas, first_sigmas, chunk, window, sink)
+    if student is None and sampling is None and source in hubs:
         kinds = ", ".join(kind for kind, known in STUDENTS.items() if known.hub == source)
         raise InputError(f"{source} holds several things; say which student: --student {kinds}")
     if student is not None:
         student_preset(student)  # refuses unknown students before anything is downloaded
         base = base or (None if codec and text else STUDENTS[student].base)
     base_folder = None if base is None else model_folder(base)
-    folder = imported_models() / (name or student or source.rstrip("/").rsplit("/", 1)[-1].lower())
+    folder = imported_models() / (name or student or _name_from(source))
     if folder.exists():
         raise InputError(f"{folder} is there already; give another --name, or remove it first")
     if path == Path(source) and (source in HUBS or source in STUDENTS or not path.exists()):
-        path = _fetched(source, student)
+        path = _fetched(source, student, file)
     found = parts_of(path, student, base_folder)
     given = {"codec": codec, "text": text, "tokenizer": tokenizer}
-    found = replace(found, loras=loras, **{part: value for part, value in given.items() if value is not None})
+    found = replace(found, sampling=sampling, stream=stream, key=from_key, is_teacher=teacher)
+    found = replace(
+        found, loras=(*found.loras, *loras), **{part: value for part, value in given.items() if value is not None}
+    )
     with Bars() as bars:
         dtype = torch.bfloat16 if precision is Precision.BF16 else torch.float32
         made = import_model(found, folder, bars.update, dtype, lambda line: sys.stderr.write(f"{line}\n"))
@@ -214,20 +244,124 @@ def check(name: Annotated[str, typer.Argument(help="A model's name, or a folder.
     sys.stdout.write(f"{folder} is whole\n")
 
 
-def _fetched(source: str, student: str | None) -> Path:
-    """Download a model from its hub repository; returns the path.
+def _check_name(name: str) -> None:
+    """Raise an InputError if a model cannot be called so: its name is that of a folder."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
+        raise InputError(
+            f'a model\'s name has letters, digits, ".", "-" and "_", and begins with one of the first; got "{name}"'
+        )
+
+
+def _name_from(source: str) -> str:
+    """Name of a model after the file, folder or repository that it comes from."""
+    stem = re.sub(r"[^a-z0-9._-]+", "-", source.rstrip("/").rsplit("/", 1)[-1].lower())
+    return stem.strip("-.") or "imported"
+
+
+def _without_address(source: str) -> tuple[str, str | None]:
+    """Take a hub's web address apart: owner/name, and the path of a file if the address has one."""
+    match = re.fullmatch(
+        r"https?://(?:www\.)?huggingface\.co/([^/]+/[^/?#]+)(?:/(?:blob|resolve)/[^/]+/([^?#]+))?/?(?:[?#].*)?", source
+    )
+    return (source, None) if match is None else (match[1], match[2])
+
+
+def _levels(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(level) for level in text.split(","))
+    except ValueError:
+        raise InputError(f'noise levels are numbers with commas between them, got "{text}"') from None
+
+
+def _own_sampling(
+    student: str | None,
+    sigmas: str | None,
+    first_sigmas: str | None,
+    chunk: int | None,
+    window: int | None,
+    sink: int | None,
+) -> "tuple[SamplingConfig | None, StreamConfig | None]":
+    """Sampling and stream of a student without a name, or those in which it differs from the named one.
+
+    Raises:
+        InputError: they are given for a teacher, or noise levels for a named student.
+        ConfigError: they contradict each other.
+    """
+    from longtake.core.configs import SamplingConfig, StreamConfig
+    from longtake.weights.wan.presets import STUDENTS, THREES
+
+    if student is not None and (sigmas or first_sigmas):
+        raise InputError(f"{student} has its noise levels; leave out --student for a student of your own")
+    sampling = None
+    if sigmas is not None:
+        levels = _levels(sigmas)
+        first = () if first_sigmas is None else _levels(first_sigmas)
+        sampling = SamplingConfig(num_steps=len(levels), shift=5.0, sigmas=levels, first_sigmas=first)
+    given = {name: value for name, value in (("chunk", chunk), ("window", window), ("sink", sink)) if value is not None}
+    if not given:
+        return sampling, None if sampling is None else THREES
+    if student is None and sampling is None:
+        raise InputError("chunk, window and sink are those of a causal student: say which, --student, or give --sigmas")
+    own = THREES if student is None or student not in STUDENTS else STUDENTS[student].stream
+    return sampling, StreamConfig(**{"chunk": own.chunk, "window": own.window, "sink": own.sink, **given})
+
+
+@models.command()
+def catalogue(
+    *,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line, one line a model.")] = False,
+) -> None:
+    """List the published models that can be imported by name: sampling, memory they need, licence, source."""
+    import torch
+
+    from longtake.weights.plan import GIB
+    from longtake.weights.plan import plan as planned
+    from longtake.weights.presets import preset_named
+    from longtake.weights.wan.presets import STUDENTS, WANS
+
+    for name in (*WANS, *STUDENTS):
+        preset, known = preset_named(name), STUDENTS.get(name)
+        parts = planned(preset, torch.device("cuda"), 10**12, teacher=known is None).parts
+        told = {
+            "name": name,
+            "base": None if known is None else known.base,
+            "steps": preset.teacher.num_steps if known is None else preset.student.num_steps,
+            "first_steps": len(preset.student.first_sigmas) or None,
+            "chunk": preset.stream.chunk,
+            "window": preset.stream.window,
+            "sink": preset.stream.sink,
+            "gib": round(sum(parts.values()) / GIB, 1),
+            "licence": "Apache-2.0" if known is None else known.licence,
+            "source": HUBS.get(name) if known is None else known.hub,
+        }
+        if json_lines:
+            sys.stdout.write(json.dumps(told) + "\n")
+            continue
+        kind = "a teacher" if known is None else f"a student of {known.base}"
+        first = f", {told['first_steps']} for the first chunk" if told["first_steps"] else ""
+        memory = f"chunk {told['chunk']}, window {told['window']}, sink {told['sink']}"
+        sys.stdout.write(
+            f"{name}: {kind}\n  {told['steps']} steps{first}; {memory}\n"
+            f"  {told['gib']} GiB on a GPU at {preset.size}; {told['licence']}; {told['source']}\n"
+        )
+
+
+def _fetched(source: str, student: str | None, file: str | None) -> Path:
+    """Download a model, or one file of a repository, from its hub repository; returns the path.
 
     Raises:
         InputError: the name is unknown.
     """
     from longtake.weights.wan.presets import STUDENTS
 
-    repo, patterns = HUBS.get(source, source), ()
-    if student is not None and source in (student, STUDENTS[student].hub):
-        repo, patterns = STUDENTS[student].hub, (STUDENTS[student].file,)
+    repo, patterns = HUBS.get(source, source), () if file is None else (file,)
+    if student is not None and source in (student, STUDENTS[student].hub) and file is None:
+        known = STUDENTS[student]
+        repo, patterns = known.hub, tuple(name for name in (known.file, known.lora) if name)
     if repo.count("/") != 1:
         raise InputError(f'"{source}" is no file or folder here, no owner/name of a hub, and no name that is known')
     from longtake.weights.hub import fetch
 
     sys.stderr.write(f"fetching {repo}\n")
-    return fetch(repo, patterns)
+    folder = fetch(repo, patterns)
+    return folder if file is None else folder / file

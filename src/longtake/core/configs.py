@@ -135,20 +135,22 @@ class SamplingConfig:
     guidance_scale: float = 1.0
     guidance_below: float = 1.0  # highest noise level with guidance (Kynkaanniemi et al. 2024); 1: all have it
     sigmas: tuple[float, ...] = ()  # noise levels of the student's distillation; (): evenly spaced, then shifted
+    first_sigmas: tuple[float, ...] = ()  # noise levels of a chunk without memory before it; (): as for the others
     solver: Literal["euler", "heun", "unipc"] = "euler"  # integrator of the teacher's many-step sampler
 
     def __post_init__(self) -> None:
         check_positive(self, "num_steps", "shift")
         if self.sigmas and len(self.sigmas) != self.num_steps:
             raise ConfigError(f"{self.num_steps} steps need as many sigmas, got {len(self.sigmas)}")
-        if self.sigmas and not all(1 >= a > b > 0 for a, b in pairwise((*self.sigmas, 1e-9))):
-            raise ConfigError(f"sigmas fall from at most 1 to above 0, got {self.sigmas}")
+        for name, sigmas in (("sigmas", self.sigmas), ("first_sigmas", self.first_sigmas)):
+            if sigmas and not all(1 >= a > b > 0 for a, b in pairwise((*sigmas, 1e-9))):
+                raise ConfigError(f"{name} fall from at most 1 to above 0, got {sigmas}")
 
     def with_steps(self, num_steps: int | None) -> "SamplingConfig":
         """Settings with `num_steps` evenly spaced steps; unchanged for None or the present number."""
         if num_steps in (None, self.num_steps):
             return self
-        return replace(self, num_steps=num_steps, sigmas=())
+        return replace(self, num_steps=num_steps, sigmas=(), first_sigmas=())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -23,8 +23,13 @@ def few_step_sigmas(num_steps: int, shift: float) -> tuple[float, ...]:
     return tuple(float(sigma) for sigma in shift_sigma(linear, shift))
 
 
-def sigmas_of(sampling: SamplingConfig) -> tuple[float, ...]:
-    """Noise levels of the student: those of its distillation, or else evenly spaced and shifted ones."""
+def sigmas_of(sampling: SamplingConfig, *, first: bool = False) -> tuple[float, ...]:
+    """Noise levels of the student: those of its distillation, or else evenly spaced and shifted ones.
+
+    `first` asks for those of a chunk without memory before it, which some students denoise in more steps.
+    """
+    if first and sampling.first_sigmas:
+        return sampling.first_sigmas
     return sampling.sigmas or few_step_sigmas(sampling.num_steps, sampling.shift)
 
 

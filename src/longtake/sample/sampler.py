@@ -86,18 +86,21 @@ class Student:
         self.preset = preset
         self.scales: Scales = ()  # scales of the LoRAs by which the network is corrected, see `Sampler.step`
         self._text_encoder = text_encoder
-        self._schedules: dict[tuple[Scales, int | None, float], Schedule] = {}
+        self._schedules: dict[tuple[Scales, int | None, float, bool], Schedule] = {}
         self._texts: OrderedDict[tuple[Scales, Wording], TextKV] = OrderedDict()
 
     @property
     def writer(self) -> CacheWriter:
         return CacheWriter(self.dit, self.schedule().clean, self.preset.stream)
 
-    def schedule(self, steps: int | None = None, entry: float = 1.0) -> Schedule:
-        """Schedule of `steps` steps (None: the preset's), entered at noise level `entry` (a source's strength)."""
-        key = (self.scales, steps, entry)
+    def schedule(self, steps: int | None = None, entry: float = 1.0, *, first: bool = False) -> Schedule:
+        """Schedule of `steps` steps (None: the preset's), entered at noise level `entry` (a source's strength).
+
+        `first` asks for that of a chunk without memory before it.
+        """
+        key = (self.scales, steps, entry, first)
         if key not in self._schedules:
-            sigmas = sigmas_of(self.preset.student.with_steps(steps))
+            sigmas = sigmas_of(self.preset.student.with_steps(steps), first=first)
             levels = sigmas if entry == 1.0 else (entry, *(s for s in sigmas if s < entry))
             self._schedules[key] = Schedule.at(self.dit, levels)
         return self._schedules[key]
@@ -292,7 +295,7 @@ class Sampler:
             return torch.cat(eps).to(self.device, student.dit.latent_dtype)
 
         sources = [request.source for request in requests if request.source is not None]
-        schedule = student.schedule(plan.settings.steps, plan.strength or 1.0)
+        schedule = student.schedule(plan.settings.steps, plan.strength or 1.0, first=not cache.blocks)
         past = student.dit.rotated_context(cache, (len(requests), *self.shape[1:]))
         try:
             latents = denoise(

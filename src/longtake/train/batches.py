@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -28,6 +28,7 @@ class Batch:
     text: TextStates  # text states with g = number of chunks
     source: Latent | None = None  # the same clips in another look, where stored
     cover: Float[Tensor, "b f h w"] | None = None  # share of each cell that subjects cover, where stored
+    opens: Bool[Tensor, " b"] | None = None  # whether a clip is the start of a scene; None: clips are no scenes
 
 
 class TextTable:
@@ -96,22 +97,31 @@ class LatentClips:
         """Number of latent frames in a clip."""
         return self.latents.shape[2]
 
-    def draw(self, num: int, latent_frames: int, rng: torch.Generator, caption_dropout: float = 0.0) -> Batch:
+    def draw(
+        self,
+        num: int,
+        latent_frames: int,
+        rng: torch.Generator,
+        caption_dropout: float = 0.0,
+        *,
+        inside: bool = False,
+    ) -> Batch:
         """Sample `num` clips of `latent_frames` latent frames, many from their start, the others from a random chunk.
 
-        Of openings all are from the start: in the middle of a scene, a caption does not tell where its subject is, and
-        a network that has to guess shows it in several places at once.
+        Of scenes all are from the start unless `inside` is set: in the middle of a scene, a caption does not tell where
+        its subject is, and a network that has to guess shows it in several places at once.
 
         Args:
             num: number of clips.
             latent_frames: length; a multiple of the chunk, or 1 for single pictures from anywhere in the clips.
             rng: CPU generator; the batch depends on it alone.
             caption_dropout: share of clips that get the empty prompt.
+            inside: whether clips may begin inside a scene, for networks that are given the chunks before.
         """
         step = 1 if latent_frames == 1 else self.chunk
         clips = torch.randint(len(self), (num,), generator=rng)
         starts = torch.randint((self.latents.shape[2] - latent_frames) // step + 1, (num,), generator=rng) * step
-        from_the_start = 1.0 if self.openings and latent_frames > 1 else FROM_THE_START
+        from_the_start = 1.0 if self.openings and latent_frames > 1 and not inside else FROM_THE_START
         starts = starts.masked_fill(torch.rand(num, generator=rng) < from_the_start, 0)
         drop = torch.rand(num, generator=rng) < caption_dropout
         return self._batch(clips, starts[:, None] + torch.arange(latent_frames), drop)
@@ -131,7 +141,8 @@ class LatentClips:
         rows = self.rows[clips[:, None], frames[:, :: self.chunk] // self.chunk]
         rows = rows.masked_fill(drop[:, None], 0)
         cover = None if self.covers is None else self.covers[clips[:, None], frames].to(self.device).float() / 255
-        return Batch(x0=x0, text=self.table(rows, self.device), source=source, cover=cover)
+        opens = (frames[:, 0] == 0).to(self.device) if self.openings else None
+        return Batch(x0=x0, text=self.table(rows, self.device), source=source, cover=cover, opens=opens)
 
     def unconditional(self, num: int) -> TextStates:
         """Text states of the empty prompt for `num` clips, g = 1."""

@@ -19,6 +19,7 @@ from longtake.flow.guidance import guide
 from longtake.flow.path import add_noise, per_frame, x0_from_velocity
 from longtake.flow.schedule import solver_sigmas
 from longtake.train.ar_teacher import STAGE as AR_TEACHER
+from longtake.train.ar_teacher import mean_of_learnable
 from longtake.train.batches import LatentClips, normal
 from longtake.train.ema import EMA
 from longtake.train.latents import STAGE as LATENTS
@@ -61,7 +62,7 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step
-        batch = clips.draw(stage.batch, stage.latent_frames, rng)
+        batch = clips.draw(stage.batch, stage.latent_frames, rng, inside=True)
         idx = torch.randint(stage.num_steps, (stage.batch, stage.latent_frames // chunk), generator=rng)
         idx = idx.repeat_interleave(chunk, 1)
         sigma, following = levels[idx].to(batch.x0), levels[idx + 1].to(batch.x0)
@@ -74,7 +75,8 @@ def run(stage: ConsistencyStage, context: Context) -> bool:
                 v = forward(batch.x0, x_s, following, batch.text, chunk)
             target = x0_from_velocity(x_s, v, following)  # equal to x_s at the end of the schedule, sigma = 0
         v = forward(batch.x0, x_t, sigma, batch.text, chunk)
-        error = (x0_from_velocity(x_t, v, sigma) - target).square().mean()
+        errors = (x0_from_velocity(x_t, v, sigma) - target).square()
+        error = mean_of_learnable(errors, torch.ones_like(errors), batch, chunk)
         return error, {"loss": float(error.detach())}
 
     return train_and_keep(

@@ -19,15 +19,16 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from longtake.core.configs import Preset
+from longtake.core.configs import Preset, SamplingConfig, StreamConfig
 from longtake.core.errors import WeightsError
 from longtake.nets.codec import codec_for
 from longtake.nets.dit import DiT
 from longtake.weights.checkpoint import check_fits, digest, link_files, save_weights, weight_files, write_json
-from longtake.weights.foreign import Contents, ForeignTensor, found, is_distilled, tensors_of, wan_checkpoint
+from longtake.weights.foreign import Contents, entry_of, found, is_distilled, tensors_of, wan_checkpoint
 from longtake.weights.lora import lora_file, merged_tensors, read_lora
 from longtake.weights.manifest import TEXT, net_files, read_manifest, read_vocabulary, write_manifest
 from longtake.weights.recognise import codec_config, dit_config
+from longtake.weights.tensor_files import ForeignTensor
 from longtake.weights.wan.names import vae_tensors
 from longtake.weights.wan.presets import STUDENTS, WANS, student_preset
 from longtake.weights.wan.umt5_names import UMT5_XXL, umt5_tensors
@@ -48,12 +49,21 @@ class CheckpointSource:
     """Paths of a model's parts; a codec or text encoder that is None is taken from `base`."""
 
     network: Path  # file or folder of the transformer
-    student: str | None = None  # name of the published student; None: a bidirectional model
+    student: str | None = None  # name of the published student; None: see `sampling`
+    sampling: SamplingConfig | None = None  # of a student without a name; None: the named one's, or it is a teacher
+    stream: StreamConfig | None = None  # chunk, window and sink, where they are not those of the named student
+    key: str | None = None  # entry of the file that holds the network; None: as the named student has it
+    is_teacher: bool = False  # whether it is a bidirectional model, whatever its names look like
     codec: Path | None = None
     text: Path | None = None  # text encoder: a folder in the layout of transformers, or the original .pth
     tokenizer: Path | None = None
     base: Path | None = None  # folder of a model imported before
     loras: tuple[tuple[Path, float], ...] = ()  # LoRAs to merge into the network, and their scales
+
+    @property
+    def is_student(self) -> bool:
+        """Whether the network is causal."""
+        return self.student is not None or self.sampling is not None
 
 
 def import_model(
@@ -83,9 +93,9 @@ def import_model(
         if (source.network / "manifest.json").is_file():
             _merge_into_model(source, part, folder.name, progress, tell)
             return folder
-        parts = _checked(source, folder.name)
+        parts = _checked(source, folder.name, tell)
         network = _with_loras(parts.network, source.loras, tell)
-        net = "student" if source.student else "teacher"
+        net = "student" if source.is_student else "teacher"
         save_weights(part, net, _contents(network, net, progress), dtype, SHARD_BYTES)
         if parts.codec is None:
             link_files(net_files(parts.base, "codec"), part)
@@ -171,14 +181,20 @@ class Parts:
     base: Path  # model folder that missing parts are taken from
 
 
-def _checked(source: CheckpointSource, name: str) -> Parts:
+def _checked(source: CheckpointSource, name: str, tell: Callable[[str], object]) -> Parts:
     """Find all parts and check their names, their shapes and whether they fit together."""
     _check_student(source)
-    network = wan_checkpoint(source.network)
+    preferred = None if source.student is None else STUDENTS[source.student].key
+    key = source.key or entry_of(found(source.network), preferred)
+    network = wan_checkpoint(source.network, key)
+    if key is not None:
+        tell(f"{source.network.name}: the network of its entry {key}")
     dit = dit_config(_shapes(network), _num_heads(source.network), str(source.network))
     with torch.device("meta"):
         check_fits(DiT(dit), _shapes(network), str(source.network))
     preset = replace(_preset_for(source, dit.dim), dit=dit, name=name)
+    if source.stream is not None:
+        preset = replace(preset, stream=source.stream)
     missing = [part for part in ("codec", "text") if getattr(source, part) is None]
     if missing and source.base is None:
         raise WeightsError(f"{source.network} comes without a {missing[0]}: give --{missing[0]}, or --base MODEL")
@@ -235,19 +251,27 @@ def _tokenizer_files(source: CheckpointSource, text: Path) -> list[Path]:
 
 
 def parts_of(folder: Path, student: str | None = None, base: Path | None = None) -> CheckpointSource:
-    """Paths of the parts that a published folder holds."""
+    """Paths of the parts that a published folder holds.
+
+    Raises:
+        WeightsError: the folder lacks the LoRA that belongs to the student.
+    """
 
     def first(names: tuple[str, ...]) -> Path | None:
         return next((folder / name for name in names if (folder / name).exists()), None)
 
-    network = folder
+    network, loras = folder, ()
     if student is not None and (folder / STUDENTS[student].file).is_file():
         network = folder / STUDENTS[student].file
+    if student is not None and (lora := STUDENTS[student].lora) is not None:
+        beside = next((path for path in (folder / lora, folder.parent / Path(lora).name) if path.is_file()), None)
+        loras = () if beside is None else ((beside, 1.0),)
     if not folder.is_dir():
-        return CheckpointSource(network=network, student=student, base=base)
+        return CheckpointSource(network=network, student=student, base=base, loras=loras)
     return CheckpointSource(
         network=network,
         student=student,
+        loras=loras,
         codec=first(CODECS),
         text=first(TEXTS),
         tokenizer=first(TOKENIZERS),
@@ -257,13 +281,17 @@ def parts_of(folder: Path, student: str | None = None, base: Path | None = None)
 
 def _check_student(source: CheckpointSource) -> None:
     """Raise WeightsError for a distilled student without a given name, and for one that is not causal."""
-    if source.student is None and is_distilled(found(source.network)):
+    if not (source.is_student or source.is_teacher) and is_distilled(found(source.network)):
         raise WeightsError(
-            f"{source.network} holds the generator of a distillation: say which student it is, --student "
-            f"{'|'.join(STUDENTS)}"
+            f"{source.network} looks like a causal student by its names: say which student it is, --student "
+            f"{'|'.join(STUDENTS)}, or its noise levels, --sigmas; or that it is a bidirectional model, --teacher"
+        )
+    if source.student is not None and STUDENTS[source.student].lora is not None and not source.loras:
+        raise WeightsError(
+            f"{source.student} is a network and a LoRA ({STUDENTS[source.student].lora}): give both, --lora FILE"
         )
     file = found(source.network)
-    if source.student is not None and "bidirectional" in f"{file.parent.name}/{file.name}":
+    if source.is_student and "bidirectional" in f"{file.parent.name}/{file.name}":
         raise WeightsError(
             f"{source.network} is a bidirectional few-step model by its name: it sees a whole clip at once and cannot "
             "go on from memory; give a causal student"
@@ -279,7 +307,10 @@ def _preset_for(source: CheckpointSource, dim: int) -> Preset:
                 f"{source.student} has width {known.dim}, {source.network} has {dim}: is it this student?"
             )
         return preset
-    return next((wan for wan in WANS.values() if wan.dit.dim == dim), WANS["wan-1.3b"])
+    own = next((wan for wan in WANS.values() if wan.dit.dim == dim), WANS["wan-1.3b"])
+    if source.sampling is None:
+        return own
+    return replace(own, student=source.sampling, description=f"a causal student: {source.sampling.num_steps} steps")
 
 
 def _import_text(parts: Parts, folder: Path, progress: Progress) -> None:

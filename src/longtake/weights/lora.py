@@ -27,7 +27,8 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from longtake.core.errors import WeightsError
-from longtake.weights.foreign import ForeignTensor, tensors_of
+from longtake.weights.foreign import tensors_of
+from longtake.weights.tensor_files import ForeignTensor
 from longtake.weights.wan.names import diffusers_name, peeled
 
 PREFIXES = (

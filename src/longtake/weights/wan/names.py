@@ -10,9 +10,13 @@ T = TypeVar("T")
 
 # Parts that training frameworks insert anywhere in names, and prefixes that wrappers of a model add.
 WRAPPERS = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.", "module.")
-PREFIXES = ("model.diffusion_model.", "diffusion_model.", "generator.model.", "model.", "net.")
+PREFIXES = (
+    *("model.diffusion_model.", "diffusion_model.", "generator.model.", "model.", "net."),
+    *("pipe.dit.", "transformer.", "dit."),
+)
 GENERATORS = ("generator_ema", "generator")  # keys of the student in a file written by its training, best first
-CONTAINERS = (*GENERATORS, "model", "state_dict", "generator_lora")  # keys of tensors in files of several entries
+# Keys of tensors in files of several entries, best first.
+CONTAINERS = (*GENERATORS, "model", "module", "state_dict", "generator_lora")
 EXTRAS = (
     "_cls_pred_branch.",
     "_register_tokens",

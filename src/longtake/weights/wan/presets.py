@@ -3,7 +3,11 @@
 wan-1.3b, wan-14b       the bidirectional models (Wan team, 2025): teachers
 causvid                 Yin et al. 2025: three steps, at entries 0, 36 and 44 of a 50-step schedule of shift 8
 self-forcing            Huang et al. 2025: four steps of shift 5
-causal-forcing          Zhu et al. 2026: the same sampling, a better initialisation; also in chunks of one latent frame
+causal-forcing          Zhu et al. 2026: the same sampling, a better initialisation; also in chunks of one latent frame,
+                        and of those in two steps or one, with four for the first
+longlive, memflow       Yang et al. 2025: a base and a LoRA, a short window behind a sink of one chunk
+krea-14b                self-forcing of the 14B model, with a window of two chunks
+streamdiffusion-v2      for video to video: from noise level 0.7 down, in chunks of one latent frame
 """
 
 from dataclasses import dataclass, replace
@@ -24,7 +28,11 @@ NEGATIVE_PROMPT = (
 ).replace(",", "\uff0c")
 
 FOUR_STEPS = SamplingConfig(num_steps=4, shift=5.0)
+FOUR_LEVELS = (1.0, 0.9375, 5 / 6, 0.625)  # those of FOUR_STEPS
 THREES = StreamConfig(chunk=3, window=21)
+SINGLES = StreamConfig(chunk=1, window=21)
+BEHIND_A_SINK = StreamConfig(chunk=3, window=12, sink=3)
+APACHE, NON_COMMERCIAL = "Apache-2.0", "CC BY-NC-SA 4.0"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +43,10 @@ class KnownStudent:
     sampling: SamplingConfig
     stream: StreamConfig
     hub: str  # owner/name of the repository
-    file: str  # path in the repository
+    file: str  # path in the repository; empty: the only file with weights
+    licence: str
+    key: str | None = None  # entry of the file that holds the network, where there are several; None: the likeliest
+    lora: str | None = None  # path of the LoRA that belongs to it
 
 
 def wan(name: str, dit: DiTConfig, shift: float, guidance_scale: float) -> Preset:
@@ -81,6 +92,7 @@ STUDENTS = {
         stream=THREES,
         hub="tianweiy/CausVid",
         file="autoregressive_checkpoint/model.pt",
+        licence=NON_COMMERCIAL,
     ),
     "self-forcing": KnownStudent(
         base="wan-1.3b",
@@ -88,6 +100,16 @@ STUDENTS = {
         stream=THREES,
         hub="gdhe17/Self-Forcing",
         file="checkpoints/self_forcing_dmd.pt",
+        licence=APACHE,
+        key="generator_ema",
+    ),
+    "self-forcing-fp8": KnownStudent(
+        base="wan-1.3b",
+        sampling=FOUR_STEPS,
+        stream=THREES,
+        hub="lightx2v/Self-Forcing-FP8",
+        file="",
+        licence=APACHE,
     ),
     "causal-forcing": KnownStudent(
         base="wan-1.3b",
@@ -95,13 +117,72 @@ STUDENTS = {
         stream=THREES,
         hub="zhuhz22/Causal-Forcing",
         file="chunkwise/causal_forcing.pt",
+        licence=APACHE,
+        key="generator",
     ),
     "causal-forcing-frame": KnownStudent(
         base="wan-1.3b",
         sampling=FOUR_STEPS,
-        stream=StreamConfig(chunk=1, window=21),
+        stream=SINGLES,
         hub="zhuhz22/Causal-Forcing",
         file="framewise/causal_forcing.pt",
+        licence=APACHE,
+        key="generator_ema",
+    ),
+    "causal-forcing-2step": KnownStudent(
+        base="wan-1.3b",
+        sampling=SamplingConfig(num_steps=2, shift=5.0, first_sigmas=FOUR_LEVELS),
+        stream=SINGLES,
+        hub="zhuhz22/Causal-Forcing",
+        file="causal-forcing++/framewise-2step.pt",
+        licence=APACHE,
+        key="generator_ema",
+    ),
+    "causal-forcing-1step": KnownStudent(
+        base="wan-1.3b",
+        sampling=SamplingConfig(num_steps=1, shift=5.0, first_sigmas=FOUR_LEVELS),
+        stream=SINGLES,
+        hub="zhuhz22/Causal-Forcing",
+        file="causal-forcing++/framewise-1step.pt",
+        licence=APACHE,
+        key="generator_ema",
+    ),
+    "longlive": KnownStudent(
+        base="wan-1.3b",
+        sampling=FOUR_STEPS,
+        stream=BEHIND_A_SINK,
+        hub="Efficient-Large-Model/LongLive-1.3B",
+        file="models/longlive_base.pt",
+        licence=APACHE,
+        key="generator",
+        lora="models/lora.pt",
+    ),
+    "memflow": KnownStudent(
+        base="wan-1.3b",
+        sampling=FOUR_STEPS,
+        stream=BEHIND_A_SINK,
+        hub="KlingTeam/MemFlow",
+        file="base.pt",
+        licence="see its repository",
+        key="generator",
+        lora="lora.pt",
+    ),
+    "krea-14b": KnownStudent(
+        base="wan-14b",
+        sampling=FOUR_STEPS,
+        stream=StreamConfig(chunk=3, window=6),
+        hub="krea/krea-realtime-video",
+        file="krea-realtime-video-14b.safetensors",
+        licence=NON_COMMERCIAL,
+    ),
+    "streamdiffusion-v2": KnownStudent(
+        base="wan-1.3b",
+        sampling=SamplingConfig(num_steps=4, shift=8.0, sigmas=(0.7, 0.5, 0.4, 0.2)),
+        stream=StreamConfig(chunk=1, window=6, sink=3),
+        hub="jerryfeng/StreamDiffusionV2",
+        file="wan_causal_dmd_v2v/model.pt",
+        licence=APACHE,
+        key="generator",
     ),
 }
 
