@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
+from longtake.core.tasks import LocalTasks
 from longtake.sample.cues import cues_from
 from longtake.sample.model import open_model
 from longtake.studio.generate import generate
@@ -17,6 +19,7 @@ from longtake.weights.manifest import NETS
 
 pytestmark = pytest.mark.slow
 RECIPE = "smoke"
+HERE = LocalTasks(torch.device("cpu"), 1)  # starting other processes would take longer than their work
 STAGES = tuple(load_recipe(RECIPE).stages())
 
 
@@ -32,7 +35,7 @@ def hashes(model: Path) -> dict[str, str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run from nothing to a model, never interrupted."""
     out = tmp_path_factory.mktemp("whole")
-    assert run_recipe(load_recipe(RECIPE), out=out, progress=nothing)
+    assert run_recipe(load_recipe(RECIPE), out=out, progress=nothing, tasks=HERE)
     return out
 
 
@@ -57,14 +60,14 @@ def test_the_exported_model_makes_a_take(whole: Path, teacher: bool) -> None:
 
 def test_a_finished_run_is_not_trained_again(whole: Path) -> None:
     states = {stage: (whole / stage / "provenance.json").stat().st_mtime_ns for stage in STAGES}
-    assert run_recipe(load_recipe(RECIPE), out=whole, progress=nothing)
+    assert run_recipe(load_recipe(RECIPE), out=whole, progress=nothing, tasks=HERE)
     assert states == {stage: (whole / stage / "provenance.json").stat().st_mtime_ns for stage in STAGES}
 
 
 def test_interrupted_at_every_turn_and_resumed_the_model_is_the_same(whole: Path, tmp_path: Path) -> None:
     """A deadline that has passed stops each stage after its first step; running again goes on from there."""
     for _ in range(200):
-        if run_recipe(load_recipe(RECIPE), out=tmp_path, progress=nothing, max_minutes=0):
+        if run_recipe(load_recipe(RECIPE), out=tmp_path, progress=nothing, max_minutes=0, tasks=HERE):
             break
     else:
         pytest.fail("200 runs of a step each did not finish the recipe")
@@ -75,13 +78,13 @@ def test_later_stages_made_anew_are_the_same(whole: Path, tmp_path: Path) -> Non
     shutil.copytree(whole, tmp_path / "run")
     for stage in ("ode_pairs", "ode_init", "dmd", "source_pairs", "source_adapter", "model"):
         shutil.rmtree(tmp_path / "run" / stage)
-    assert run_recipe(load_recipe(RECIPE), out=tmp_path / "run", progress=nothing)
+    assert run_recipe(load_recipe(RECIPE), out=tmp_path / "run", progress=nothing, tasks=HERE)
     assert hashes(tmp_path / "run" / "model") == hashes(whole / "model")
 
 
 def test_a_student_is_distilled_of_a_finished_models_teacher(whole: Path, tmp_path: Path) -> None:
     recipe = replace(load_recipe(RECIPE), source_pairs=None, source_adapter=None).on_model(str(whole / "model"))
-    assert run_recipe(recipe, out=tmp_path, progress=nothing)
+    assert run_recipe(recipe, out=tmp_path, progress=nothing, tasks=HERE)
     made, taken = hashes(tmp_path / "model"), hashes(whole / "model")
     assert {name for name in taken if made.get(name) == taken[name]} == {"teacher", "codec"}
     assert not open_model(str(tmp_path / "model")).is_teacher

@@ -9,6 +9,7 @@ import torch
 from longtake.cli.main import main
 from longtake.core.errors import ConfigError, InputError, TrainingError
 from longtake.nets.text import MiniLMEncoder
+from longtake.train.latents import LatentStage
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.run import load_recipe, run_recipe
@@ -68,6 +69,8 @@ def test_a_recipe_that_contradicts_itself_is_refused() -> None:
     with pytest.raises(ConfigError, match="the world's chunk is 6, the preset's 3"):
         replace(recipe, world=replace(recipe.world, chunk=6))
     assert recipe.dmd is not None
+    with pytest.raises(ConfigError, match="openings has 12 latent frames"):
+        replace(recipe, openings=LatentStage(num_clips=1, latent_frames=12))
     with pytest.raises(ConfigError, match="the dmd rollout has 7 latent frames"):
         replace(recipe, dmd=replace(recipe.dmd, rollout_frames=7))
     with pytest.raises(ConfigError, match="the dmd rollout has 15 latent frames"):

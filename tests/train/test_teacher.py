@@ -1,11 +1,13 @@
-"""Which tokens and cells the teacher's loss looks at."""
+"""Which clips, tokens and cells the teacher's loss looks at."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from longtake.core.errors import ConfigError
 from longtake.core.noise import rng_for
@@ -13,11 +15,12 @@ from longtake.flow.schedule import logit_normal_sigma
 from longtake.nets.text import MiniLMEncoder
 from longtake.train import teacher
 from longtake.train.batches import Batch
+from longtake.train.latents import OPENINGS_STAGE
 from longtake.train.loop import LoopConfig
 from longtake.train.optim import OptimConfig
 from longtake.train.teacher import Phase, TeacherStage, cell_weights, kept_tokens
 from tests.tiny import PRESET
-from tests.train.tiny_run import prepared, trainees_of
+from tests.train.tiny_run import done, prepared, trainees_of
 
 
 def batch_of(cover: torch.Tensor | None) -> Batch:
@@ -74,3 +77,26 @@ def test_the_clips_of_a_batch_take_the_shifts_in_turn(tmp_path: Path, monkeypatc
     for step in (0, 2):
         trained.loss(step, rng_for(0, ("step", step)))
     assert [shifts.flatten().tolist() for shifts in drawn] == [[1.0, 8.0, 1.0, 8.0, 1.0], [3.0, 3.0]]
+
+
+def test_short_phases_learn_from_the_openings_and_long_ones_from_whole_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prepared(tmp_path, MiniLMEncoder(PRESET.dit.text_len))
+    rows, columns = PRESET.latent_grid(PRESET.size)
+    short = torch.full((7, PRESET.dit.in_dim, 3, rows, columns), 50.0).half()
+    metadata = {"captions": json.dumps([["a tiger walks"]] * 7), "openings": "1"}
+    save_file({"latents": short}, run.folder(OPENINGS_STAGE) / "0.safetensors", metadata)
+    done(run, OPENINGS_STAGE)
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(teacher, "add_noise", lambda x0, eps, sigma: (seen.append(x0), x0)[1])
+    phases = tuple(
+        Phase(until=i + 1, latent_frames=frames, batch=2, shifts=(1.0,)) for i, frames in enumerate((3, 6, 1))
+    )
+    shutil.rmtree(run.folder(teacher.STAGE))
+    stage = TeacherStage(loop=LoopConfig(steps=0, optim=OptimConfig(adam_lr=1e-3)), phases=phases)
+    (trained,) = trainees_of(monkeypatch, lambda: teacher.run(stage, run, openings=True))
+    for step in range(3):
+        trained.loss(step, rng_for(0, ("step", step)))
+    assert [tuple(x0.shape[:3]) for x0 in seen] == [(2, 4, 3), (2, 4, 6), (2, 4, 1)]
+    assert [bool((x0 == 50).all()) for x0 in seen] == [True, False, True]

@@ -72,6 +72,7 @@ def recipe() -> Recipe:
             subject_share=0.5,
         ),
         latents=LatentStage(num_clips=8, latent_frames=12, clips_per_shard=4),
+        openings=LatentStage(num_clips=8, latent_frames=3, clips_per_shard=8, first_seed=3_000_000),
         teacher=TeacherStage(
             loop=LoopConfig(steps=20, optim=optim, ema_decay=0.9, sample_every=20),
             phases=(

@@ -65,7 +65,8 @@ def recipe() -> Recipe:
             subject_weight=4.0,
             subject_share=0.75,
         ),
-        latents=LatentStage(num_clips=4000, latent_frames=12),
+        latents=LatentStage(num_clips=2000, clips_per_shard=100),
+        openings=LatentStage(num_clips=6000, latent_frames=3, clips_per_shard=500, first_seed=3_000_000),
         teacher=TeacherStage(
             loop=LoopConfig(
                 steps=12000,
@@ -77,7 +78,7 @@ def recipe() -> Recipe:
             ),
             phases=(
                 Phase(until=1500, latent_frames=1, batch=64, shifts=(1.5, 4.0, 8.0), kept=0.5, layers=4),
-                Phase(until=6000, latent_frames=3, batch=24, shifts=(2.0, 5.0, 9.0), kept=0.5, layers=4),
+                Phase(until=8000, latent_frames=3, batch=24, shifts=(2.0, 5.0, 9.0), kept=0.5, layers=4),
                 Phase(until=11000, latent_frames=12, batch=8, shifts=(3.0, 8.0, 8.0, 12.0), kept=0.5),
                 Phase(until=12000, latent_frames=12, batch=6, shifts=(3.0, 8.0, 8.0, 12.0)),
             ),

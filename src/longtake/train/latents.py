@@ -32,6 +32,9 @@ from longtake.worlds.captions import captions_for
 from longtake.worlds.scenes import Scene, WorldConfig
 
 STAGE = "latents"
+OPENINGS_STAGE = (
+    "openings"  # many short clips: the starts of takes are the hardest to learn, and the cheapest to render
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,12 +47,12 @@ class LatentStage:
     first_seed: int = 1_000_000
 
 
-def run(stage: LatentStage, world: WorldConfig, context: Context) -> bool:
-    """Render and encode the clips, except those in existing shards; return False when a limit stopped it first."""
-    context.begin(STAGE, stage, world, after=(CODEC,))
+def run(stage: LatentStage, world: WorldConfig, context: Context, name: str = STAGE) -> bool:
+    """Render and encode the clips of the stage `name`, except those in existing shards; False: a limit stopped it."""
+    context.begin(name, stage, world, after=(CODEC,))
     length = stage.latent_frames or world.latent_frames
     looks = {"latents": partial(openings, latent_frames=length)}
-    return context.done(STAGE) or encode_world(STAGE, stage, world, looks, context)
+    return context.done(name) or encode_world(name, stage, world, looks, context)
 
 
 def openings(scenes: Sequence[Scene], latent_frames: int) -> UInt8[Tensor, "b frames height width rgba"]:

@@ -58,6 +58,7 @@ class Recipe:
     codec: codec_fit.CodecStage | codec_fit.BaseCodec
     latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
+    openings: latents.LatentStage | None = None  # many short clips besides, for the teacher's phases of such clips
     dmd: DmdStage | None = None
     tuning: DmdStage | None = None  # second distillation, of the distilled student
     ode_pairs: OdePairStage | None = None
@@ -85,6 +86,11 @@ class Recipe:
             ):
                 if mine != other:
                     raise ConfigError(f"the world's {what} is {mine}, the preset's {other}; they must be the same")
+        if self.openings is not None and (self.openings.latent_frames or 0) not in range(preset.stream.chunk, longest):
+            raise ConfigError(
+                f"openings has {self.openings.latent_frames} latent frames; they are at least one chunk, "
+                f"{preset.stream.chunk}, and shorter than the {longest} of latents"
+            )
         lengths = {"a teacher phase": max(p.latent_frames for p in self.teacher.phases), **self._checked_end()}
         for what in ("ode_pairs", "ar_teacher", "consistency", "decoder"):
             if (stage := getattr(self, what)) is not None:
@@ -141,7 +147,8 @@ class Recipe:
         return {
             codec_fit.STAGE: lambda c: codec_fit.run(self.codec, self.world, c),
             latents.STAGE: self._latents,
-            teacher.STAGE: lambda c: teacher.run(self.teacher, c),
+            **self._openings(),
+            teacher.STAGE: lambda c: teacher.run(self.teacher, c, openings=self.openings is not None),
             **self._starts(),
             **self._ends(),
         }
@@ -158,6 +165,12 @@ class Recipe:
         if self.dmd is not None:
             return dmd.STAGE if self.tuning is None else dmd.TUNING
         return ode_init.STAGE if self.consistency is None else consistency.STAGE
+
+    def _openings(self) -> dict[str, Callable[[Context], bool]]:
+        if (short := self.openings) is None:
+            return {}
+        name = latents.OPENINGS_STAGE
+        return {name: lambda c: latents.run(short, self.world, c, name)}
 
     def _starts(self) -> dict[str, Callable[[Context], bool]]:
         """Stages that initialise the student."""
@@ -211,7 +224,7 @@ class Recipe:
                 f"{model} has no teacher, so there is nothing to distil; train one, or name another model"
             )
         taken = replace(self.teacher.starting_from(model), lora_rank=None, loop=replace(self.teacher.loop, steps=0))
-        return replace(self, codec=codec_fit.BaseCodec(model=model), teacher=taken)
+        return replace(self, codec=codec_fit.BaseCodec(model=model), teacher=taken, openings=None)
 
     def on_videos(self, folder: Path) -> "Recipe":
         """The recipe on prepared videos, starting from the teacher of the model that they were prepared for.
@@ -228,6 +241,7 @@ class Recipe:
             codec=codec_fit.BaseCodec(model=about.model),
             latents=videos.PreparedLatents(folder=str(folder)),
             teacher=self.teacher.starting_from(about.model),
+            openings=None,
             source_pairs=None,  # videos have one look
             source_adapter=None,
             decoder=None,

@@ -21,6 +21,7 @@ from longtake.nets.dit import DiT
 from longtake.nets.low_rank import add_low_rank
 from longtake.train.batches import Batch, LatentClips, normal
 from longtake.train.ema import EMA
+from longtake.train.latents import OPENINGS_STAGE
 from longtake.train.latents import STAGE as LATENTS
 from longtake.train.loop import LoopConfig
 from longtake.train.sheets import teacher_sheet
@@ -78,9 +79,16 @@ class TeacherStage:
         return next((p for p in self.phases if step < p.until), self.phases[-1])
 
 
-def run(stage: TeacherStage, context: Context) -> bool:
-    """Train the teacher; return False when a limit stopped it first."""
-    context.begin(STAGE, stage, context.preset.dit, context.preset.stream, after=(LATENTS,))
+def run(stage: TeacherStage, context: Context, *, openings: bool = False) -> bool:
+    """Train the teacher; return False when a limit stopped it first.
+
+    Args:
+        stage: configuration of the training.
+        context: the training run.
+        openings: whether phases of clips that are short enough learn from the clips of the stage `openings`.
+    """
+    after = (LATENTS, OPENINGS_STAGE) if openings else (LATENTS,)
+    context.begin(STAGE, stage, context.preset.dit, context.preset.stream, after=after)
     if context.done(STAGE):
         return True
     dit = seeded(stage.loop.seed, lambda: DiT(context.preset.dit))
@@ -91,13 +99,16 @@ def run(stage: TeacherStage, context: Context) -> bool:
     if (layers := stage.phases[0].layers) is not None:
         dit.start_shallow(layers)
     dit = placed(dit, context, stage.loop)
-    clips = LatentClips(context.folder(LATENTS), context.encoder, context.preset.stream.chunk, context.device)
+    chunk = context.preset.stream.chunk
+    data = [LatentClips(context.folder(name), context.encoder, chunk, context.device) for name in after]
+    data.sort(key=lambda clips: clips.latent_frames)  # the shortest that are long enough for a phase are drawn from
     ema = EMA(dit, stage.loop.ema_decay)
     forward, sparse = stage.loop.maybe_compile(dit), stage.loop.maybe_compile(dit.forward_sparse)
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         phase = stage.phase(step)
         dit.depth = phase.layers or context.preset.dit.num_layers
+        clips = next(clips for clips in data if clips.latent_frames >= phase.latent_frames)
         batch = clips.draw(phase.batch, phase.latent_frames, rng, stage.caption_dropout)
         shifts = torch.tensor([phase.shifts[i % len(phase.shifts)] for i in range(phase.batch)])
         sigma = logit_normal_sigma((phase.batch, 1), shifts[:, None], rng).to(batch.x0)
@@ -124,7 +135,7 @@ def run(stage: TeacherStage, context: Context) -> bool:
         stage.loop,
         [Trainee(name="teacher", net=dit, optim=stage.loop.optim, loss=loss, ema=ema)],
         sheet=lambda path: teacher_sheet(context, dit, ema, path),
-        facts=lambda: {"clips": len(clips)},
+        facts=lambda: {"clips": sum(map(len, data))},
     )
 
 
