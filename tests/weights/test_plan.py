@@ -1,5 +1,6 @@
 """What fits where, counted before anything is loaded."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from longtake.core.errors import DeviceError
 from longtake.core.shapes import PictureSize
 from longtake.nets.dit import DiT
 from longtake.weights.plan import GIB, MemoryPlan, memory_advice, plan, plan_for
+from longtake.weights.presets import preset_named
 from longtake.weights.wan.presets import TAEW, WANS, student_preset
 from tests.tiny import PRESET
 
@@ -59,6 +61,30 @@ def test_the_light_codec_leaves_room() -> None:
 def test_what_cannot_fit_says_what_would() -> None:
     with pytest.raises(DeviceError, match=r"wan-14b at 832x480 needs at least \d\d\.\d GiB, cuda has 16.0 GiB free"):
         plan(WANS["wan-14b"], CUDA, 16 * GIB)
+
+
+@pytest.mark.parametrize(
+    "name", ["wan-1.3b", "wan-14b", "self-forcing", "causal-forcing-2step", "longlive", "krea-14b"]
+)
+@pytest.mark.parametrize("gib", [6, 8, 12, 16, 24, 32, 48, 80])
+def test_every_card_gets_a_plan_or_the_nearest_that_fits(name: str, gib: int) -> None:
+    preset, teacher = preset_named(name), name in WANS
+    advice = ""
+    try:
+        made = plan(preset, CUDA, gib * GIB, teacher=teacher)
+    except DeviceError as error:
+        advice = str(error)
+        found = re.search(r"nearest that fits is (?:--size (\d+)x(\d+))? ?(--fp8)? \((.*) GiB\)", advice)
+        if found is not None:
+            size = None if found[1] is None else PictureSize(height=int(found[2]), width=int(found[1]))
+            made = plan(preset, CUDA, gib * GIB, size, teacher=teacher, fp8=found[3] is not None)
+            advice = ""
+    if advice:
+        assert re.search(r"no size of picture fits: the network alone takes 1[34]\.\d GiB", advice)
+        assert "14b" in name
+        assert gib <= 16
+    else:
+        assert made.peak_bytes <= gib * GIB
 
 
 def test_a_cpu_takes_everything_in_full_precision() -> None:

@@ -32,6 +32,7 @@ HEADROOM = 1.1
 MOST_SPARE = 8 * GIB
 LARGE = 100_000_000  # number of parameters above which a network computes in bf16 on a GPU
 CUDA_CONTEXT = 600 * 2**20
+SMALLER = (0.77, 0.58, 0.46, 0.38)  # sides that are proposed where a size does not fit: 640x368 of 832x480, ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +104,37 @@ def plan(
         fp8: whether linear layers are stored in 8 bits.
 
     Raises:
-        DeviceError: nothing fits; the message gives the least memory that is needed.
+        DeviceError: nothing fits; the message gives the least memory that is needed, and the nearest that fits.
     """
     size = size or preset.size
+    made = _least(preset, device, memory, size, teacher=teacher, fp8=fp8)
+    if made.peak_bytes <= memory:
+        return made
+    raise DeviceError(
+        f"{preset.name} at {size} needs at least {made.peak_bytes / GIB:.1f} GiB, {device} has {memory / GIB:.1f} GiB "
+        f"free; {_nearest(preset, device, memory, size, teacher=teacher, fp8=fp8)}"
+    )
+
+
+def _nearest(preset: Preset, device: torch.device, memory: int, size: PictureSize, *, teacher: bool, fp8: bool) -> str:
+    """Advice where nothing fits: the largest pictures for which something does, in 8 bits only if it must be."""
+    unit = preset.codec.stride.space * preset.dit.patch
+    sides = [[max(unit, round(side * share / unit) * unit) for side in (size.height, size.width)] for share in SMALLER]
+    sizes = [size, *(PictureSize(height=height, width=width) for height, width in sides)]
+    for smaller, in_8_bits in product(sizes, (fp8,) if fp8 else (False, True)):
+        made = _least(preset, device, memory, smaller, teacher=teacher, fp8=in_8_bits)
+        if made.peak_bytes <= memory:
+            flags = f"--size {smaller}" * (smaller != size) + " --fp8" * (in_8_bits and not fp8)
+            light = "; the light codec (taew2_1) needs less" * (preset.codec.kind == "wan")
+            return f"the nearest that fits is {flags.strip()} ({made.peak_bytes / GIB:.1f} GiB){light}"
+    weights = made.parts["network"] / GIB  # those of the last, the smallest
+    return f"no size of picture fits: the network alone takes {weights:.1f} GiB; take a smaller model"
+
+
+def _least(
+    preset: Preset, device: torch.device, memory: int, size: PictureSize, *, teacher: bool, fp8: bool
+) -> MemoryPlan:
+    """The best placement that fits, see `plan`; if none does, the one that needs the least memory."""
     chunk, sink = preset.stream.chunk, preset.stream.sink
     windows = range(preset.stream.window, 2 * chunk + sink - 1, -chunk) or range(preset.stream.window, 0, -chunk)
     on_cpu = Placement(device=device, window=preset.stream.window, fp8=fp8)
@@ -125,12 +154,8 @@ def plan(
         if made.peak_bytes <= memory:
             return made
         least = min(made, least or made, key=lambda p: p.peak_bytes)
-    needs = least.peak_bytes / GIB if least else 0
-    advice = "".join((" or the light codec" * (preset.codec.kind == "wan"), " or fp8" * (not fp8)))
-    raise DeviceError(
-        f"{preset.name} at {size} needs at least {needs:.1f} GiB, {device} has {memory / GIB:.1f} GiB free; "
-        f"take smaller pictures{advice}"
-    )
+    assert least is not None
+    return least
 
 
 def footprint(
