@@ -339,9 +339,9 @@ def catalogue(
             continue
         kind = "a teacher" if known is None else f"a student of {known.base}"
         first = f", {told['first_steps']} for the first chunk" if told["first_steps"] else ""
-        memory = f"chunk {told['chunk']}, window {told['window']}, sink {told['sink']}"
+        memory = "" if known is None else f"; chunk {told['chunk']}, window {told['window']}, sink {told['sink']}"
         sys.stdout.write(
-            f"{name}: {kind}\n  {told['steps']} steps{first}; {memory}\n"
+            f"{name}: {kind}\n  {told['steps']} step{'s' * (told['steps'] != 1)}{first}{memory}\n"
             f"  {told['gib']} GiB on a GPU at {preset.size}; {told['licence']}; {told['source']}\n"
         )
 
