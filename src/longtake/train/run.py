@@ -33,6 +33,7 @@ from longtake.train.consistency import ConsistencyStage
 from longtake.train.decoder_tuning import DecoderStage
 from longtake.train.dmd import DmdStage
 from longtake.train.export import export
+from longtake.train.latents import LatentStage
 from longtake.train.loop import Limits
 from longtake.train.ode_init import OdeInitStage
 from longtake.train.ode_pairs import OdePairStage
@@ -58,7 +59,7 @@ class Recipe:
     codec: codec_fit.CodecStage | codec_fit.BaseCodec
     latents: latents.LatentStage | videos.PreparedLatents
     teacher: teacher.TeacherStage
-    openings: latents.LatentStage | None = None  # many short clips besides, for the teacher's phases of such clips
+    openings: LatentStage | None = None  # many short clips besides, for the teacher's phases of such clips
     dmd: DmdStage | None = None
     tuning: DmdStage | None = None  # second distillation, of the distilled student
     ode_pairs: OdePairStage | None = None

@@ -127,8 +127,10 @@ def _nearest(preset: Preset, device: torch.device, memory: int, size: PictureSiz
             flags = f"--size {smaller}" * (smaller != size) + " --fp8" * (in_8_bits and not fp8)
             light = "; the light codec (taew2_1) needs less" * (preset.codec.kind == "wan")
             return f"the nearest that fits is {flags.strip()} ({made.peak_bytes / GIB:.1f} GiB){light}"
-    weights = made.parts["network"] / GIB  # those of the last, the smallest
-    return f"no size of picture fits: the network alone takes {weights:.1f} GiB; take a smaller model"
+    weights = footprint(preset, Placement(window=preset.stream.window, dtype=torch.bfloat16, fp8=True), size)[0][
+        "network"
+    ]
+    return f"no size of picture fits: the network alone takes {weights / GIB:.1f} GiB in 8 bits; take a smaller model"
 
 
 def _least(
