@@ -44,7 +44,7 @@ def test_the_plan_counts_what_is_there() -> None:
     rest = sum(p.numel() for p in dit.parameters()) * 4
     made = plan(PRESET, torch.device("cpu"), 2**60, fp8=True)
     assert made.parts["network"] == rest + sum(module.weight.numel() for module in linear)
-    with pytest.raises(DeviceError, match="or fp8"):
+    with pytest.raises(DeviceError, match="nearest that fits is --fp8"):
         plan(WANS["wan-14b"], torch.device("cuda"), 40 * GIB)
     assert "fp8 and bfloat16" in plan(WANS["wan-14b"], torch.device("cuda"), 40 * GIB, fp8=True).told()
 
