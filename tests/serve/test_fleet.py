@@ -5,6 +5,7 @@
 
 import os
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator, Sequence
@@ -137,8 +138,12 @@ def test_each_take_has_the_worker_that_was_least_busy(client: TestClient) -> Non
     assert one == other
     assert {one["id"] for one in client.get("/api/takes").json()["takes"]} == set(takes)
     until_s = time.monotonic() + PATIENCE_S
-    while 'longtake_takes_open{worker="w1"} 1.0' not in client.get("/metrics").text:
-        assert time.monotonic() < until_s
+    counted: dict[str, float] = {}
+    while counted != {"w0": 1, "w1": 1}:
+        assert time.monotonic() < until_s, counted
+        time.sleep(0.1)  # the server runs in this process
+        found = re.findall(r'longtake_takes_open{worker="(\w+)"} (\S+)', client.get("/metrics").text)
+        counted = {worker: float(num) for worker, num in found}
     assert client.delete(f"/api/takes/{takes[0]}").status_code == 204
     assert client.get(f"/api/takes/{takes[0]}").status_code == 404
     assert client.get(f"/api/takes/{takes[1]}").status_code == 200

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from longtake.core.noise import rng_for
 from longtake.nets.text import MiniLMEncoder
@@ -15,11 +16,11 @@ CHUNK, CHUNKS, NUM = 3, 4, 5
 CAPTIONS = [[f"clip {clip}, chunk {chunk}" for chunk in range(CHUNKS)] for clip in range(NUM)]
 
 
-def stored(folder: Path, **metadata: str) -> LatentClips:
+def stored(folder: Path, **more: Tensor) -> LatentClips:
     """Latents that say which clip and frame they are."""
     names = torch.arange(NUM)[:, None] * 100 + torch.arange(CHUNKS * CHUNK)
     latents = names[:, None, :, None, None].expand(-1, 2, -1, 2, 2).half().contiguous()
-    save_file({"latents": latents}, folder / "0.safetensors", {"captions": json.dumps(CAPTIONS), **metadata})
+    save_file({"latents": latents, **more}, folder / "0.safetensors", {"captions": json.dumps(CAPTIONS)})
     return LatentClips(folder, MiniLMEncoder(16), CHUNK, torch.device("cpu"))
 
 
@@ -49,7 +50,7 @@ def test_single_pictures_come_from_everywhere_and_clips_from_whole_chunks(clips:
 
 
 def test_of_the_starts_of_scenes_clips_are_drawn_from_the_start(tmp_path: Path) -> None:
-    clips = stored(tmp_path, openings="1")
+    clips = stored(tmp_path, starts=torch.zeros(NUM, dtype=torch.int32))
     pictures = clips.draw(600, 1, rng_for(0, ("draw",))).x0[:, 0, 0, 0, 0].long() % 100
     assert set(pictures.tolist()) == set(range(CHUNKS * CHUNK))
     for latent_frames in (3, 9):
@@ -58,7 +59,9 @@ def test_of_the_starts_of_scenes_clips_are_drawn_from_the_start(tmp_path: Path) 
 
 
 def test_inside_scenes_clips_say_which_of_them_open(tmp_path: Path) -> None:
-    batch = stored(tmp_path, openings="1").draw(400, 6, rng_for(0, ("draw",)), inside=True)
+    batch = stored(tmp_path, starts=torch.zeros(NUM, dtype=torch.int32)).draw(
+        400, 6, rng_for(0, ("draw",)), inside=True
+    )
     starts = batch.x0[:, 0, 0, 0, 0].long() % 100
     assert set(starts.tolist()) == {0, 3, 6}
     assert batch.opens is not None

@@ -85,8 +85,9 @@ def test_short_phases_learn_from_the_openings_and_long_ones_from_whole_clips(
     run = prepared(tmp_path, MiniLMEncoder(PRESET.dit.text_len))
     rows, columns = PRESET.latent_grid(PRESET.size)
     short = torch.full((7, PRESET.dit.in_dim, 3, rows, columns), 50.0).half()
-    metadata = {"captions": json.dumps([["a tiger walks"]] * 7), "openings": "1"}
-    save_file({"latents": short}, run.folder(OPENINGS_STAGE) / "0.safetensors", metadata)
+    tensors = {"latents": short, "starts": torch.zeros(7, dtype=torch.int32)}
+    captions = {"captions": json.dumps([["a tiger walks"]] * 7)}
+    save_file(tensors, run.folder(OPENINGS_STAGE) / "0.safetensors", captions)
     done(run, OPENINGS_STAGE)
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(teacher, "add_noise", lambda x0, eps, sigma: (seen.append(x0), x0)[1])

@@ -89,9 +89,10 @@ def cpu_share(cpus: Sequence[float], num: int) -> float:
 
 @dataclass(frozen=True)
 class RayTasks:
-    """Tasks of the cluster that is connected: whole ones have a GPU each if `device` is one, else a machine's cores.
+    """Tasks of the cluster that is connected. A task whose machine is lost runs again on another.
 
-    A task whose machine is lost runs again on another.
+    Whole tasks have a GPU each if `device` is one; else as many cores as this process computes with, so that results
+    are those of this process.
     """
 
     device: torch.device
@@ -101,10 +102,12 @@ class RayTasks:
     ) -> Generator[Result]:
         found = resources()
         num_gpus = int(whole and self.device.type == "cuda")
-        num = int(sum(found.gpus)) if num_gpus else len(found.cpus) if whole else int(sum(found.cpus))
-        if num == 0:
+        if num_gpus and not sum(found.gpus):
             raise InputError("the cluster has no GPU; give --device cpu, or join one that has")
-        cores = max(1, int(cpu_share(found.cpus, num))) if whole else 1
+        cores = int(min(torch.get_num_threads(), *found.cpus)) if whole else 1
+        if num_gpus:
+            cores = max(1, int(cpu_share(found.cpus, int(sum(found.gpus)))))
+        num = int(sum(found.gpus)) if num_gpus else sum(int(cpus // cores) for cpus in found.cpus)
         task = ray.remote(_run).options(num_cpus=cores, num_gpus=num_gpus)
         stored = ray.put((make, shared, cores))
         waiting = iter(items)

@@ -41,8 +41,8 @@ class Tasks(Protocol):
             make: function of a module, whose errors are raised here.
             shared: argument of all tasks, which each process receives once.
             items: one for each task.
-            whole: whether a task has the device, or all cores of a machine; if not, it computes with one thread, and
-                its result is the same wherever it runs.
+            whole: whether a task has the device, or as many cores as this process computes with; if not, it has one.
+                On a CPU, the result is the same wherever it runs.
         """
         ...
 

@@ -17,7 +17,6 @@ from longtake.nets.text import TextEncoder
 
 # Share of sampled clips that are moved to the start: like takes, they begin with a latent frame of one frame.
 FROM_THE_START = 0.4
-OPENINGS = "openings"  # key in a shard's metadata: its clips are the starts of scenes, to be sampled from their start
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,7 @@ class LatentClips:
                     if "covers" in shard.keys():  # noqa: SIM118
                         covers.append(shard.get_tensor("covers"))
                     captions.extend(json.loads(shard.metadata()["captions"]))
-                    self.openings = OPENINGS in shard.metadata()
+                    self.openings = "starts" in shard.keys() and not shard.get_tensor("starts").any()  # noqa: SIM118
             except (SafetensorError, OSError, KeyError, TypeError) as err:
                 raise TrainingError(f"{path} is damaged ({err}); remove it to make it anew") from err
         if any(found and len(found) != len(latents) for found in (sources, covers)):

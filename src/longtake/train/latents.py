@@ -2,6 +2,7 @@
 
 latents  [clips, channels, latent frames, rows, columns]  fp16
 covers   [clips, latent frames, rows, columns]            uint8: share of a cell that subjects cover, 0..255
+starts   [clips]                                          int32: latent frame of its scene that a clip begins with
 """
 
 import json
@@ -23,7 +24,7 @@ from longtake.core.shapes import Stride
 from longtake.core.tasks import LocalTasks
 from longtake.nets.codec import Codec
 from longtake.nets.light_codec import CodecState
-from longtake.train.batches import OPENINGS, pixels
+from longtake.train.batches import pixels
 from longtake.train.codec_fit import STAGE as CODEC
 from longtake.train.codec_fit import load_codec
 from longtake.train.rendering import Draw, drawn_with_cover, rendered
@@ -89,7 +90,7 @@ def encode_world(
     with closing(context.tasks.map(make_shard, task, seeds, whole=task.device.type != "cpu")) as shards:
         for start, end, (tensors, captions) in zip(starts, ends, shards, strict=True):
             with atomic(_path(folder, start)) as part:
-                save_file(tensors, part, {"captions": json.dumps(captions), OPENINGS: "1"})
+                save_file(tensors, part, {"captions": json.dumps(captions)})
             context.progress(name, end, stage.num_clips, {})
             if context.limits.reached() and end < stage.num_clips:
                 return False
@@ -126,7 +127,8 @@ def make_shard(task: ShardTask, seeds: Sequence[int]) -> tuple[dict[str, Tensor]
                 parts.setdefault("covers", []).append(covers(pictures[..., 3], codec.config.stride))
             for scene in scenes:
                 captions.append(captions_for(scene, scene.seed)[: task.latent_frames // task.world.chunk])
-    return {look: torch.cat(each) for look, each in parts.items()}, captions
+    starts = torch.zeros(len(seeds), dtype=torch.int32)
+    return {"starts": starts, **{look: torch.cat(each) for look, each in parts.items()}}, captions
 
 
 def covers(cover: UInt8[Tensor, "b frames height width"], stride: Stride) -> UInt8[Tensor, "b f h w"]:

@@ -62,7 +62,7 @@ def run(stage: SourceAdapterStage, student: str, context: Context) -> bool:
 
     def loss(step: int, rng: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
         del step
-        batch = clips.draw(stage.batch, stage.latent_frames, rng)
+        batch = clips.draw(stage.batch, stage.latent_frames, rng, inside=True)  # the source tells where things are
         picked = torch.randint(len(levels), (stage.batch, stage.latent_frames // chunk), generator=rng)
         sigma = levels[picked].repeat_interleave(chunk, 1).to(batch.x0)
         eps = normal(batch.x0.shape, rng, context.device)
