@@ -151,6 +151,8 @@ class SessionHost:
     def balance(self) -> None:
         """Move waiting sessions to workers with a free slot, the oldest session first."""
         for session in [session for session in self._sessions.all() if session.waits]:
+            if session.worker is not None and session.worker.load().room >= 0:
+                continue  # all who wait there begin in a moment
             free = next((w for w in self._ready() if w is not session.worker and w.load().room > 0), None)
             if free is not None:
                 self.move(session, free)
