@@ -163,7 +163,7 @@ def test_gguf(tensors: dict[str, Tensor], tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "net.gguf", "wan")
     for name, tensor in tensors.items():
         stored = tensor.numpy()
-        if tensor.ndim > 4:  # as those who convert Wan do: four axes, and the shape in a field
+        if tensor.ndim > 4:  # the format has four axes; converters of Wan keep the shape in a field
             writer.add_array(f"comfy.gguf.orig_shape.{name}", list(tensor.shape))
             stored = stored.reshape(tensor.shape[0], -1)
         kind = GGMLQuantizationType.Q8_0 if name.endswith("ffn.0.weight") and stored.shape[-1] % 32 == 0 else None

@@ -294,9 +294,9 @@ def parsed_loras(texts: Sequence[str]) -> "dict[str, LoraChoice]":
 
     found: dict[str, LoraChoice] = {}
     for text in texts:
-        name, equals, rest = text.partition("=")
-        file, scale = parsed_lora(rest if equals and not Path(text).exists() else text)
-        name = name if equals and not Path(text).exists() else file.stem
+        name, equals, rest = ("", "", text) if Path(text).exists() else text.partition("=")
+        file, scale = parsed_lora(rest if equals else text)
+        name = name if equals else file.stem
         if name in found:
             raise InputError(f'two LoRAs are called "{name}"; name one of them: --lora NAME={file}')
         found[name] = LoraChoice(file, scale)

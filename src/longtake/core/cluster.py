@@ -136,10 +136,24 @@ def _result(reference: Any) -> Any:
         LongtakeError: the task's own errors, or the task was lost more often than Ray tries it.
     """
     try:
-        return ray.get(reference)
+        return fetched(reference)
+    except RayTaskError:
+        raise
+    except RayError as error:
+        raise LongtakeError(f"a task of the cluster is lost: {error}") from error
+
+
+def fetched(reference: Any, timeout_s: float | None = None) -> Any:
+    """Result of a call on the cluster.
+
+    Raises:
+        LongtakeError: the call's own errors.
+        RayTaskError: another error of the call.
+        RayError: what it ran on is lost.
+    """
+    try:
+        return ray.get(reference, timeout=timeout_s)
     except RayTaskError as error:
         if isinstance(error.cause, LongtakeError):
             raise error.cause from None
         raise
-    except RayError as error:
-        raise LongtakeError(f"a task of the cluster is lost: {error}") from error

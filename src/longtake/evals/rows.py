@@ -110,20 +110,22 @@ def make_table(
         InputError: a stored row is damaged.
     """
 
-    def rows(these: Sequence[Contender], names: Sequence[str], truth: EvaluationRow | None) -> list[EvaluationRow]:
-        models = (one.open("cpu") for one in these)  # asked for their digests alone
-        paths = [
-            row_path(folder, name, model, task.world, task.judge, task.plan)
-            for name, model in zip(names, models, strict=True)
-        ]
+    def rows(these: Sequence[Contender], paths: Sequence[Path], truth: EvaluationRow | None) -> list[EvaluationRow]:
         missing = [i for i, path in enumerate(paths) if not (resume and path.exists())]
         with closing(tasks.map(make_row, task, ((these[i], truth) for i in missing), whole=True)) as made:
             for i, row in zip(missing, made, strict=True):
                 write_row(paths[i], row)
         return [read_row(path) for path in paths]
 
-    truth = rows(contenders[:1], [""], None)
-    return [*truth, *rows(contenders, [one.name for one in contenders], truth[0])]
+    truth_paths: list[Path] = []
+    paths: list[Path] = []
+    for one in contenders:
+        model = one.open("cpu")  # opened for its digest alone
+        if not paths:
+            truth_paths.append(row_path(folder, "", model, task.world, task.judge, task.plan))
+        paths.append(row_path(folder, one.name, model, task.world, task.judge, task.plan))
+    truth = rows(contenders[:1], truth_paths, None)
+    return [*truth, *rows(contenders, paths, truth[0])]
 
 
 def write_row(path: Path, row: EvaluationRow) -> None:

@@ -62,7 +62,7 @@ class NewVideo:
     """A video to start."""
 
     plan: JobPlan
-    seconds: float  # as the API shows it until the video is complete
+    seconds: float  # length that the API shows until the video is complete
     of: VideoRow | None = None  # video that it is a version of
     shared: int = 0  # number of that video's first chunks that are its own too
 

@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from longtake.core.errors import LongtakeError
+from longtake.core.cluster import fetched
 from longtake.sample.words import UnknownWord
 from longtake.serve.errors import LostError, NotFoundError
 from longtake.serve.handover import Handover, WorkerEvent, WorkerInfo, WorkerLoad
@@ -183,10 +183,8 @@ class RayWorker:
             LongtakeError: the method's own errors.
         """
         try:
-            return ray.get(reference, timeout=timeout_s)
-        except RayTaskError as error:
-            if isinstance(error.cause, LongtakeError):
-                raise error.cause from None
+            return fetched(reference, timeout_s)
+        except RayTaskError:
             raise
         except RayError as error:
             self._lost = True

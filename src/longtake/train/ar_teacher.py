@@ -39,7 +39,7 @@ class ArTeacherStage:
     latent_frames: int
     shift: float
     caption_dropout: float = 0.1
-    subject_weight: float = 1.0  # as in `TeacherStage`
+    subject_weight: float = 1.0  # weight of subjects' cells in the loss, see `TeacherStage`
 
 
 def run(stage: ArTeacherStage, context: Context) -> bool:

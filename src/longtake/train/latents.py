@@ -82,14 +82,16 @@ def encode_world(
         latent_frames=stage.latent_frames or world.latent_frames,
         device=context.tasks.device,
     )
-    starts = [start for start in range(0, stage.num_clips, stage.clips_per_shard) if not _path(folder, start).exists()]
+    starts = [
+        start for start in range(0, stage.num_clips, stage.clips_per_shard) if not shard_path(folder, start).exists()
+    ]
     ends = [min(start + stage.clips_per_shard, stage.num_clips) for start in starts]
     seeds = [range(stage.first_seed + start, stage.first_seed + end) for start, end in zip(starts, ends, strict=True)]
     context.progress(name, starts[0] if starts else stage.num_clips, stage.num_clips, {})
     # On a CPU, as many shards as there are cores are made at a time; a GPU has one, rendered by all cores.
     with closing(context.tasks.map(make_shard, task, seeds, whole=task.device.type != "cpu")) as shards:
         for start, end, (tensors, captions) in zip(starts, ends, shards, strict=True):
-            with atomic(_path(folder, start)) as part:
+            with atomic(shard_path(folder, start)) as part:
                 save_file(tensors, part, {"captions": json.dumps(captions)})
             context.progress(name, end, stage.num_clips, {})
             if context.limits.reached() and end < stage.num_clips:
@@ -98,7 +100,8 @@ def encode_world(
     return True
 
 
-def _path(folder: Path, start: int) -> Path:
+def shard_path(folder: Path, start: int) -> Path:
+    """Path of the shard whose first clip or pair has the number `start`."""
     return folder / f"{start:07d}.safetensors"
 
 

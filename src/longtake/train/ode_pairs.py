@@ -23,6 +23,7 @@ from longtake.nets.dit import DiT
 from longtake.sample.teacher import teacher_states
 from longtake.train.batches import LatentClips, normal
 from longtake.train.latents import STAGE as LATENTS
+from longtake.train.latents import shard_path
 from longtake.train.stage import Context
 from longtake.train.teacher import STAGE as TEACHER
 from longtake.train.teacher import load_dit
@@ -105,7 +106,7 @@ def run(stage: OdePairStage, context: Context) -> bool:
     levels = (*sigmas_of(preset.student), 0.0)
     with closing(context.tasks.map(integrated, task, map(drawn, starts), whole=True)) as made:
         for start, tensors in zip(starts, made, strict=True):
-            with atomic(folder / f"{start:07d}.safetensors") as part:
+            with atomic(shard_path(folder, start)) as part:
                 save_file(tensors, part, {"sigmas": json.dumps(levels)})
             end = min(start + stage.batch, stage.num_pairs)
             context.progress(STAGE, end, stage.num_pairs, {})

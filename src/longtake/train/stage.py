@@ -39,7 +39,7 @@ class Context:
     limits: Limits
     progress: Progress
     encoder: TextEncoder
-    tasks: Tasks  # where what does not need the stage's own state is computed
+    tasks: Tasks  # runner of computations that need no state of the stage, such as shards
     ranks: Ranks = ALONE  # ranks that train together
 
     def folder(self, stage: str) -> Path:

@@ -4,7 +4,7 @@ Tensors are loaded on access, so that converting a network needs little more mem
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -22,8 +22,8 @@ NAMES = (  # names of the network's file in a folder, the likeliest first
 )
 SHARDS = "*-00001-of-*.safetensors"  # first of the shards of a folder that has no index
 SUFFIXES = (".safetensors", ".gguf", *PICKLES)
-SCALES = (".scale_weight", ".weight_scale")  # of 8-bit weights: ComfyUI's (one number), LightX2V's (one for each row)
-BESIDE = (".scale_input", ".input_scale", ".comfy_quant")  # what such files have beside, for fast products
+SCALES = (".scale_weight", ".weight_scale")  # scales of 8-bit weights: ComfyUI's (one), LightX2V's (one for each row)
+BESIDE = (".scale_input", ".input_scale", ".comfy_quant")  # settings of 8-bit products, which are not needed here
 MARKS = ("scaled_fp8",)
 
 
@@ -168,10 +168,17 @@ def entry_of(path: Path, preferred: str | None = None) -> str | None:
         preferred: the key that is taken if the file has it; else averaged weights come before others.
     """
     content = of_pickle(path) if path.suffix in PICKLES else None
-    if not isinstance(content, Mapping):
-        return None
-    keys = (preferred, *CONTAINERS)
-    return next((key for key in keys if isinstance(content.get(key), Mapping) and _only_tensors(content[key])), None)
+    return _entry(content, (preferred, *CONTAINERS)) if isinstance(content, Mapping) else None
+
+
+def _entry(content: Mapping[str, object], keys: Sequence[str | None]) -> str | None:
+    """The first of `keys` under which there are tensors."""
+    return next((key for key in keys if key is not None and _tensors_under(content, key)), None)
+
+
+def _tensors_under(content: Mapping[str, object], key: str) -> dict[str, Tensor]:
+    entry = content.get(key)
+    return _only_tensors(entry) if isinstance(entry, Mapping) else {}
 
 
 def _network_of(content: object, path: Path, key: str | None) -> Mapping[str, Tensor]:
@@ -179,10 +186,10 @@ def _network_of(content: object, path: Path, key: str | None) -> Mapping[str, Te
     if not isinstance(content, Mapping):
         raise WeightsError(f"{path} holds a {type(content).__name__}, not tensors by name")
     keys = ", ".join(str(name) for name in list(content)[:8]) or "nothing"
-    if key is not None and not (isinstance(content.get(key), Mapping) and _only_tensors(content[key])):
+    if key is not None and not _tensors_under(content, key):
         raise WeightsError(f'{path} has no entry "{key}" with tensors; it has {keys}')
-    if (chosen := key or entry_of(path)) is not None:
-        return _only_tensors(content[chosen])
+    if (chosen := key or _entry(content, CONTAINERS)) is not None:
+        return _tensors_under(content, chosen)
     if own := _only_tensors(content):
         return own
     raise WeightsError(f"{path} holds no network: expected one of {', '.join(CONTAINERS)}, found {keys}")

@@ -50,7 +50,7 @@ class CheckpointSource:
 
     network: Path  # file or folder of the transformer
     student: str | None = None  # name of the published student; None: see `sampling`
-    sampling: SamplingConfig | None = None  # of a student without a name; None: the named one's, or it is a teacher
+    sampling: SamplingConfig | None = None  # sampling of a student without a name; None: it has a name, or is a teacher
     stream: StreamConfig | None = None  # chunk, window and sink, where they are not those of the named student
     key: str | None = None  # entry of the file that holds the network; None: as the named student has it
     is_teacher: bool = False  # whether it is a bidirectional model, whatever its names look like

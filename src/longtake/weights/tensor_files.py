@@ -16,7 +16,7 @@ from torch import Tensor
 from longtake.core.errors import WeightsError
 
 PICKLES = (".pt", ".pth", ".bin", ".ckpt")
-MAX_HEADER_BYTES = 100 * 2**20  # as the format's own library
+MAX_HEADER_BYTES = 100 * 2**20  # limit of the format's own library
 SAFETENSORS_DTYPES = {
     "F64": torch.float64,
     "F32": torch.float32,
